@@ -1,0 +1,105 @@
+//! What a client hears and what it does.
+
+use bytes::Bytes;
+
+use crate::{
+    ids::{Attempt, SpecIndex, TaskId, WorkerId},
+    wire::{Class, FromClient, Spec, Stall, ToClient, Window},
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The program calls a job.
+    Submit {
+        /// The task's name, new.
+        task: TaskId,
+        /// Job and options, declared before.
+        spec: SpecIndex,
+        /// Whether its result is recorded before the caller has it.
+        durable: bool,
+        /// The encoded arguments.
+        args: Bytes,
+    },
+    /// The master said something.
+    MasterSaid {
+        /// What.
+        message: ToClient,
+        /// The message's body.
+        body: Bytes,
+    },
+    /// A result is on disk.
+    Recorded {
+        /// Whose.
+        task: TaskId,
+    },
+    /// The program uses a new combination of job and options; it takes the next spec index.
+    Declare {
+        /// The combination.
+        what: Spec,
+    },
+    /// The program does not want a task's result any more.
+    Cancel {
+        /// The task.
+        task: TaskId,
+    },
+    /// A master welcomed the client.
+    Connected {
+        /// What may be in flight.
+        window: Window,
+    },
+    /// The connection to the master ended; another may come.
+    MasterLost,
+    /// No other will come.
+    GiveUp {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send the master a message.
+    Tell {
+        /// What.
+        message: FromClient,
+        /// The message's body.
+        body: Bytes,
+    },
+    /// Give the caller its answer. Comes once for every task.
+    Complete {
+        /// The task.
+        task: TaskId,
+        /// The answer.
+        completion: Completion,
+    },
+    /// Write a result to disk, then say [`Event::Recorded`].
+    Record {
+        /// The task.
+        task: TaskId,
+        /// How it ended.
+        class: Class,
+        /// Result or failure.
+        body: Bytes,
+    },
+    /// Tell the user that nothing moves, and why.
+    Stalled(Stall),
+    /// Tell the user that things move again.
+    Moving,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// How.
+    pub class: Class,
+    /// The last attempt; 0 if it never ran.
+    pub attempt: Attempt,
+    /// The worker that keeps the result until it is acknowledged, if one does.
+    pub worker: Option<WorkerId>,
+    /// How long it ran, in microseconds.
+    pub micros: u64,
+    /// Result, or encoded failure.
+    pub body: Bytes,
+}

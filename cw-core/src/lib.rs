@@ -1,0 +1,21 @@
+//! The decisions of Cluster-Workers, without the world.
+//!
+//! Three state machines ([`master::Master`], [`worker::Worker`], [`client::Client`]) take events and
+//! the time, and give back actions. What they say to each other are the messages of [`wire`]. Nothing
+//! here knows a clock, a socket, a file, a thread or a source of randomness: a shell brings the time
+//! and carries the bytes, and a test brings a clock that jumps.
+
+pub mod client;
+pub mod ids;
+pub mod master;
+pub mod wire;
+pub mod worker;
+
+mod idmap;
+mod learn;
+mod time;
+
+pub use time::Time;
+
+#[cfg(test)]
+mod tests;

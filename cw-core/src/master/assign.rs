@@ -1,0 +1,159 @@
+//! Placing tasks: whose turn it is, where there is room, what to fetch back.
+
+use super::{Action, Master, tasks::State};
+use crate::{
+    ids::{Attempt, ClientId, TaskId, WorkerId},
+    wire::ToWorker,
+};
+
+/// An idle slot fetches work that waits elsewhere only if it would wait longer than this, in microseconds.
+const RECALL_BACKLOG: u64 = 2_000;
+
+impl Master {
+    /// Sends queued tasks out while there is room, then balances what was sent ahead.
+    pub(super) fn assign(&mut self) {
+        while let Some((client, worker)) = self.next_pair() {
+            self.send_next(client, worker);
+        }
+        self.recall_for_idle();
+    }
+
+    /// The client with least slot time used that a worker has room for, and that worker.
+    fn next_pair(&self) -> Option<(ClientId, WorkerId)> {
+        self.waiting.iter().find_map(|(_, client)| {
+            let state = &self.clients[client];
+            let room = self.room.get(&state.program)?;
+            let (_, worker) = room.iter().find(|(_, worker)| !state.held_by.contains(worker))?;
+            Some((*client, *worker))
+        })
+    }
+
+    fn send_next(&mut self, id: ClientId, to: WorkerId) {
+        let client = self.clients.get_mut(&id).expect("listed as waiting");
+        let task_id = client.pop().expect("listed as waiting, so something is queued");
+        let task = client.tasks.get_mut(task_id).expect("what is queued is in the table");
+        let spec = &client.specs[task.spec.0 as usize];
+        let before = client.usage;
+        task.attempt = Attempt(task.attempt.0 + 1);
+        task.state = State::Sent { worker: to };
+        task.charge = spec.learned.expected();
+        client.usage += u64::from(task.charge);
+        let message = ToWorker::Run {
+            client: id,
+            task: task_id,
+            attempt: task.attempt,
+            spec: task.spec,
+            alone: task.alone,
+        };
+        let (args, spec_index, what) = (task.args.clone(), task.spec, spec);
+
+        let worker = self.workers.get_mut(&to).expect("listed as having room");
+        worker.take_on(task.charge, args.len());
+        if worker.meet(id) {
+            let bytes = (self.config.result_bytes / self.workers.len() as u64).max(256 << 10);
+            self.actions.push_back(Action::TellWorker {
+                worker: to,
+                message: ToWorker::Credit { client: id, bytes },
+                body: bytes::Bytes::new(),
+            });
+        }
+        if self.workers.get_mut(&to).expect("listed as having room").declare(id, spec_index) {
+            self.actions.push_back(Action::TellWorker {
+                worker: to,
+                message: ToWorker::Declare { client: id, spec: spec_index, what: what.what.clone() },
+                body: bytes::Bytes::new(),
+            });
+        }
+        self.actions.push_back(Action::TellWorker { worker: to, message, body: args });
+        self.waiting.remove(&(before, id));
+        self.note_waiting(id);
+        self.note_room(to);
+    }
+
+    /// Asks for un-started tasks back where they would wait while slots elsewhere are idle.
+    fn recall_for_idle(&mut self) {
+        let programs: Vec<_> = self.room.keys().copied().collect();
+        for program in programs {
+            let of_program = || self.workers.iter().filter(|(_, worker)| worker.program == program);
+            let idle: u32 = of_program().map(|(_, worker)| worker.free_slots()).sum();
+            if idle == 0 || of_program().any(|(_, worker)| worker.recalling) {
+                continue;
+            }
+            let busiest = of_program()
+                .filter(|(_, worker)| worker.ahead() > 0 && worker.backlog() > RECALL_BACKLOG)
+                .max_by_key(|(id, worker)| (worker.backlog(), std::cmp::Reverse(**id)))
+                .map(|(id, worker)| (*id, worker.ahead().min(idle)));
+            if let Some((worker, tasks)) = busiest {
+                self.workers.get_mut(&worker).expect("just found").recalling = true;
+                self.tell_worker(worker, ToWorker::Recall { tasks });
+            }
+        }
+    }
+
+    pub(super) fn on_recalled(&mut self, worker: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.recalling = false;
+        }
+    }
+
+    pub(super) fn on_held(&mut self, worker: WorkerId, client: ClientId, held: bool) {
+        let Some(client) = self.clients.get_mut(&client) else { return };
+        if held {
+            client.held_by.insert(worker);
+        } else {
+            client.held_by.remove(&worker);
+            self.unplaced = true;
+        }
+    }
+
+    /// Puts a client on the list of those who wait, if it does.
+    pub(super) fn note_waiting(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get(&id)
+            && client.queued > 0
+        {
+            self.waiting.insert((client.usage, id));
+            self.unplaced = true;
+        }
+    }
+
+    /// Corrects what a client has used, keeping its place among those who wait.
+    pub(super) fn charge(&mut self, id: ClientId, charged: u32, used: u64) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let before = client.usage;
+        client.usage = client.usage.saturating_sub(u64::from(charged)) + used;
+        if client.usage != before && self.waiting.remove(&(before, id)) {
+            self.waiting.insert((client.usage, id));
+        }
+    }
+
+    /// Lists a worker under its present load, or not at all if it is full.
+    pub(super) fn note_room(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let room = self.room.entry(worker.program).or_default();
+        if let Some(key) = worker.listed.take() {
+            room.remove(&(key, id));
+        }
+        if worker.has_room(&self.config) {
+            worker.listed = Some(worker.load());
+            room.insert((worker.load(), id));
+        }
+    }
+
+    /// Puts a task that was sent back to the front of the queue, for another attempt.
+    ///
+    /// A task whose client no longer wants it is dropped instead.
+    pub(super) fn requeue(&mut self, id: ClientId, task_id: TaskId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(task) = client.tasks.get_mut(task_id) else { return };
+        let charge = std::mem::take(&mut task.charge);
+        if client.gone || matches!(task.state, State::Cancelling { .. }) {
+            client.tasks.remove(task_id);
+        } else {
+            task.state = State::Queued;
+            let priority = client.specs[task.spec.0 as usize].what.priority;
+            client.push_front(priority, task_id);
+        }
+        self.charge(id, charge, 0);
+        self.note_waiting(id);
+    }
+}

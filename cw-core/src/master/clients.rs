@@ -1,0 +1,110 @@
+//! A client as the master knows it: its specs, its tasks, its queue, what it has used.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
+
+use super::tasks::Task;
+use crate::{
+    Time,
+    idmap::IdMap,
+    ids::{ProgramId, TaskId, WorkerId},
+    learn::Learned,
+    wire::{Spec, Stall},
+};
+
+/// A connected client, or one that has gone while workers still owe answers about its tasks.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) program: ProgramId,
+    pub(super) specs: Vec<SpecState>,
+    pub(super) tasks: IdMap<TaskId, Task>,
+    /// Queued tasks, highest priority first, then in order. No queue in it is empty.
+    pub(super) queue: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
+    pub(super) queued: usize,
+    /// Slot time used, in microseconds: what decides whose turn it is.
+    pub(super) usage: u64,
+    pub(super) gone: bool,
+    /// Workers where its results pile up: they are sent none of its tasks.
+    pub(super) held_by: BTreeSet<WorkerId>,
+    pub(super) stall: Stalling,
+}
+
+/// Whether a client's tasks move.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Stalling {
+    #[default]
+    No,
+    /// Since then, and whether and what the client was told.
+    Since { since: Time, told: Option<Stall> },
+}
+
+/// A spec and what was learned about it.
+#[derive(Debug)]
+pub(super) struct SpecState {
+    pub(super) what: Spec,
+    pub(super) learned: Learned,
+}
+
+impl SpecState {
+    pub(super) fn new(what: Spec) -> Self {
+        Self { what, learned: Learned::default() }
+    }
+}
+
+impl Client {
+    pub(super) fn new(program: ProgramId, usage: u64) -> Self {
+        Self {
+            program,
+            specs: Vec::new(),
+            tasks: IdMap::default(),
+            queue: BTreeMap::new(),
+            queued: 0,
+            usage,
+            gone: false,
+            held_by: BTreeSet::new(),
+            stall: Stalling::No,
+        }
+    }
+
+    pub(super) fn push_back(&mut self, priority: i32, task: TaskId) {
+        self.queue.entry(Reverse(priority)).or_default().push_back(task);
+        self.queued += 1;
+    }
+
+    pub(super) fn push_front(&mut self, priority: i32, task: TaskId) {
+        self.queue.entry(Reverse(priority)).or_default().push_front(task);
+        self.queued += 1;
+    }
+
+    pub(super) fn pop(&mut self) -> Option<TaskId> {
+        let mut first = self.queue.first_entry()?;
+        let task = first.get_mut().pop_front();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        self.queued -= 1;
+        task
+    }
+
+    /// Takes a task out of the middle of its queue; walks that queue.
+    pub(super) fn unqueue(&mut self, priority: i32, task: TaskId) {
+        let Some(queue) = self.queue.get_mut(&Reverse(priority)) else { return };
+        let Some(place) = queue.iter().position(|queued| *queued == task) else { return };
+        queue.remove(place);
+        if queue.is_empty() {
+            self.queue.remove(&Reverse(priority));
+        }
+        self.queued -= 1;
+    }
+
+    /// Tasks that are with a worker.
+    pub(super) fn moving(&self) -> usize {
+        self.tasks.len() - self.queued
+    }
+
+    pub(super) fn spec_of(&self, task: &Task) -> &SpecState {
+        &self.specs[task.spec.0 as usize]
+    }
+}

@@ -1,0 +1,159 @@
+//! How attempts end: passed on, tried again, handed back, cancelled.
+
+use bytes::Bytes;
+
+use super::{
+    Master,
+    tasks::{State, Task},
+};
+use crate::{
+    ids::{Attempt, ClientId, TaskId, WorkerId},
+    wire::{Class, Failure, Returned, Spec, ToClient, ToWorker},
+};
+
+/// A worker's word that an attempt has ended.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) client: ClientId,
+    pub(super) task: TaskId,
+    pub(super) attempt: Attempt,
+    pub(super) class: Class,
+    pub(super) micros: u64,
+    pub(super) body: Bytes,
+}
+
+/// Counts an attempt that ended badly against the task; says whether it may run again.
+fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
+    match class {
+        Class::Failed | Class::Panicked | Class::TimedOut => {
+            task.failures += 1;
+            task.failures <= spec.retries
+        }
+        Class::Crashed => {
+            task.crashes += 1;
+            // From now on nothing innocent shares its executor.
+            task.alone = true;
+            task.crashes < spec.crash_limit
+        }
+        _ => false,
+    }
+}
+
+impl Master {
+    pub(super) fn on_finished(&mut self, worker: WorkerId, report: Report) {
+        let Report { client, task, attempt, class, micros, .. } = report;
+        match self.take_back(worker, client, task, attempt) {
+            Some(State::Sent { .. } | State::Held { .. }) => {}
+            // Stale, or its client no longer wants it: the worker may forget it.
+            Some(State::Cancelling { .. }) => {
+                self.drop_cancelled(client, task);
+                return self.tell_worker(worker, ToWorker::Received { client, task, attempt });
+            }
+            _ => return self.tell_worker(worker, ToWorker::Received { client, task, attempt }),
+        }
+        let state = self.clients.get_mut(&client).expect("take_back found it");
+        let entry = state.tasks.get_mut(task).expect("take_back found it");
+        let charged = entry.charge;
+        let spec = &mut state.specs[entry.spec.0 as usize];
+        if class == Class::Ok {
+            spec.learned.learn(micros);
+        }
+        if may_retry(entry, &spec.what, class) {
+            self.requeue(client, task);
+            self.charge(client, 0, micros);
+            return self.tell_worker(worker, ToWorker::Received { client, task, attempt });
+        }
+        state.tasks.remove(task);
+        self.charge(client, charged, micros);
+        let message = ToClient::Finished { task, attempt, worker: Some(worker), class, micros };
+        self.tell_client(client, message, report.body);
+    }
+
+    pub(super) fn on_returned(
+        &mut self,
+        worker: WorkerId,
+        client: ClientId,
+        task: TaskId,
+        attempt: Attempt,
+        why: Returned,
+    ) {
+        match self.take_back(worker, client, task, attempt) {
+            Some(State::Sent { .. } | State::Held { .. }) => {
+                let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
+                entry.expect("take_back found it").alone |= why == Returned::Suspect;
+                self.requeue(client, task);
+            }
+            Some(State::Cancelling { .. }) => self.drop_cancelled(client, task),
+            _ => {}
+        }
+    }
+
+    /// The state of the very attempt that a worker speaks of, with the worker relieved of it.
+    /// `None` if what it speaks of is not, or no longer, its business.
+    fn take_back(
+        &mut self,
+        worker: WorkerId,
+        client: ClientId,
+        task: TaskId,
+        attempt: Attempt,
+    ) -> Option<State> {
+        let task = self.clients.get(&client)?.tasks.get(task)?;
+        if task.attempt != attempt || task.state.worker() != Some(worker) {
+            return None;
+        }
+        let (state, charge, bytes) = (task.state, task.charge, task.args.len());
+        if state.takes_room() {
+            self.workers.get_mut(&worker)?.release(charge, bytes);
+            self.note_room(worker);
+            self.unplaced = true;
+        }
+        Some(state)
+    }
+
+    /// An attempt has ended and its result waits for credit: its slot is free, and it is not done.
+    pub(super) fn on_waiting(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
+        if !self.take_back(worker, client, task, attempt).is_some_and(State::takes_room) {
+            return;
+        }
+        let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
+        let state = &mut entry.expect("take_back found it").state;
+        *state = match *state {
+            State::Cancelling { .. } => State::Cancelling { worker, held: true },
+            _ => State::Held { worker },
+        };
+    }
+
+    fn drop_cancelled(&mut self, client: ClientId, task: TaskId) {
+        self.requeue(client, task);
+        self.forget_if_done(client);
+    }
+
+    /// Drops a task that no worker has seen, and tells its client.
+    pub(super) fn drop_queued(&mut self, id: ClientId, task_id: TaskId) {
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        let Some(task) = client.tasks.remove(task_id) else { return };
+        let priority = client.spec_of(&task).what.priority;
+        client.unqueue(priority, task_id);
+        if client.queued == 0 {
+            self.waiting.remove(&(client.usage, id));
+        }
+        self.end_here(id, task_id, task.attempt, &Failure::Cancelled);
+    }
+
+    /// Asks a worker to give a task up. The client need not wait for that.
+    pub(super) fn cancel_sent(&mut self, id: ClientId, task_id: TaskId, worker: WorkerId) {
+        let task = self.clients.get_mut(&id).and_then(|client| client.tasks.get_mut(task_id));
+        let task = task.expect("the caller looked it up");
+        task.state = State::Cancelling { worker, held: !task.state.takes_room() };
+        let attempt = task.attempt;
+        self.tell_worker(worker, ToWorker::Cancel { client: id, task: task_id, attempt });
+        self.end_here(id, task_id, attempt, &Failure::Cancelled);
+    }
+
+    /// Tells a client that a task ended by the master's own decision; no worker keeps a result.
+    pub(super) fn end_here(&mut self, client: ClientId, task: TaskId, attempt: Attempt, failure: &Failure) {
+        let class = failure.class();
+        let message = ToClient::Finished { task, attempt, worker: None, class, micros: 0 };
+        self.tell_client(client, message, failure.encode());
+    }
+}

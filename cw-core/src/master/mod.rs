@@ -1,0 +1,360 @@
+//! The master: queues tasks, places them on workers, passes results on.
+//!
+//! It decodes nothing of the user's and keeps nothing that a restart must find again.
+//!
+//! # A task's states
+//!
+//! ```text
+//!            Submit              assign                 Finished (Ok, or retries spent)
+//!   (none) ---------> Queued ------------> Sent ------------------------------> (none)
+//!                       ^                  |  |
+//!                       | Returned, retry, |  | Cancel
+//!                       | worker lost      |  v
+//!                       +------------------+  Cancelling ---- any answer ------> (none)
+//! ```
+//!
+//! While a client's credit is used up, a task that has run stays at its worker as `Held`: its slot is
+//! free, its result is not here.
+//!
+//! A task leaves the table when its result is passed on: the worker keeps the result until the
+//! client's acknowledgement, which names worker and attempt, comes through. Every message about an
+//! attempt is compared with the task's current one; what is stale changes nothing, and is
+//! acknowledged so that the worker forgets it.
+//!
+//! Events only mark work. One pass of [`assign`](assign) places tasks when the actions are drained,
+//! so a thousand submissions in one wake-up cost one pass.
+
+mod assign;
+mod clients;
+mod event;
+mod finish;
+mod stall;
+mod tasks;
+mod workers;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Time,
+    ids::{ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
+    wire::{FromClient, FromWorker, Spec, ToClient, ToWorker, Window},
+};
+use clients::Client;
+pub use event::{Action, Event};
+use tasks::{State, Task};
+use workers::Worker;
+
+/// What bounds a master.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What a client may have in flight while there are few slots.
+    pub window: Window,
+    /// Tasks sent ahead of a free slot, per slot, at most.
+    pub prefetch_tasks: u32,
+    /// Expected run time sent ahead of a free slot, per slot. One task is sent ahead whatever it takes.
+    pub prefetch_time: Duration,
+    /// Bytes of arguments at one worker; a single task may exceed it.
+    pub prefetch_bytes: u64,
+    /// Bytes of one client's results on the way from all workers together.
+    pub result_bytes: u64,
+    /// A client whose tasks do not move is told why after this long.
+    pub stall_after: Duration,
+    /// Tasks whose program no connected worker runs are refused after this long.
+    pub refuse_after: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            window: Window { tasks: 16_384, bytes: 64 << 20 },
+            prefetch_tasks: 1_024,
+            prefetch_time: Duration::from_millis(4),
+            prefetch_bytes: 32 << 20,
+            result_bytes: 64 << 20,
+            stall_after: Duration::from_secs(2),
+            refuse_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The master's state. See the [module](self) for the states of a task.
+#[derive(Debug)]
+pub struct Master {
+    config: Config,
+    now: Time,
+    clients: BTreeMap<ClientId, Client>,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// Clients with queued tasks, the one with least slot time used first.
+    waiting: BTreeSet<(u64, ClientId)>,
+    /// Workers with room, per program, the least loaded first.
+    room: BTreeMap<ProgramId, BTreeSet<(u64, WorkerId)>>,
+    actions: VecDeque<Action>,
+    unplaced: bool,
+}
+
+impl Master {
+    /// A master without clients and workers.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            now: Time::ZERO,
+            clients: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            room: BTreeMap::new(),
+            actions: VecDeque::new(),
+            unplaced: false,
+        }
+    }
+
+    /// Takes in what happened. Cannot fail: odd input from a peer becomes [`Action::Disconnect`].
+    pub fn handle(&mut self, now: Time, event: Event) {
+        self.now = now;
+        match event {
+            Event::ClientJoined { client, program } => self.on_client_joined(client, program),
+            Event::ClientSaid { client, message, body } => self.on_client_said(client, message, body),
+            Event::ClientLost { client } => self.on_client_lost(client),
+            Event::WorkerJoined { worker, program, program_name, name, slots } => {
+                self.on_worker_joined(worker, Worker::new(program, program_name, name, slots));
+            }
+            Event::WorkerSaid { worker, message, body } => self.on_worker_said(worker, message, body),
+            Event::WorkerLost { worker } => self.on_worker_lost(worker),
+        }
+    }
+
+    /// Lets time pass. Call it when [`poll_timeout`](Self::poll_timeout) says so.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        self.tell_stalled();
+    }
+
+    /// The next thing to do; drain it after every batch of events.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if self.actions.is_empty() && std::mem::take(&mut self.unplaced) {
+            self.assign();
+            self.watch_stalls();
+        }
+        self.actions.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.next_stall()
+    }
+
+    /// Slots of all workers.
+    pub fn slots(&self) -> u32 {
+        self.workers.values().map(|worker| worker.slots).sum()
+    }
+
+    /// The window a client is given, which grows with the slots there are to fill.
+    pub fn window(&self) -> Window {
+        let Window { tasks, bytes } = self.config.window;
+        Window { tasks: tasks.max(self.slots().saturating_mul(8)), bytes }
+    }
+
+    fn on_client_said(&mut self, client: ClientId, message: FromClient, body: Bytes) {
+        if !self.clients.get(&client).is_some_and(|client| !client.gone) {
+            return;
+        }
+        match message {
+            FromClient::Submit { task, spec } => self.on_submit(client, task, spec, body),
+            FromClient::Received { task, attempt, worker } => {
+                self.tell_worker(worker, ToWorker::Received { client, task, attempt });
+            }
+            FromClient::Declare { spec, what } => self.on_declare(client, spec, what),
+            FromClient::Cancel { task } => self.on_cancel(client, task),
+            FromClient::Leave => self.on_client_lost(client),
+        }
+    }
+
+    fn on_worker_said(&mut self, worker: WorkerId, message: FromWorker, body: Bytes) {
+        match message {
+            FromWorker::Finished { client, task, attempt, class, micros } => {
+                self.on_finished(worker, finish::Report { client, task, attempt, class, micros, body });
+            }
+            FromWorker::Returned { client, task, attempt, why } => {
+                self.on_returned(worker, client, task, attempt, why);
+            }
+            FromWorker::Waiting { client, task, attempt } => self.on_waiting(worker, client, task, attempt),
+            FromWorker::Recalled => self.on_recalled(worker),
+            FromWorker::Held { client, held } => self.on_held(worker, client, held),
+            FromWorker::Leaving => self.on_worker_lost(worker),
+        }
+    }
+
+    fn on_client_joined(&mut self, client: ClientId, program: ProgramId) {
+        // A newcomer starts level with the least served, so it neither starves the others nor is starved.
+        let usage = self.clients.values().map(|client| client.usage).min().unwrap_or(0);
+        self.clients.insert(client, Client::new(program, usage));
+    }
+
+    fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {
+        let specs = &mut self.clients.get_mut(&client).expect("checked by on_client_said").specs;
+        if specs.len() == spec.0 as usize {
+            specs.push(clients::SpecState::new(what));
+        } else if specs.get(spec.0 as usize).is_none_or(|known| known.what != what) {
+            self.disconnect_client(client, "declared its specs out of order");
+        }
+    }
+
+    fn on_submit(&mut self, id: ClientId, task: TaskId, spec: SpecIndex, args: Bytes) {
+        let bound = self.window().tasks as usize * 2;
+        let client = self.clients.get_mut(&id).expect("checked by on_client_said");
+        let Some(declared) = client.specs.get(spec.0 as usize) else {
+            return self.disconnect_client(id, "submitted a task without declaring its spec");
+        };
+        if client.tasks.len() >= bound {
+            return self.disconnect_client(id, "submitted more tasks than its window allows");
+        }
+        if client.tasks.contains(task) {
+            return;
+        }
+        let priority = declared.what.priority;
+        client.tasks.insert(task, Task::new(spec, args));
+        client.push_back(priority, task);
+        self.note_waiting(id);
+    }
+
+    fn on_cancel(&mut self, id: ClientId, task: TaskId) {
+        let client = self.clients.get_mut(&id).expect("checked by on_client_said");
+        let Some(state) = client.tasks.get(task).map(|task| task.state) else { return };
+        match state {
+            State::Queued => self.drop_queued(id, task),
+            State::Sent { worker } | State::Held { worker } => self.cancel_sent(id, task, worker),
+            State::Cancelling { .. } => {}
+        }
+    }
+
+    /// A client left or its connection broke: what is queued is dropped, what runs is killed.
+    fn on_client_lost(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if std::mem::replace(&mut client.gone, true) {
+            return;
+        }
+        self.waiting.remove(&(client.usage, id));
+        client.queue.clear();
+        client.queued = 0;
+        for task in client.tasks.sorted_keys(|task| matches!(task.state, State::Queued)) {
+            client.tasks.remove(task);
+        }
+        let unanswered = |task: &Task| matches!(task.state, State::Sent { .. } | State::Held { .. });
+        for task in client.tasks.sorted_keys(unanswered) {
+            if let Some(worker) = self.state_of(id, task).and_then(State::worker) {
+                self.cancel_sent(id, task, worker);
+            }
+        }
+        self.forget_if_done(id);
+    }
+
+    /// Removes a client that has gone once no worker owes an answer about its tasks.
+    fn forget_if_done(&mut self, id: ClientId) {
+        if !self.clients.get(&id).is_some_and(|client| client.gone && client.tasks.is_empty()) {
+            return;
+        }
+        self.clients.remove(&id);
+        let told: Vec<WorkerId> =
+            self.workers.iter_mut().filter_map(|(w, state)| state.forget(id).then_some(*w)).collect();
+        for worker in told {
+            self.tell_worker(worker, ToWorker::Forget { client: id });
+        }
+    }
+
+    fn on_worker_joined(&mut self, id: WorkerId, worker: Worker) {
+        let before = self.window();
+        self.workers.insert(id, worker);
+        self.note_room(id);
+        self.unplaced = true;
+        self.announce_window(before);
+    }
+
+    /// A worker left or its connection broke: all it had goes back to the queue.
+    fn on_worker_lost(&mut self, id: WorkerId) {
+        let before = self.window();
+        let Some(worker) = self.workers.remove(&id) else { return };
+        if let Some(key) = worker.listed
+            && let Some(room) = self.room.get_mut(&worker.program)
+        {
+            room.remove(&(key, id));
+        }
+        for client in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.on_held(id, client, false);
+            self.requeue_all_of(client, id);
+        }
+        self.unplaced = true;
+        self.announce_window(before);
+    }
+
+    fn requeue_all_of(&mut self, id: ClientId, worker: WorkerId) {
+        let client = self.clients.get_mut(&id).expect("listed by the caller");
+        let there = |task: &Task| task.state.worker() == Some(worker);
+        // Last first, as each goes to the front of the queue.
+        for task in client.tasks.sorted_keys(there).into_iter().rev() {
+            self.requeue(id, task);
+        }
+        self.forget_if_done(id);
+    }
+
+    fn announce_window(&mut self, before: Window) {
+        let window = self.window();
+        if window != before {
+            let clients: Vec<ClientId> = self.clients.keys().copied().collect();
+            clients
+                .into_iter()
+                .for_each(|client| self.tell_client(client, ToClient::Window(window), Bytes::new()));
+        }
+    }
+
+    fn state_of(&self, client: ClientId, task: TaskId) -> Option<State> {
+        Some(self.clients.get(&client)?.tasks.get(task)?.state)
+    }
+
+    fn tell_client(&mut self, client: ClientId, message: ToClient, body: Bytes) {
+        if self.clients.get(&client).is_some_and(|client| !client.gone) {
+            self.actions.push_back(Action::TellClient { client, message, body });
+        }
+    }
+
+    fn tell_worker(&mut self, worker: WorkerId, message: ToWorker) {
+        if self.workers.contains_key(&worker) {
+            self.actions.push_back(Action::TellWorker { worker, message, body: Bytes::new() });
+        }
+    }
+
+    fn disconnect_client(&mut self, client: ClientId, why: &'static str) {
+        self.actions.push_back(Action::Disconnect { client, why });
+        self.on_client_lost(client);
+    }
+}
+
+#[cfg(test)]
+impl Master {
+    /// Re-derives what is kept incrementally; panics where the two differ.
+    pub(crate) fn check(&self) {
+        for (id, client) in &self.clients {
+            assert_eq!(client.queued, client.queue.values().map(VecDeque::len).sum::<usize>());
+            let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));
+            assert_eq!(queued.len(), client.queued, "{id}: queued tasks and the queue differ");
+            assert_eq!(self.waiting.contains(&(client.usage, *id)), client.queued > 0, "{id}: waiting list");
+        }
+        for (id, worker) in &self.workers {
+            let mut sent = 0;
+            for client in self.clients.values() {
+                let there = |task: &Task| task.state.worker() == Some(*id) && task.state.takes_room();
+                sent += client.tasks.sorted_keys(there).len();
+            }
+            assert_eq!(worker.sent as usize, sent, "{id}: tasks there");
+            assert_eq!(worker.listed.is_some(), worker.has_room(&self.config), "{id}: room");
+        }
+    }
+
+    /// Whether nothing is queued, sent or owed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.clients.values().all(|client| client.tasks.is_empty() && client.queued == 0)
+    }
+}

@@ -1,0 +1,66 @@
+//! A task as the master knows it.
+
+use bytes::Bytes;
+
+use crate::ids::{Attempt, SpecIndex, WorkerId};
+
+/// A task from its submission until its result is passed on.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) spec: SpecIndex,
+    /// Kept until the end, since a retry needs them.
+    pub(super) args: Bytes,
+    /// The newest attempt; 0 before the first.
+    pub(super) attempt: Attempt,
+    pub(super) state: State,
+    /// What it was charged to its client and worker when it was sent, in microseconds.
+    pub(super) charge: u32,
+    /// Attempts that ended in an error, a panic or a timeout.
+    pub(super) failures: u32,
+    /// Attempts whose executor died under them.
+    pub(super) crashes: u32,
+    /// Whether its executor must not queue anything beside it.
+    pub(super) alone: bool,
+}
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum State {
+    /// In its client's queue.
+    Queued,
+    /// With a worker.
+    Sent { worker: WorkerId },
+    /// Run by a worker that keeps the result until the client's credit allows it to be sent.
+    Held { worker: WorkerId },
+    /// With a worker that was told to give it up; its client has its answer. `held` as above.
+    Cancelling { worker: WorkerId, held: bool },
+}
+
+impl Task {
+    pub(super) fn new(spec: SpecIndex, args: Bytes) -> Self {
+        Self {
+            spec,
+            args,
+            attempt: Attempt(0),
+            state: State::Queued,
+            charge: 0,
+            failures: 0,
+            crashes: 0,
+            alone: false,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn worker(self) -> Option<WorkerId> {
+        match self {
+            Self::Queued => None,
+            Self::Sent { worker } | Self::Held { worker } | Self::Cancelling { worker, .. } => Some(worker),
+        }
+    }
+
+    /// Whether it takes up room at its worker.
+    pub(super) fn takes_room(self) -> bool {
+        matches!(self, Self::Sent { .. } | Self::Cancelling { held: false, .. })
+    }
+}

@@ -1,0 +1,119 @@
+//! A worker as the master knows it: its slots and how much it was given.
+
+use std::collections::BTreeSet;
+
+use super::Config;
+use crate::{
+    idmap::IdMap,
+    ids::{ClientId, ProgramId, SpecIndex},
+};
+
+/// A connected worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) program: ProgramId,
+    pub(super) program_name: String,
+    pub(super) name: String,
+    pub(super) slots: u32,
+    /// Tasks there, running or not.
+    pub(super) sent: u32,
+    /// Their expected run time, in microseconds.
+    expected: u64,
+    /// The bytes of their arguments.
+    bytes: u64,
+    /// Whether a recall has not been answered yet.
+    pub(super) recalling: bool,
+    /// The key under which it stands in the list of workers with room.
+    pub(super) listed: Option<u64>,
+    /// Specs it was told.
+    declared: IdMap<(ClientId, SpecIndex), ()>,
+    /// Clients it knows.
+    knows: BTreeSet<ClientId>,
+}
+
+impl Worker {
+    pub(super) fn new(program: ProgramId, program_name: String, name: String, slots: u32) -> Self {
+        Self {
+            program,
+            program_name,
+            name,
+            slots: slots.max(1),
+            sent: 0,
+            expected: 0,
+            bytes: 0,
+            recalling: false,
+            listed: None,
+            declared: IdMap::default(),
+            knows: BTreeSet::new(),
+        }
+    }
+
+    /// Whether it may be sent another task: a slot is free, or little enough waits for one.
+    ///
+    /// One task per slot is sent ahead whatever it takes, so that a slot never waits for the network;
+    /// more only as long as all that waits is expected to be through in [`Config::prefetch_time`].
+    pub(super) fn has_room(&self, config: &Config) -> bool {
+        let slots = u64::from(self.slots);
+        let time = u64::try_from(config.prefetch_time.as_micros()).unwrap_or(u64::MAX);
+        self.sent < self.slots
+            || (self.bytes < config.prefetch_bytes
+                && (u64::from(self.sent) < 2 * slots
+                    || (self.sent < self.slots.saturating_mul(config.prefetch_tasks)
+                        && self.expected < slots.saturating_mul(time))))
+    }
+
+    /// Tasks per slot, in thousandths: the less, the sooner it is served.
+    pub(super) fn load(&self) -> u64 {
+        u64::from(self.sent) * 1_000 / u64::from(self.slots)
+    }
+
+    pub(super) fn free_slots(&self) -> u32 {
+        self.slots.saturating_sub(self.sent)
+    }
+
+    /// Tasks that wait there for a slot.
+    pub(super) fn ahead(&self) -> u32 {
+        self.sent.saturating_sub(self.slots)
+    }
+
+    /// Expected time until what waits there has started, in microseconds per slot.
+    pub(super) fn backlog(&self) -> u64 {
+        self.expected / u64::from(self.slots)
+    }
+
+    pub(super) fn take_on(&mut self, charge: u32, bytes: usize) {
+        self.sent += 1;
+        self.expected += u64::from(charge);
+        self.bytes += bytes as u64;
+    }
+
+    pub(super) fn release(&mut self, charge: u32, bytes: usize) {
+        self.sent = self.sent.saturating_sub(1);
+        self.expected = self.expected.saturating_sub(u64::from(charge));
+        self.bytes = self.bytes.saturating_sub(bytes as u64);
+    }
+
+    /// Notes that it is told a spec; says whether it did not know it.
+    pub(super) fn declare(&mut self, client: ClientId, spec: SpecIndex) -> bool {
+        if self.declared.contains((client, spec)) {
+            return false;
+        }
+        self.declared.insert((client, spec), ());
+        true
+    }
+
+    /// Notes that it is told of a client; says whether it did not know it.
+    pub(super) fn meet(&mut self, client: ClientId) -> bool {
+        self.knows.insert(client)
+    }
+
+    /// Notes that it is to forget a client; says whether it knew it.
+    pub(super) fn forget(&mut self, client: ClientId) -> bool {
+        for key in self.declared.sorted_keys(|()| true) {
+            if key.0 == client {
+                self.declared.remove(key);
+            }
+        }
+        self.knows.remove(&client)
+    }
+}

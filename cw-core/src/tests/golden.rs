@@ -1,0 +1,172 @@
+//! The wire, byte by byte. A change here is a change of protocol: raise the version and keep the old.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    ids::{Attempt, ClientId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
+    wire::{
+        self, Class, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello, JobLine, Refusal,
+        Reply, Returned, Role, Spec, Stall, ToClient, ToExecutor, ToWorker, Welcome, Window,
+    },
+};
+
+/// The message as bytes in hexadecimal, after checking that it survives the way there.
+fn golden<H: Head + PartialEq + std::fmt::Debug>(message: H, body: &[u8]) -> String {
+    let mut buffer = BytesMut::new();
+    wire::encode(&message, body, &mut buffer);
+    let text = hex(&buffer);
+    let frame = wire::next_frame(&mut buffer).unwrap().unwrap();
+    assert_eq!(wire::decode::<H>(frame).unwrap(), (message, Bytes::copy_from_slice(body)));
+    text
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const TASK: TaskId = TaskId(300);
+const ATTEMPT: Attempt = Attempt(2);
+const CLIENT: ClientId = ClientId(5);
+
+fn spec() -> Spec {
+    Spec {
+        job: JobIndex(3),
+        retries: 1,
+        crash_limit: 3,
+        timeout: Some(Duration::from_millis(1_500)),
+        priority: -2,
+    }
+}
+
+#[test]
+fn from_client() {
+    assert_eq!(golden(FromClient::Submit { task: TASK, spec: SpecIndex(1) }, b"ab"), "0600000000ac02016162");
+    let received = FromClient::Received { task: TASK, attempt: ATTEMPT, worker: WorkerId(9) };
+    assert_eq!(golden(received, b""), "0500000001ac020209");
+    let declare = FromClient::Declare { spec: SpecIndex(1), what: spec() };
+    assert_eq!(golden(declare, b""), "0d0000000201030103010180cab5ee0103");
+    assert_eq!(golden(FromClient::Cancel { task: TASK }, b""), "0300000003ac02");
+    assert_eq!(golden(FromClient::Leave, b""), "0100000004");
+}
+
+#[test]
+fn to_client() {
+    let finished = ToClient::Finished {
+        task: TASK,
+        attempt: ATTEMPT,
+        worker: Some(WorkerId(9)),
+        class: Class::Ok,
+        micros: 1,
+    };
+    assert_eq!(golden(finished, b"r"), "0900000000ac02020109000172");
+    let window = ToClient::Window(Window { tasks: 10, bytes: 1_000 });
+    assert_eq!(golden(window, b""), "04000000010ae807");
+    assert_eq!(golden(ToClient::Stalled(Stall::NoWorker), b""), "020000000200");
+    assert_eq!(golden(ToClient::Stalled(Stall::Busy { slots: 2 }), b""), "03000000020102");
+    assert_eq!(golden(ToClient::Moving, b""), "0100000003");
+}
+
+#[test]
+fn to_worker() {
+    let run =
+        ToWorker::Run { client: CLIENT, task: TASK, attempt: ATTEMPT, spec: SpecIndex(1), alone: false };
+    assert_eq!(golden(run, b"ab"), "090000000005ac020201006162");
+    let received = ToWorker::Received { client: CLIENT, task: TASK, attempt: ATTEMPT };
+    assert_eq!(golden(received, b""), "050000000105ac0202");
+    let declare = ToWorker::Declare { client: CLIENT, spec: SpecIndex(1), what: spec() };
+    assert_eq!(golden(declare, b""), "0e000000020501030103010180cab5ee0103");
+    assert_eq!(golden(ToWorker::Credit { client: CLIENT, bytes: 128 }, b""), "0400000003058001");
+    let cancel = ToWorker::Cancel { client: CLIENT, task: TASK, attempt: ATTEMPT };
+    assert_eq!(golden(cancel, b""), "050000000405ac0202");
+    assert_eq!(golden(ToWorker::Recall { tasks: 4 }, b""), "020000000504");
+    assert_eq!(golden(ToWorker::Forget { client: CLIENT }, b""), "020000000605");
+}
+
+#[test]
+fn from_worker() {
+    let finished = FromWorker::Finished {
+        client: CLIENT,
+        task: TASK,
+        attempt: ATTEMPT,
+        class: Class::Crashed,
+        micros: 7,
+    };
+    assert_eq!(golden(finished, b"r"), "080000000005ac0202040772");
+    let returned =
+        FromWorker::Returned { client: CLIENT, task: TASK, attempt: ATTEMPT, why: Returned::Suspect };
+    assert_eq!(golden(returned, b""), "060000000105ac020203");
+    assert_eq!(golden(FromWorker::Recalled, b""), "0100000002");
+    assert_eq!(golden(FromWorker::Leaving, b""), "0100000003");
+    assert_eq!(golden(FromWorker::Held { client: CLIENT, held: true }, b""), "03000000050501");
+    let waiting = FromWorker::Waiting { client: CLIENT, task: TASK, attempt: ATTEMPT };
+    assert_eq!(golden(waiting, b""), "050000000405ac0202");
+}
+
+#[test]
+fn executor() {
+    let run = ToExecutor::Run { job: JobIndex(3), task: TASK, attempt: ATTEMPT };
+    assert_eq!(golden(run, b"ab"), "070000000003ac02026162");
+    assert_eq!(golden(FromExecutor::Done { class: Class::Ok, micros: 7 }, b"r"), "0400000000000772");
+    assert_eq!(golden(FromExecutor::Ready { jobs: 2 }, b""), "020000000102");
+}
+
+#[test]
+fn handshake() {
+    let hello = Hello {
+        version: "0.1.0".to_owned(),
+        target: "t".to_owned(),
+        program: ProgramId([1; 16]),
+        program_name: "sim".to_owned(),
+        name: "h:1".to_owned(),
+        role: Role::Worker { slots: 4 },
+        jobs: vec![JobLine { id: 1, schema: 2, path: "a::b".to_owned() }],
+    };
+    let bytes = wire::encode_hello(&hello);
+    assert_eq!(
+        hex(&bytes),
+        "63772f000100010005302e312e300174010101010101010101010101010101010373696d03683a31010401010204613a3a62"
+    );
+    assert_eq!(wire::decode_hello(&bytes).unwrap(), hello);
+
+    let window = Window { tasks: 10, bytes: 20 };
+    let welcome = Reply::Welcome(Welcome::Client { client: CLIENT, epoch: 3, window, slots: 2 });
+    let bytes = wire::encode_reply(&welcome);
+    assert_eq!(hex(&bytes), "63772f0001000100000005030a1402");
+    assert_eq!(wire::decode_reply(&bytes).unwrap(), welcome);
+    let refused = Reply::Refused(Refusal::Malformed { why: "x".to_owned() });
+    assert_eq!(hex(&wire::encode_reply(&refused)), "63772f000100010001020178");
+}
+
+#[test]
+fn handshakes_of_strangers_are_told_apart() {
+    assert_eq!(wire::decode_hello(b"GET / HTTP/1.1"), Err(wire::HelloError::NotCw));
+    let newer = [&b"cw/\0"[..], &[9, 0, 12, 0]].concat();
+    let error = wire::HelloError::Protocol { theirs_min: 9, theirs_max: 12 };
+    assert_eq!(wire::decode_hello(&newer), Err(error));
+    let cut = [&b"cw/\0"[..], &[1, 0, 1, 0, 5]].concat();
+    assert_eq!(wire::decode_hello(&cut), Err(wire::HelloError::Garbled));
+}
+
+#[test]
+fn failures() {
+    let crashed = Failure::Crashed {
+        ending: Ending::Signal(11),
+        hint: None,
+        stderr: "s".to_owned(),
+        worker: "w".to_owned(),
+    };
+    assert_eq!(hex(&crashed.encode()), "0201160001730177");
+    let failed = Failure::Failed {
+        message: "m".to_owned(),
+        chain: vec!["c".to_owned()],
+        value: Some((1, vec![8, 9])),
+    };
+    assert_eq!(hex(&failed.encode()), "00016d0101630101020809");
+    for failure in [crashed, failed, Failure::Cancelled, Failure::TimedOut { after: Duration::from_secs(1) }]
+    {
+        assert_eq!(Failure::decode(&failure.encode()), failure);
+    }
+    assert!(matches!(Failure::decode(b"\xff\xff"), Failure::Refused { .. }));
+}

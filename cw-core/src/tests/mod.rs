@@ -1,0 +1,7 @@
+//! The three machines against each other, on virtual time.
+
+mod calls;
+mod golden;
+mod hostile;
+mod trouble;
+mod world;

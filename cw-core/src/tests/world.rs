@@ -1,0 +1,569 @@
+//! A cluster in one thread: real machines, a clock that jumps, links that delay and keep order (as a
+//! QUIC stream does), executors that behave as each task's arguments say.
+//!
+//! Every message is encoded and decoded on its way. After every step the machines' invariants are
+//! checked, and every completion is compared with what the task must come to.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    Time,
+    client::{self, Client, Completion},
+    ids::{ClientId, ExecutorId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
+    master::{self, Master},
+    wire::{
+        self, Class, Ending, Failure, FromClient, FromWorker, Head, Spec, Stall, ToClient, ToExecutor,
+        ToWorker,
+    },
+    worker::{self, ExecutorSaid, Worker},
+};
+
+pub(super) const PROGRAM: ProgramId = ProgramId([7; 16]);
+const LINK_DELAY: Duration = Duration::from_micros(100);
+
+/// What a task does, encoded as its arguments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Do {
+    Return,
+    Fail,
+    Crash,
+    /// Never returns.
+    Hang,
+    /// Crashes in the first attempts, then returns.
+    CrashTimes(u8),
+    FailTimes(u8),
+}
+
+impl Do {
+    pub(super) fn args(self, millis: u16) -> Bytes {
+        let (kind, times) = match self {
+            Self::Return => (0, 0),
+            Self::Fail => (1, 0),
+            Self::Crash => (2, 0),
+            Self::Hang => (3, 0),
+            Self::CrashTimes(times) => (4, times),
+            Self::FailTimes(times) => (5, times),
+        };
+        let [low, high] = millis.to_le_bytes();
+        Bytes::copy_from_slice(&[kind, times, low, high])
+    }
+}
+
+enum Arrival {
+    AtMasterFromClient(usize, u32, Bytes),
+    AtMasterFromWorker(usize, u32, Bytes),
+    AtClient(usize, u32, Bytes),
+    AtWorker(usize, u32, Bytes),
+    ExecutorReady(usize, ExecutorId),
+    TaskEnds(usize, ExecutorId, u64),
+    ExecutorEnded(usize, ExecutorId, Ending),
+}
+
+/// A simulated process that runs tasks one after the other.
+#[derive(Default)]
+struct Process {
+    queue: VecDeque<(TaskId, u32, Bytes)>,
+    /// Results that were not flushed yet.
+    unflushed: Vec<(Class, u64, Bytes)>,
+    started: Time,
+    run: u64,
+    dying: bool,
+}
+
+pub(super) struct WorkerHost {
+    pub(super) machine: Worker,
+    /// Grows when the connection is cut, so that what was on its way is lost.
+    link: u32,
+    id: Option<WorkerId>,
+    processes: BTreeMap<ExecutorId, Process>,
+    pub(super) left: bool,
+    /// Tasks in the order they began to run.
+    pub(super) began: Vec<(Time, TaskId)>,
+    pub(super) killed: usize,
+}
+
+pub(super) struct ClientHost {
+    pub(super) machine: Client,
+    link: u32,
+    id: Option<ClientId>,
+    program: ProgramId,
+    pub(super) done: BTreeMap<TaskId, (Time, Completion)>,
+    pub(super) recorded: Vec<TaskId>,
+    pub(super) stalls: Vec<(Time, Stall)>,
+    /// While set the client reads nothing; what arrives waits here.
+    pub(super) deaf: bool,
+    unread: VecDeque<Bytes>,
+    next_task: u64,
+}
+
+pub(super) struct World {
+    pub(super) now: Time,
+    pub(super) master: Master,
+    pub(super) workers: Vec<WorkerHost>,
+    pub(super) clients: Vec<ClientHost>,
+    arrivals: BTreeMap<(Time, u64), Arrival>,
+    sequence: u64,
+    next_client: u32,
+    next_worker: u32,
+    /// Executors keep up to so many results back, as real ones do under load.
+    pub(super) bundle: usize,
+    pub(super) disconnected: Vec<(ClientId, &'static str)>,
+    pub(super) bytes_to_clients: u64,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            now: Time::ZERO,
+            master: Master::new(master::Config::default()),
+            workers: Vec::new(),
+            clients: Vec::new(),
+            arrivals: BTreeMap::new(),
+            sequence: 0,
+            next_client: 0,
+            next_worker: 0,
+            bundle: 1,
+            disconnected: Vec::new(),
+            bytes_to_clients: 0,
+        }
+    }
+
+    pub(super) fn worker(&mut self, slots: u32) -> usize {
+        self.worker_with(PROGRAM, worker::Config { slots, ..worker::Config::default() })
+    }
+
+    pub(super) fn worker_with(&mut self, program: ProgramId, config: worker::Config) -> usize {
+        let slots = config.slots;
+        self.workers.push(WorkerHost {
+            machine: Worker::new(config),
+            link: 0,
+            id: Some(WorkerId(self.next_worker)),
+            processes: BTreeMap::new(),
+            left: false,
+            began: Vec::new(),
+            killed: 0,
+        });
+        let index = self.workers.len() - 1;
+        self.join_worker(index, program, slots);
+        index
+    }
+
+    fn join_worker(&mut self, index: usize, program: ProgramId, slots: u32) {
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        self.workers[index].id = Some(worker);
+        let (program_name, name) = ("sim".to_owned(), format!("node{index}:1"));
+        let joined = master::Event::WorkerJoined { worker, program, program_name, name, slots };
+        self.master.handle(self.now, joined);
+        self.settle();
+    }
+
+    pub(super) fn client(&mut self) -> usize {
+        self.client_of(PROGRAM)
+    }
+
+    pub(super) fn client_of(&mut self, program: ProgramId) -> usize {
+        self.clients.push(ClientHost {
+            machine: Client::new(),
+            link: 0,
+            id: None,
+            program,
+            done: BTreeMap::new(),
+            recorded: Vec::new(),
+            stalls: Vec::new(),
+            deaf: false,
+            unread: VecDeque::new(),
+            next_task: 0,
+        });
+        let index = self.clients.len() - 1;
+        self.connect_client(index);
+        index
+    }
+
+    fn connect_client(&mut self, index: usize) {
+        let client = ClientId(self.next_client);
+        self.next_client += 1;
+        self.clients[index].id = Some(client);
+        let program = self.clients[index].program;
+        self.master.handle(self.now, master::Event::ClientJoined { client, program });
+        let window = self.master.window();
+        self.client_event(index, client::Event::Connected { window });
+    }
+
+    /// Declares the next spec of a client; specs are numbered from 0 in the order of these calls.
+    pub(super) fn declare(&mut self, client: usize, what: Spec) {
+        self.client_event(client, client::Event::Declare { what });
+    }
+
+    pub(super) fn submit(&mut self, client: usize, spec: u32, args: Bytes) -> TaskId {
+        self.submit_as(client, spec, args, false)
+    }
+
+    pub(super) fn submit_as(&mut self, client: usize, spec: u32, args: Bytes, durable: bool) -> TaskId {
+        let host = &mut self.clients[client];
+        let task = TaskId(host.next_task);
+        host.next_task += 1;
+        host.machine.handle(self.now, client::Event::Submit { task, spec: SpecIndex(spec), durable, args });
+        self.settle();
+        task
+    }
+
+    pub(super) fn cancel(&mut self, client: usize, task: TaskId) {
+        self.client_event(client, client::Event::Cancel { task });
+    }
+
+    pub(super) fn client_event(&mut self, client: usize, event: client::Event) {
+        self.clients[client].machine.handle(self.now, event);
+        self.settle();
+    }
+
+    /// The worker's process dies, or its connection does: to the master it is one.
+    pub(super) fn kill_worker(&mut self, index: usize) {
+        let host = &mut self.workers[index];
+        host.link += 1;
+        host.processes.clear();
+        host.left = true;
+        let worker = host.id.take().expect("killed once");
+        host.machine.handle(self.now, worker::Event::MasterLost);
+        while host.machine.poll_action().is_some() {}
+        self.master.handle(self.now, master::Event::WorkerLost { worker });
+        self.settle();
+    }
+
+    pub(super) fn stop_worker(&mut self, index: usize) {
+        self.workers[index].machine.handle(self.now, worker::Event::Leave);
+        self.settle();
+    }
+
+    pub(super) fn kill_client(&mut self, index: usize) {
+        let host = &mut self.clients[index];
+        host.link += 1;
+        let client = host.id.take().expect("killed once");
+        self.master.handle(self.now, master::Event::ClientLost { client });
+        self.settle();
+    }
+
+    /// The master dies with all it knows; another starts; all come back to it.
+    pub(super) fn restart_master(&mut self) {
+        self.master = Master::new(master::Config::default());
+        for index in 0..self.clients.len() {
+            self.clients[index].link += 1;
+            self.client_event(index, client::Event::MasterLost);
+            self.connect_client(index);
+        }
+        for index in 0..self.workers.len() {
+            self.workers[index].link += 1;
+            self.workers[index].machine.handle(self.now, worker::Event::MasterLost);
+            let slots = 1;
+            self.join_worker(index, PROGRAM, slots);
+        }
+    }
+
+    pub(super) fn hear_again(&mut self, client: usize) {
+        self.clients[client].deaf = false;
+        for frame in std::mem::take(&mut self.clients[client].unread) {
+            self.client_hears(client, frame);
+        }
+        self.settle();
+    }
+
+    /// Runs until nothing is on its way and no timer is due before `limit`.
+    pub(super) fn run_until(&mut self, limit: Time) {
+        while let Some(next) = self.next_time()
+            && next <= limit
+        {
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = limit;
+    }
+
+    /// Runs until every task of every client has its answer.
+    pub(super) fn run(&mut self) {
+        let limit = self.now + Duration::from_secs(100_000);
+        while self.clients.iter().any(|client| client.id.is_some() && client.machine.open_tasks() > 0) {
+            let next = self.next_time().expect("tasks are open and nothing will ever happen");
+            assert!(next <= limit, "tasks are open after 100,000 seconds");
+            self.now = self.now.max(next);
+            self.step();
+        }
+    }
+
+    /// Lets acknowledgements arrive, then demands that nobody holds anything any more.
+    pub(super) fn assert_quiet(&mut self) {
+        self.run_until(self.now + Duration::from_secs(5));
+        assert!(self.master.is_quiet(), "the master holds something");
+        for (index, host) in self.workers.iter().enumerate() {
+            assert!(
+                host.left || host.machine.is_quiet(),
+                "worker {index} holds something: {:?}",
+                host.machine
+            );
+        }
+    }
+
+    fn next_time(&self) -> Option<Time> {
+        let arrival = self.arrivals.keys().next().map(|(time, _)| *time);
+        let timers =
+            self.workers.iter().filter(|host| !host.left).filter_map(|host| host.machine.poll_timeout());
+        timers.chain(arrival).chain(self.master.poll_timeout()).min()
+    }
+
+    fn step(&mut self) {
+        while let Some(entry) = self.arrivals.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let arrival = entry.remove();
+            self.arrive(arrival);
+        }
+        if self.master.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.master.handle_timeout(self.now);
+        }
+        for host in &mut self.workers {
+            if !host.left && host.machine.poll_timeout().is_some_and(|due| due <= self.now) {
+                host.machine.handle_timeout(self.now);
+            }
+        }
+        self.settle();
+        self.master.check();
+        self.workers.iter().for_each(|host| host.machine.check());
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::AtMasterFromClient(index, link, frame) => {
+                if let Some(client) = self.clients[index].id.filter(|_| self.clients[index].link == link) {
+                    let (message, body) = wire::decode::<FromClient>(frame).unwrap();
+                    self.master.handle(self.now, master::Event::ClientSaid { client, message, body });
+                }
+            }
+            Arrival::AtMasterFromWorker(index, link, frame) => {
+                if let Some(worker) = self.workers[index].id.filter(|_| self.workers[index].link == link) {
+                    let (message, body) = wire::decode::<FromWorker>(frame).unwrap();
+                    self.master.handle(self.now, master::Event::WorkerSaid { worker, message, body });
+                }
+            }
+            Arrival::AtClient(index, link, frame) if self.clients[index].link == link => {
+                if self.clients[index].deaf {
+                    self.clients[index].unread.push_back(frame);
+                } else {
+                    self.client_hears(index, frame);
+                }
+            }
+            Arrival::AtWorker(index, link, frame) if self.workers[index].link == link => {
+                let (message, body) = wire::decode::<ToWorker>(frame).unwrap();
+                self.workers[index].machine.handle(self.now, worker::Event::MasterSaid { message, body });
+            }
+            Arrival::ExecutorReady(index, executor) => {
+                if self.workers[index].processes.contains_key(&executor) {
+                    self.executor_says(index, executor, ExecutorSaid::Ready);
+                }
+            }
+            Arrival::TaskEnds(index, executor, run) => self.task_ends(index, executor, run),
+            Arrival::ExecutorEnded(index, executor, ending) => self.executor_ended(index, executor, ending),
+            Arrival::AtClient(..) | Arrival::AtWorker(..) => {}
+        }
+    }
+
+    fn client_hears(&mut self, index: usize, frame: Bytes) {
+        let (message, body) = wire::decode::<ToClient>(frame).unwrap();
+        self.clients[index].machine.handle(self.now, client::Event::MasterSaid { message, body });
+    }
+
+    fn executor_says(&mut self, index: usize, executor: ExecutorId, said: ExecutorSaid) {
+        self.workers[index].machine.handle(self.now, worker::Event::ExecutorSaid { executor, said });
+    }
+
+    fn task_ends(&mut self, index: usize, executor: ExecutorId, run: u64) {
+        let (now, bundle) = (self.now, self.bundle);
+        let Some(process) = self.workers[index].processes.get_mut(&executor) else { return };
+        if process.run != run || process.dying {
+            return;
+        }
+        let (task, attempt, args) = process.queue.pop_front().expect("it ran");
+        let micros = u64::try_from(now.since(process.started).as_micros()).unwrap();
+        let times = u32::from(args[1]);
+        let failure = || Failure::Failed { message: "no".to_owned(), chain: vec![], value: None };
+        let outcome = match args[0] {
+            0 => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
+            1 => (Class::Failed, failure().encode()),
+            5 if attempt <= times => (Class::Failed, failure().encode()),
+            4 if attempt > times => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
+            5 => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
+            _ => {
+                process.dying = true;
+                return self.after(
+                    Duration::from_micros(50),
+                    Arrival::ExecutorEnded(index, executor, Ending::Signal(11)),
+                );
+            }
+        };
+        process.unflushed.push((outcome.0, micros, outcome.1));
+        let flush = process.queue.is_empty() || process.unflushed.len() >= bundle;
+        let said = if flush { std::mem::take(&mut process.unflushed) } else { Vec::new() };
+        for (class, micros, body) in said {
+            self.executor_says(index, executor, ExecutorSaid::Done { class, micros, body });
+        }
+        self.begin_next(index, executor);
+    }
+
+    fn begin_next(&mut self, index: usize, executor: ExecutorId) {
+        let host = &mut self.workers[index];
+        let Some(process) = host.processes.get_mut(&executor) else { return };
+        let Some((task, _, args)) = process.queue.front() else { return };
+        host.began.push((self.now, *task));
+        process.started = self.now;
+        process.run = self.sequence;
+        let run = self.sequence;
+        if args[0] != 3 {
+            let millis = u64::from(u16::from_le_bytes([args[2], args[3]]));
+            self.after(Duration::from_millis(millis), Arrival::TaskEnds(index, executor, run));
+        }
+        self.sequence += 1;
+    }
+
+    fn executor_ended(&mut self, index: usize, executor: ExecutorId, ending: Ending) {
+        if self.workers[index].processes.remove(&executor).is_some() {
+            let (hint, stderr, worker) = (None, "last words".to_owned(), format!("node{index}:1"));
+            self.executor_says(index, executor, ExecutorSaid::Ended { ending, hint, stderr, worker });
+        }
+    }
+
+    fn after(&mut self, delay: Duration, arrival: Arrival) {
+        self.arrivals.insert((self.now + delay, self.sequence), arrival);
+        self.sequence += 1;
+    }
+
+    /// Carries out actions until no machine has any.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(action) = self.master.poll_action() {
+                moved = true;
+                self.master_does(action);
+            }
+            for index in 0..self.workers.len() {
+                while let Some(action) = self.workers[index].machine.poll_action() {
+                    moved = true;
+                    self.worker_does(index, action);
+                }
+            }
+            for index in 0..self.clients.len() {
+                while let Some(action) = self.clients[index].machine.poll_action() {
+                    moved = true;
+                    self.client_does(index, action);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn master_does(&mut self, action: master::Action) {
+        match action {
+            master::Action::TellClient { client, message, body } => {
+                let Some(index) = self.clients.iter().position(|host| host.id == Some(client)) else {
+                    return;
+                };
+                self.bytes_to_clients += body.len() as u64;
+                let link = self.clients[index].link;
+                self.after(LINK_DELAY, Arrival::AtClient(index, link, frame(&message, &body)));
+            }
+            master::Action::TellWorker { worker, message, body } => {
+                let Some(index) = self.workers.iter().position(|host| host.id == Some(worker)) else {
+                    return;
+                };
+                let link = self.workers[index].link;
+                self.after(LINK_DELAY, Arrival::AtWorker(index, link, frame(&message, &body)));
+            }
+            master::Action::Disconnect { client, why } => self.disconnected.push((client, why)),
+        }
+    }
+
+    fn worker_does(&mut self, index: usize, action: worker::Action) {
+        let link = self.workers[index].link;
+        match action {
+            worker::Action::Tell { message, body } => {
+                self.after(LINK_DELAY, Arrival::AtMasterFromWorker(index, link, frame(&message, &body)));
+            }
+            worker::Action::Start { executor } => {
+                let host = &mut self.workers[index];
+                host.processes.insert(executor, Process::default());
+                assert!(host.processes.len() as u32 <= 1024, "executors pile up");
+                self.after(Duration::from_millis(3), Arrival::ExecutorReady(index, executor));
+            }
+            worker::Action::Feed { executor, message, body } => {
+                let ToExecutor::Run { task, attempt, job: _ } = message;
+                let process = self.workers[index].processes.get_mut(&executor).expect("fed a dead executor");
+                process.queue.push_back((task, attempt.0, body));
+                if process.queue.len() == 1 && !process.dying {
+                    self.begin_next(index, executor);
+                }
+            }
+            worker::Action::Kill { executor } => {
+                let host = &mut self.workers[index];
+                host.killed += 1;
+                if let Some(process) = host.processes.get_mut(&executor) {
+                    process.dying = true;
+                }
+                self.after(
+                    Duration::from_millis(1),
+                    Arrival::ExecutorEnded(index, executor, Ending::Signal(9)),
+                );
+            }
+            worker::Action::Left => {
+                self.workers[index].left = true;
+                // What it said before it left still arrives.
+            }
+        }
+    }
+
+    fn client_does(&mut self, index: usize, action: client::Action) {
+        match action {
+            client::Action::Tell { message, body } => {
+                let link = self.clients[index].link;
+                self.after(LINK_DELAY, Arrival::AtMasterFromClient(index, link, frame(&message, &body)));
+            }
+            client::Action::Complete { task, completion } => {
+                let now = self.now;
+                let before = self.clients[index].done.insert(task, (now, completion));
+                assert!(before.is_none(), "{task} was completed twice");
+            }
+            client::Action::Record { task, .. } => {
+                self.clients[index].recorded.push(task);
+                let now = self.now;
+                self.clients[index].machine.handle(now, client::Event::Recorded { task });
+            }
+            client::Action::Stalled(why) => {
+                let now = self.now;
+                self.clients[index].stalls.push((now, why));
+            }
+            client::Action::Moving => {}
+        }
+    }
+
+    pub(super) fn class(&self, client: usize, task: TaskId) -> Class {
+        self.clients[client].done[&task].1.class
+    }
+
+    pub(super) fn attempts(&self, client: usize, task: TaskId) -> u32 {
+        self.clients[client].done[&task].1.attempt.0
+    }
+}
+
+fn frame<H: Head>(message: &H, body: &[u8]) -> Bytes {
+    let mut buffer = BytesMut::new();
+    wire::encode(message, body, &mut buffer);
+    wire::next_frame(&mut buffer).unwrap().expect("a whole frame was written")
+}
+
+/// Job 0 with no options.
+pub(super) fn plain() -> Spec {
+    Spec { job: JobIndex(0), retries: 0, crash_limit: 3, timeout: None, priority: 0 }
+}

@@ -1,0 +1,126 @@
+//! Between client and master.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Class, Head};
+use crate::ids::{Attempt, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId};
+
+/// From a client to the master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromClient {
+    /// A task; the body is its arguments.
+    Submit {
+        /// Its name.
+        task: TaskId,
+        /// What to run and how, declared before.
+        spec: SpecIndex,
+    },
+    /// The client has the result (and recorded it, where it keeps a store): the worker may forget it.
+    Received {
+        /// The task.
+        task: TaskId,
+        /// The attempt whose result it took.
+        attempt: Attempt,
+        /// The worker that ran it.
+        worker: WorkerId,
+    },
+    /// What a spec index means from here on.
+    Declare {
+        /// The index; they are declared in order, from 0.
+        spec: SpecIndex,
+        /// Its meaning.
+        what: Spec,
+    },
+    /// The task's result is not wanted any more.
+    Cancel {
+        /// The task.
+        task: TaskId,
+    },
+    /// The client is done: whatever it left behind is dropped.
+    Leave,
+}
+
+/// From the master to a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToClient {
+    /// A task has ended for good; the body is its result or a [`Failure`](super::Failure).
+    Finished {
+        /// The task.
+        task: TaskId,
+        /// The last attempt; 0 if it never ran.
+        attempt: Attempt,
+        /// The worker to acknowledge to, if one keeps the result.
+        worker: Option<WorkerId>,
+        /// How it ended.
+        class: Class,
+        /// How long it ran, in microseconds.
+        micros: u64,
+    },
+    /// How much the client may have in flight from here on.
+    Window(Window),
+    /// Nothing of this client's has moved for a while, and why. Comes again when the reason changes.
+    Stalled(Stall),
+    /// The client's tasks move again.
+    Moving,
+}
+
+/// How a task is to be run: the job and the options of the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The job.
+    pub job: JobIndex,
+    /// How often an attempt that ended in an error, a panic or a timeout is followed by another.
+    pub retries: u32,
+    /// The how-manieth crash of its executor ends the task.
+    pub crash_limit: u32,
+    /// How long an attempt may run.
+    pub timeout: Option<Duration>,
+    /// Among one client's tasks the higher goes first.
+    pub priority: i32,
+}
+
+/// How much of a client's work may be with the master: not finished, counted from submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Tasks, at least 1.
+    pub tasks: u32,
+    /// Bytes of arguments; a single task may exceed it.
+    pub bytes: u64,
+}
+
+/// Why a client's tasks do not move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stall {
+    /// No worker is connected.
+    NoWorker,
+    /// All slots are busy with other clients' tasks, whose turn it is.
+    Busy {
+        /// How many slots.
+        slots: u32,
+    },
+    /// Workers are connected, but they run other programs.
+    OtherProgram {
+        /// How many.
+        workers: u32,
+        /// The program of one of them.
+        program: ProgramId,
+        /// The file name of that program.
+        program_name: String,
+        /// The name of that worker.
+        worker: String,
+    },
+}
+
+impl Head for FromClient {
+    fn carries_body(&self) -> bool {
+        matches!(self, Self::Submit { .. })
+    }
+}
+
+impl Head for ToClient {
+    fn carries_body(&self) -> bool {
+        matches!(self, Self::Finished { .. })
+    }
+}

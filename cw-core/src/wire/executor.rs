@@ -1,0 +1,49 @@
+//! Between a worker and its executors, over a socket of their own. Both are always of one build.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Class, Head};
+use crate::ids::{Attempt, JobIndex, TaskId};
+
+/// From a worker to an executor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToExecutor {
+    /// Run this after all that was sent before; the body is the arguments.
+    Run {
+        /// The job.
+        job: JobIndex,
+        /// The task, for the job's own eyes.
+        task: TaskId,
+        /// The attempt, for the job's own eyes.
+        attempt: Attempt,
+    },
+}
+
+/// From an executor to its worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromExecutor {
+    /// The next task in the order they were sent has ended; the body is its result or failure.
+    Done {
+        /// How it ended.
+        class: Class,
+        /// How long it ran, in microseconds.
+        micros: u64,
+    },
+    /// The executor is up.
+    Ready {
+        /// How many jobs it knows.
+        jobs: u32,
+    },
+}
+
+impl Head for ToExecutor {
+    fn carries_body(&self) -> bool {
+        true
+    }
+}
+
+impl Head for FromExecutor {
+    fn carries_body(&self) -> bool {
+        matches!(self, Self::Done { .. })
+    }
+}

@@ -1,0 +1,59 @@
+//! Frames in a stream of bytes.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Longest arguments or result of a task, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+
+/// Longest frame: a payload and a head. A longer one is refused by its length, before any of it is kept.
+pub const FRAME_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (64 << 10);
+
+/// A frame announced more than [`FRAME_BYTES_MAX`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a frame of {0} bytes, over the limit of {FRAME_BYTES_MAX}")]
+pub struct FrameTooLong(pub usize);
+
+/// Takes the next whole frame's contents off `buffer`; `None` until all of it is there.
+///
+/// Room for the rest of a long frame is made only as its bytes arrive, by whoever reads into `buffer`.
+///
+/// # Errors
+/// [`FrameTooLong`]: the stream cannot be read any further.
+pub fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameTooLong> {
+    let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > FRAME_BYTES_MAX {
+        return Err(FrameTooLong(length));
+    }
+    if buffer.len() < 4 + length {
+        return Ok(None);
+    }
+    buffer.advance(4);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_out_whole_however_they_arrive() {
+        let stream = [&[3, 0, 0, 0, 1, 2, 3][..], &[0, 0, 0, 0], &[1, 0, 0, 0, 9]].concat();
+        let mut buffer = BytesMut::new();
+        let mut frames = Vec::new();
+        for byte in stream {
+            buffer.extend_from_slice(&[byte]);
+            while let Some(frame) = next_frame(&mut buffer).unwrap() {
+                frames.push(frame.to_vec());
+            }
+        }
+        assert_eq!(frames, [vec![1, 2, 3], vec![], vec![9]]);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_at_once() {
+        let mut buffer = BytesMut::from(&u32::MAX.to_le_bytes()[..]);
+        assert_eq!(next_frame(&mut buffer), Err(FrameTooLong(u32::MAX as usize)));
+    }
+}

@@ -1,0 +1,81 @@
+//! What the processes say to each other.
+//!
+//! A frame is a length (u32, little endian) and so many bytes: a *head*, encoded by postcard, and a
+//! *body*, the rest. The head is a message of ours; the body is the user's arguments or result, which
+//! nobody but client and executor decodes, or a [`Failure`]. Enums are append-only: a variant's
+//! number is its place.
+//!
+//! Wire types are not recursive and hold no zero-sized elements, so hostile bytes cost a refusal and
+//! nothing else.
+
+mod client;
+mod executor;
+mod failure;
+mod frame;
+mod hello;
+mod worker;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use client::{FromClient, Spec, Stall, ToClient, Window};
+pub use executor::{FromExecutor, ToExecutor};
+pub use failure::{Class, Ending, Failure};
+pub use frame::{FRAME_BYTES_MAX, FrameTooLong, PAYLOAD_BYTES_MAX, next_frame};
+pub use hello::{
+    Hello, HelloError, JobLine, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Reply, Role, Welcome, decode_hello,
+    decode_reply, encode_hello, encode_reply,
+};
+pub use worker::{FromWorker, Returned, ToWorker};
+
+/// The head of a message: all of it that is ours.
+pub trait Head: Serialize + DeserializeOwned {
+    /// Whether bytes may follow the head.
+    fn carries_body(&self) -> bool;
+}
+
+/// A frame that is not a message. The peer that sent it is broken or hostile: its connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The head is cut short or names an unknown message.
+    #[error("a message that cannot be decoded")]
+    Head,
+    /// A message without a body is followed by bytes.
+    #[error("{0} bytes after a message")]
+    Trailing(usize),
+}
+
+/// Appends one frame. Heads of the hot path fit the buffer on the stack; longer ones take the heap.
+pub fn encode<H: Head>(head: &H, body: &[u8], out: &mut BytesMut) {
+    let mut buffer = [0; 96];
+    match postcard::to_slice(head, &mut buffer) {
+        Ok(head) => put_frame(head, body, out),
+        Err(_) => put_frame(
+            &postcard::to_stdvec(head).expect("wire types are plain data, which postcard always encodes"),
+            body,
+            out,
+        ),
+    }
+}
+
+fn put_frame(head: &[u8], body: &[u8], out: &mut BytesMut) {
+    let length = head.len() + body.len();
+    out.reserve(4 + length);
+    out.put_u32_le(u32::try_from(length).expect("payloads are limited far below 4 GiB"));
+    out.put_slice(head);
+    out.put_slice(body);
+}
+
+/// Takes a frame's contents apart. The body shares the frame's memory.
+///
+/// # Errors
+/// [`WireError`] if this is no message of the kind; a retry cannot help.
+pub fn decode<H: Head>(mut frame: Bytes) -> Result<(H, Bytes), WireError> {
+    let (head, rest): (H, &[u8]) = postcard::take_from_bytes(&frame).map_err(|_| WireError::Head)?;
+    let rest = rest.len();
+    if rest > 0 && !head.carries_body() {
+        return Err(WireError::Trailing(rest));
+    }
+    frame.advance(frame.len() - rest);
+    Ok((head, frame))
+}

@@ -1,0 +1,146 @@
+//! Between master and worker.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Class, Head, client::Spec};
+use crate::ids::{Attempt, ClientId, SpecIndex, TaskId};
+
+/// From the master to a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Run this; the body is the arguments.
+    Run {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// Which attempt this is.
+        attempt: Attempt,
+        /// What to run and how, declared before.
+        spec: SpecIndex,
+        /// Let nothing else share its executor's queue, so that a crash has one suspect.
+        alone: bool,
+    },
+    /// The client has this result: forget it.
+    Received {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// What a client's spec index means.
+    Declare {
+        /// Whose.
+        client: ClientId,
+        /// The index.
+        spec: SpecIndex,
+        /// Its meaning.
+        what: Spec,
+    },
+    /// How many bytes of this client's results may be on the way and not acknowledged.
+    Credit {
+        /// Whose.
+        client: ClientId,
+        /// Bytes; a single result may exceed it.
+        bytes: u64,
+    },
+    /// Give this attempt up, killing it if it runs. Answered by `Returned` or, if too late, `Finished`.
+    Cancel {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// Hand back up to so many tasks that have not started, last first. Answered by `Recalled`.
+    Recall {
+        /// At most so many.
+        tasks: u32,
+    },
+    /// The client is gone: forget its specs and results.
+    Forget {
+        /// Whose.
+        client: ClientId,
+    },
+}
+
+/// From a worker to the master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// An attempt has ended; the body is its result or a [`Failure`](super::Failure).
+    Finished {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// How it ended.
+        class: Class,
+        /// How long it ran, in microseconds.
+        micros: u64,
+    },
+    /// An attempt that ends without an outcome: the task may run elsewhere.
+    Returned {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Why it comes back.
+        why: Returned,
+    },
+    /// All that a `Recall` brings has been returned.
+    Recalled,
+    /// The worker stops on purpose: nothing more comes from it.
+    Leaving,
+    /// An attempt has ended and its slot is free; its result follows when the client's credit allows.
+    Waiting {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// Too many of this client's results wait here for its credit, or no longer: send it no tasks, or do.
+    Held {
+        /// Whose.
+        client: ClientId,
+        /// Whether they wait.
+        held: bool,
+    },
+}
+
+/// Why an attempt came back without an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Returned {
+    /// It was asked back and had not started.
+    Recalled,
+    /// It was cancelled.
+    Cancelled,
+    /// Its executor was killed because of another task before it started.
+    NotStarted,
+    /// Its executor died, and it is not known whether this or another task was to blame.
+    Suspect,
+    /// The worker leaves.
+    Leaving,
+    /// Too many of its client's results wait there.
+    Held,
+}
+
+impl Head for ToWorker {
+    fn carries_body(&self) -> bool {
+        matches!(self, Self::Run { .. })
+    }
+}
+
+impl Head for FromWorker {
+    fn carries_body(&self) -> bool {
+        matches!(self, Self::Finished { .. })
+    }
+}

@@ -1,0 +1,91 @@
+//! What a worker hears and what it does.
+
+use bytes::Bytes;
+
+use crate::{
+    ids::ExecutorId,
+    wire::{Class, Ending, FromWorker, ToExecutor, ToWorker},
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The master said something.
+    MasterSaid {
+        /// What.
+        message: ToWorker,
+        /// The message's body.
+        body: Bytes,
+    },
+    /// The connection to the master ended.
+    MasterLost,
+    /// An executor said something, or ended.
+    ExecutorSaid {
+        /// Which.
+        executor: ExecutorId,
+        /// What.
+        said: ExecutorSaid,
+    },
+    /// The worker is to leave the cluster.
+    Leave,
+}
+
+/// Word from, or of, an executor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExecutorSaid {
+    /// It takes tasks.
+    Ready,
+    /// The first task of its batch has ended.
+    Done {
+        /// How.
+        class: Class,
+        /// How long it ran, in microseconds.
+        micros: u64,
+        /// Result or failure.
+        body: Bytes,
+    },
+    /// The process has ended, or could not be started. Nothing comes from it any more.
+    Ended {
+        /// How.
+        ending: Ending,
+        /// What was seen beside it.
+        hint: Option<String>,
+        /// The last lines it wrote to stderr.
+        stderr: String,
+        /// The name of this worker, for the evidence.
+        worker: String,
+    },
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send the master a message.
+    Tell {
+        /// What.
+        message: FromWorker,
+        /// The message's body.
+        body: Bytes,
+    },
+    /// Start an executor.
+    Start {
+        /// Its number, new.
+        executor: ExecutorId,
+    },
+    /// Send an executor a task.
+    Feed {
+        /// Which.
+        executor: ExecutorId,
+        /// What to run.
+        message: ToExecutor,
+        /// The arguments.
+        body: Bytes,
+    },
+    /// Kill an executor and all its children at once. Its end is reported as any end is.
+    Kill {
+        /// Which.
+        executor: ExecutorId,
+    },
+    /// All is handed back: the worker may end.
+    Left,
+}

@@ -1,0 +1,265 @@
+//! The slots and their executors: what each runs, how it ends, who is to blame.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Action, ExecutorSaid, Worker};
+use crate::{
+    Time,
+    ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
+    wire::{Class, Ending, Failure, FromWorker, Returned},
+};
+
+/// One slot and the executor in it.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// The executor's number, from its start until its end was reported.
+    pub(super) id: Option<ExecutorId>,
+    pub(super) executor: Executor,
+}
+
+/// What the executor of a slot is doing.
+#[derive(Debug, Default)]
+pub(super) enum Executor {
+    #[default]
+    Down,
+    Starting,
+    Idle,
+    Busy {
+        batch: VecDeque<Running>,
+        /// Since when the first of the batch is taken to run.
+        since: Time,
+        /// Expected run time of the batch, in microseconds.
+        expected: u64,
+    },
+    /// Killed, and not yet known to be dead.
+    Dying {
+        batch: VecDeque<Running>,
+        why: Death,
+    },
+}
+
+/// A task that an executor was fed and has not answered.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub(super) client: ClientId,
+    pub(super) task: TaskId,
+    pub(super) attempt: Attempt,
+    pub(super) spec: SpecIndex,
+    pub(super) alone: bool,
+    pub(super) expected: u32,
+    pub(super) timeout: Option<Duration>,
+    pub(super) cancelled: bool,
+}
+
+/// Why an executor was killed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Death {
+    /// The first of its batch was cancelled.
+    Cancelled,
+    /// The first of its batch ran out of time.
+    TimedOut { after: Duration },
+    /// The worker leaves.
+    Leaving,
+    /// Nobody waits for what it runs.
+    Abandoned,
+}
+
+impl Slot {
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.executor, Executor::Down)
+    }
+
+    pub(super) fn batch(&self) -> &VecDeque<Running> {
+        static NONE: VecDeque<Running> = VecDeque::new();
+        match &self.executor {
+            Executor::Busy { batch, .. } | Executor::Dying { batch, .. } => batch,
+            _ => &NONE,
+        }
+    }
+
+    /// When the first of the batch runs out of time.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let Executor::Busy { batch, since, .. } = &self.executor else { return None };
+        Some(*since + batch.front()?.timeout?)
+    }
+}
+
+impl Worker {
+    pub(super) fn on_executor_said(&mut self, executor: ExecutorId, said: ExecutorSaid) {
+        match said {
+            ExecutorSaid::Ready => self.on_ready(executor),
+            ExecutorSaid::Done { class, micros, body } => self.on_done(executor, class, micros, body),
+            ExecutorSaid::Ended { ending, hint, stderr, worker } => {
+                self.on_ended(executor, Failure::Crashed { ending, hint, stderr, worker });
+            }
+        }
+    }
+
+    fn on_ready(&mut self, executor: ExecutorId) {
+        self.start_failures = 0;
+        if let Some(slot) = self.slot_of(executor)
+            && matches!(slot.executor, Executor::Starting)
+        {
+            slot.executor = Executor::Idle;
+        }
+    }
+
+    fn on_done(&mut self, executor: ExecutorId, class: Class, micros: u64, body: Bytes) {
+        let now = self.now;
+        let Some(slot) = self.slot_of(executor) else { return };
+        let running = match &mut slot.executor {
+            Executor::Busy { batch, since, expected } => {
+                *since = now;
+                let done = batch.pop_front();
+                *expected -= done.as_ref().map_or(0, |done| u64::from(done.expected));
+                let kill = batch.front().is_some_and(|next| next.cancelled);
+                if batch.is_empty() {
+                    slot.executor = Executor::Idle;
+                } else if kill {
+                    self.kill(executor, Death::Cancelled);
+                }
+                done
+            }
+            // It answered while the kill was on its way: what it did is done.
+            Executor::Dying { batch, .. } => batch.pop_front(),
+            _ => None,
+        };
+        let Some(running) = running else { return };
+        if running.cancelled {
+            self.hand_back(&running, Returned::Cancelled);
+        } else {
+            self.finish(&running, class, micros, body);
+        }
+    }
+
+    /// An executor's process has ended: whatever was in it ends or goes back.
+    fn on_ended(&mut self, executor: ExecutorId, evidence: Failure) {
+        let Some(slot) = self.slot_of(executor) else { return };
+        slot.id = None;
+        match std::mem::take(&mut slot.executor) {
+            Executor::Starting => self.on_start_failed(&evidence),
+            Executor::Busy { batch, .. } if batch.len() == 1 => self.blame(&batch[0], &evidence),
+            Executor::Busy { batch, .. } => {
+                batch.iter().for_each(|running| self.hand_back_fed(running, Returned::Suspect));
+            }
+            Executor::Dying { batch, why } => self.bury(batch, why),
+            Executor::Idle | Executor::Down => {}
+        }
+        self.leave_if_done();
+    }
+
+    fn blame(&mut self, running: &Running, evidence: &Failure) {
+        if running.cancelled {
+            return self.hand_back(running, Returned::Cancelled);
+        }
+        self.finish(running, Class::Crashed, 0, evidence.encode());
+    }
+
+    /// A killed executor is dead: the first of its batch had it coming, the others did not.
+    fn bury(&mut self, mut batch: VecDeque<Running>, why: Death) {
+        let first = batch.pop_front();
+        match (first, why) {
+            (_, Death::Abandoned) => return,
+            (Some(first), Death::TimedOut { after }) => {
+                let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+                self.finish(&first, Class::TimedOut, micros, Failure::TimedOut { after }.encode());
+            }
+            (Some(first), Death::Cancelled) => self.hand_back(&first, Returned::Cancelled),
+            (Some(first), Death::Leaving) => self.hand_back_fed(&first, Returned::Leaving),
+            (None, _) => {}
+        }
+        let back = if why == Death::Leaving { Returned::Leaving } else { Returned::NotStarted };
+        batch.iter().for_each(|running| self.hand_back_fed(running, back));
+    }
+
+    fn on_start_failed(&mut self, evidence: &Failure) {
+        let pause = self.config.start_pause * 2u32.saturating_pow(self.start_failures.min(8));
+        self.start_failures += 1;
+        self.start_after = self.now + pause;
+        if self.start_failures < self.config.start_failures {
+            return;
+        }
+        let Failure::Crashed { ending, hint, stderr, worker } = evidence else { return };
+        let ended = match ending {
+            Ending::Exit(code) => format!("ended with code {code}"),
+            Ending::Signal(signal) => format!("was killed by signal {signal}"),
+            Ending::Unknown => "could not be started".to_owned(),
+        };
+        let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let tail = stderr.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
+        let failure = Failure::Refused {
+            why: format!("executors do not start on {worker}: the process {ended}{hint}{tail}"),
+        };
+        for pending in std::mem::take(&mut self.queue) {
+            let running = Running::of(&pending, 0, None);
+            self.finish(&running, Class::Refused, 0, failure.encode());
+        }
+    }
+
+    /// Cancels a task that was fed: at once if it runs, else when its turn comes.
+    pub(super) fn cancel_fed(&mut self, client: ClientId, task: TaskId, attempt: Attempt) {
+        let is_it = |r: &Running| (r.client, r.task, r.attempt) == (client, task, attempt);
+        let found = self.slots.iter_mut().find_map(|slot| {
+            let Executor::Busy { batch, .. } = &mut slot.executor else { return None };
+            let place = batch.iter().position(is_it)?;
+            batch[place].cancelled = true;
+            Some((slot.id?, place))
+        });
+        if let Some((executor, 0)) = found {
+            self.kill(executor, Death::Cancelled);
+        }
+    }
+
+    pub(super) fn kill_overdue(&mut self) {
+        let now = self.now;
+        let overdue: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|slot| slot.deadline().is_some_and(|deadline| deadline <= now))
+            .filter_map(|slot| Some((slot.id?, slot.batch().front()?.timeout?)))
+            .collect();
+        for (executor, after) in overdue {
+            self.kill(executor, Death::TimedOut { after });
+        }
+    }
+
+    fn kill(&mut self, executor: ExecutorId, why: Death) {
+        let Some(slot) = self.slot_of(executor) else { return };
+        let batch = match std::mem::take(&mut slot.executor) {
+            Executor::Busy { batch, .. } => batch,
+            Executor::Dying { batch, why: before } => {
+                let why = if why == Death::Abandoned { why } else { before };
+                slot.executor = Executor::Dying { batch, why };
+                return;
+            }
+            Executor::Down => return,
+            Executor::Starting | Executor::Idle => VecDeque::new(),
+        };
+        slot.executor = Executor::Dying { batch, why };
+        self.actions.push_back(Action::Kill { executor });
+    }
+
+    /// Kills every executor that runs something, as nobody waits for it.
+    pub(super) fn abandon_all(&mut self) {
+        let busy: Vec<_> =
+            self.slots.iter().filter(|slot| !slot.batch().is_empty()).filter_map(|slot| slot.id).collect();
+        busy.into_iter().for_each(|executor| self.kill(executor, Death::Abandoned));
+    }
+
+    /// Kills every executor, since the worker leaves.
+    pub(super) fn leave_executors(&mut self) {
+        let all: Vec<_> = self.slots.iter().filter_map(|slot| slot.id).collect();
+        all.into_iter().for_each(|executor| self.kill(executor, Death::Leaving));
+    }
+
+    fn hand_back_fed(&mut self, running: &Running, why: Returned) {
+        self.hand_back(running, if running.cancelled { Returned::Cancelled } else { why });
+    }
+
+    fn hand_back(&mut self, running: &Running, why: Returned) {
+        let Running { client, task, attempt, .. } = *running;
+        self.tell(FromWorker::Returned { client, task, attempt, why }, Bytes::new());
+    }
+}

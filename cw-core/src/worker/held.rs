@@ -1,0 +1,167 @@
+//! A client as a worker knows it: its specs, its credit, and its results until they are acknowledged.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Config, Pending, Running, Worker};
+use crate::{
+    idmap::IdMap,
+    ids::{Attempt, ClientId, SpecIndex, TaskId},
+    learn::Learned,
+    wire::{Class, FromWorker, Returned, Spec},
+};
+
+/// What each result counts against credit beside its bytes, so that small ones are bounded too.
+const RESULT_OVERHEAD: u64 = 64;
+
+/// A client that has, or had, tasks here.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    specs: IdMap<SpecIndex, SpecState>,
+    /// Bytes that may be sent and not acknowledged.
+    credit: u64,
+    /// Bytes that are.
+    sent_bytes: u64,
+    sent: IdMap<TaskId, Held>,
+    /// Results that wait for credit, in the order they came.
+    waiting: VecDeque<(TaskId, Held)>,
+    waiting_bytes: u64,
+    /// Whether the master was told that too much waits.
+    pub(super) blocked: bool,
+}
+
+/// A spec and what was learned about it here.
+#[derive(Debug)]
+pub(super) struct SpecState {
+    pub(super) what: Spec,
+    pub(super) learned: Learned,
+}
+
+/// A result that its client has not acknowledged.
+#[derive(Debug)]
+struct Held {
+    attempt: Attempt,
+    class: Class,
+    micros: u64,
+    body: Bytes,
+}
+
+impl Held {
+    fn bytes(&self) -> u64 {
+        self.body.len() as u64 + RESULT_OVERHEAD
+    }
+}
+
+impl Client {
+    pub(super) fn declare(&mut self, spec: SpecIndex, what: Spec) {
+        self.specs.insert(spec, SpecState { what, learned: Learned::default() });
+    }
+
+    pub(super) fn knows(&self, spec: SpecIndex) -> bool {
+        self.specs.contains(spec)
+    }
+
+    pub(super) fn spec(&self, spec: SpecIndex) -> Option<&SpecState> {
+        self.specs.get(spec)
+    }
+
+    /// Whether the client is to start further tasks here: not once too much waits, and again when half
+    /// of that is gone, so that it does not flutter.
+    fn should_block(&self, config: &Config) -> bool {
+        let limit = if self.blocked { config.held_bytes / 2 } else { config.held_bytes };
+        self.waiting_bytes > limit
+    }
+
+    /// Whether a result of this size may go now. One may always be on its way, however big.
+    fn has_credit(&self, bytes: u64) -> bool {
+        self.sent.is_empty() || self.sent_bytes + bytes <= self.credit
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.sent.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl Worker {
+    /// Takes in the outcome of an attempt, to be sent as soon as its client's credit allows.
+    pub(super) fn finish(&mut self, running: &Running, class: Class, micros: u64, body: Bytes) {
+        // A client that was forgotten meanwhile wants nothing.
+        let Some(client) = self.clients.get_mut(&running.client) else { return };
+        if class == Class::Ok
+            && let Some(spec) = client.specs.get_mut(running.spec)
+        {
+            spec.learned.learn(micros);
+        }
+        let held = Held { attempt: running.attempt, class, micros, body };
+        client.waiting_bytes += held.bytes();
+        client.waiting.push_back((running.task, held));
+        let must_wait = client.waiting.len() > 1 || !client.has_credit(client.waiting_bytes);
+        if must_wait {
+            let Running { client, task, attempt, .. } = *running;
+            self.tell(FromWorker::Waiting { client, task, attempt }, Bytes::new());
+        }
+        self.send_held(running.client);
+    }
+
+    /// Drops a result that waits for credit; says whether it did.
+    pub(super) fn drop_waiting(&mut self, id: ClientId, task: TaskId, attempt: Attempt) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else { return false };
+        let is_it = |(t, held): &(TaskId, Held)| (*t, held.attempt) == (task, attempt);
+        let Some(place) = client.waiting.iter().position(is_it) else { return false };
+        let (_, held) = client.waiting.remove(place).expect("position found it");
+        client.waiting_bytes -= held.bytes();
+        self.note_blocked(id);
+        true
+    }
+
+    pub(super) fn on_received(&mut self, id: ClientId, task: TaskId, attempt: Attempt) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if client.sent.get(task).is_none_or(|held| held.attempt != attempt) {
+            return;
+        }
+        let held = client.sent.remove(task).expect("just seen");
+        client.sent_bytes -= held.bytes();
+        self.send_held(id);
+    }
+
+    pub(super) fn on_credit(&mut self, id: ClientId, bytes: u64) {
+        self.clients.entry(id).or_default().credit = bytes;
+        self.send_held(id);
+    }
+
+    fn send_held(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        while let Some((_, held)) = client.waiting.front()
+            && client.has_credit(held.bytes())
+        {
+            let (task, held) = client.waiting.pop_front().expect("just seen");
+            client.waiting_bytes -= held.bytes();
+            client.sent_bytes += held.bytes();
+            let Held { attempt, class, micros, .. } = held;
+            let message = FromWorker::Finished { client: id, task, attempt, class, micros };
+            self.actions.push_back(super::Action::Tell { message, body: held.body.clone() });
+            if let Some(older) = client.sent.insert(task, held) {
+                client.sent_bytes -= older.bytes();
+            }
+        }
+        self.note_blocked(id);
+    }
+
+    /// Tells the master when a client's results begin, or cease, to pile up here.
+    fn note_blocked(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let held = client.should_block(&self.config);
+        if std::mem::replace(&mut client.blocked, held) == held {
+            return;
+        }
+        self.tell(FromWorker::Held { client: id, held }, Bytes::new());
+        if held {
+            let (back, stay) = std::mem::take(&mut self.queue).into_iter().partition(|p| p.client == id);
+            self.queue = stay;
+            let back: VecDeque<Pending> = back;
+            back.iter().rev().for_each(|pending| self.give_back(pending, Returned::Held));
+        }
+    }
+}

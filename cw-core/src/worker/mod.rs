@@ -1,0 +1,280 @@
+//! The worker: queues what the master sent, feeds executors, watches them, holds results.
+//!
+//! # An executor's states
+//!
+//! ```text
+//!          Start               Ready            feed              Kill
+//!   Down --------> Starting ---------> Idle <---------> Busy -------------> Dying
+//!     ^               |                 |     all Done    |                   |
+//!     +---------------+-----------------+-----------------+---- Ended --------+
+//! ```
+//!
+//! A busy executor has a *batch*: the tasks it was fed and has not answered, in order. The first is
+//! the one that runs, as far as the worker can know: an executor sends results in bundles, so when it
+//! dies with more than one task in its batch, several could be to blame. They go back to the master
+//! as suspects and run again alone. Only tasks of jobs known to be short share a batch, so what is
+//! fed ahead never waits long, and a task whose timeout or cancellation kills the executor is nearly
+//! always alone in it.
+//!
+//! An attempt is fed to an executor at most once: whatever an executor took with it goes back to the
+//! master, and comes again as a new attempt.
+//!
+//! # Results
+//!
+//! A result is sent if the client's credit allows, else held. It is kept until the client's
+//! acknowledgement. A client with too much held starts no further task here: what it had queued goes back,
+//! and the master sends it no more until half of that is gone ([`held`]).
+
+mod event;
+mod executors;
+mod feed;
+mod held;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Time,
+    ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
+    wire::{FromWorker, Returned, Spec, ToWorker},
+};
+pub use event::{Action, Event, ExecutorSaid};
+use executors::{Executor, Running, Slot};
+use held::Client;
+
+/// What bounds a worker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many tasks run at once, at least 1.
+    pub slots: u32,
+    /// Whether executors are started before there are tasks for them.
+    pub start_early: bool,
+    /// Most tasks fed to one executor at once.
+    pub batch_tasks: usize,
+    /// Most expected run time fed to one executor at once, beyond the first task.
+    pub batch_time: Duration,
+    /// A client with more bytes of results held here starts no further task.
+    pub held_bytes: u64,
+    /// Executors that die before they are ready, in a row, until waiting tasks are refused.
+    pub start_failures: u32,
+    /// Pause after the first such death; doubles with each.
+    pub start_pause: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            slots: 1,
+            start_early: true,
+            batch_tasks: 256,
+            batch_time: Duration::from_micros(500),
+            held_bytes: 64 << 20,
+            start_failures: 3,
+            start_pause: Duration::from_millis(100),
+        }
+    }
+}
+
+/// A task that waits for an executor.
+#[derive(Clone, Debug)]
+struct Pending {
+    client: ClientId,
+    task: TaskId,
+    attempt: Attempt,
+    spec: SpecIndex,
+    alone: bool,
+    args: Bytes,
+}
+
+/// The worker's state. See the [module](self) for the states of an executor.
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    now: Time,
+    slots: Vec<Slot>,
+    next_executor: u64,
+    queue: VecDeque<Pending>,
+    clients: BTreeMap<ClientId, Client>,
+    /// Executors that died before they were ready, in a row.
+    start_failures: u32,
+    /// No executor is started before then.
+    start_after: Time,
+    leaving: bool,
+    actions: VecDeque<Action>,
+    unfed: bool,
+}
+
+impl Worker {
+    /// A worker with nothing to do.
+    pub fn new(config: Config) -> Self {
+        let slots = (0..config.slots.max(1)).map(|_| Slot::default()).collect();
+        Self {
+            config,
+            now: Time::ZERO,
+            slots,
+            next_executor: 0,
+            queue: VecDeque::new(),
+            clients: BTreeMap::new(),
+            start_failures: 0,
+            start_after: Time::ZERO,
+            leaving: false,
+            actions: VecDeque::new(),
+            unfed: true,
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        self.now = now;
+        self.unfed = true;
+        match event {
+            Event::MasterSaid { message, body } => self.on_master_said(message, body),
+            Event::MasterLost => self.on_master_lost(),
+            Event::ExecutorSaid { executor, said } => self.on_executor_said(executor, said),
+            Event::Leave => self.on_leave(),
+        }
+    }
+
+    /// Lets time pass: kills what is over its timeout.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        self.unfed = true;
+        self.kill_overdue();
+    }
+
+    /// The next thing to do; drain it after every batch of events.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if self.actions.is_empty() && std::mem::take(&mut self.unfed) {
+            self.feed();
+        }
+        self.actions.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let timeouts = self.slots.iter().filter_map(Slot::deadline);
+        let restart = (self.start_after > self.now && self.wants_executor()).then_some(self.start_after);
+        timeouts.chain(restart).min()
+    }
+
+    fn on_master_said(&mut self, message: ToWorker, body: Bytes) {
+        match message {
+            ToWorker::Run { client, task, attempt, spec, alone } => {
+                self.on_run(Pending { client, task, attempt, spec, alone, args: body });
+            }
+            ToWorker::Received { client, task, attempt } => self.on_received(client, task, attempt),
+            ToWorker::Declare { client, spec, what } => self.on_declare(client, spec, what),
+            ToWorker::Credit { client, bytes } => self.on_credit(client, bytes),
+            ToWorker::Cancel { client, task, attempt } => self.on_cancel(client, task, attempt),
+            ToWorker::Recall { tasks } => self.on_recall(tasks),
+            ToWorker::Forget { client } => self.on_forget(client),
+        }
+    }
+
+    fn on_run(&mut self, pending: Pending) {
+        let known = self.clients.get(&pending.client).is_some_and(|client| client.knows(pending.spec));
+        if self.leaving || !known {
+            return self.give_back(&pending, Returned::Leaving);
+        }
+        if self.clients[&pending.client].blocked {
+            return self.give_back(&pending, Returned::Held);
+        }
+        self.queue.push_back(pending);
+    }
+
+    fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {
+        self.clients.entry(client).or_default().declare(spec, what);
+    }
+
+    fn on_cancel(&mut self, client: ClientId, task: TaskId, attempt: Attempt) {
+        let is_it = |p: &Pending| (p.client, p.task, p.attempt) == (client, task, attempt);
+        if let Some(place) = self.queue.iter().position(is_it) {
+            let pending = self.queue.remove(place).expect("position found it");
+            return self.give_back(&pending, Returned::Cancelled);
+        }
+        if self.drop_waiting(client, task, attempt) {
+            let why = Returned::Cancelled;
+            return self.tell(FromWorker::Returned { client, task, attempt, why }, Bytes::new());
+        }
+        self.cancel_fed(client, task, attempt);
+    }
+
+    /// Hands back what has not started, the last first: what came first is nearest to its turn.
+    fn on_recall(&mut self, tasks: u32) {
+        for _ in 0..tasks {
+            let Some(pending) = self.queue.pop_back() else { break };
+            self.give_back(&pending, Returned::Recalled);
+        }
+        self.tell(FromWorker::Recalled, Bytes::new());
+    }
+
+    fn on_forget(&mut self, client: ClientId) {
+        // Whatever is still queued or running was cancelled by the master before.
+        self.clients.remove(&client);
+    }
+
+    /// Without its master a worker's work has no owner: it starts afresh.
+    fn on_master_lost(&mut self) {
+        self.queue.clear();
+        self.clients.clear();
+        self.abandon_all();
+        self.actions.retain(|action| !matches!(action, Action::Tell { .. }));
+    }
+
+    /// Leaves on purpose: hands back what it has, kills what runs.
+    fn on_leave(&mut self) {
+        self.leaving = true;
+        while let Some(pending) = self.queue.pop_back() {
+            self.give_back(&pending, Returned::Leaving);
+        }
+        self.leave_executors();
+        self.leave_if_done();
+    }
+
+    fn leave_if_done(&mut self) {
+        if self.leaving && self.slots.iter().all(Slot::is_down) {
+            self.tell(FromWorker::Leaving, Bytes::new());
+            self.actions.push_back(Action::Left);
+        }
+    }
+
+    fn give_back(&mut self, pending: &Pending, why: Returned) {
+        let Pending { client, task, attempt, .. } = *pending;
+        self.tell(FromWorker::Returned { client, task, attempt, why }, Bytes::new());
+    }
+
+    fn tell(&mut self, message: FromWorker, body: Bytes) {
+        self.actions.push_back(Action::Tell { message, body });
+    }
+
+    fn slot_of(&mut self, executor: ExecutorId) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.id == Some(executor))
+    }
+}
+
+#[cfg(test)]
+impl Worker {
+    /// Whether nothing is queued, running or unacknowledged.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty()
+            && self.slots.iter().all(|slot| slot.batch().is_empty())
+            && self.clients.values().all(Client::is_quiet)
+    }
+
+    /// Tasks fed to executors: never more executors than slots, so at most one runs per slot.
+    pub(crate) fn check(&self) {
+        assert_eq!(self.slots.len(), self.config.slots as usize);
+        for slot in &self.slots {
+            let batch = slot.batch();
+            assert!(batch.len() <= self.config.batch_tasks, "a batch over the limit");
+            assert!(
+                batch.len() <= 1 || batch.iter().all(|running| !running.alone),
+                "a lone task has company"
+            );
+        }
+    }
+}
