@@ -67,7 +67,7 @@ pub enum ToClient {
 }
 
 /// How a task is to be run: the job and the options of the call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Spec {
     /// The job.
     pub job: JobIndex,
@@ -116,6 +116,10 @@ pub enum Stall {
 impl Head for FromClient {
     fn carries_body(&self) -> bool {
         matches!(self, Self::Submit { .. })
+    }
+
+    fn on_every_lane(&self) -> bool {
+        matches!(self, Self::Declare { .. } | Self::Cancel { .. })
     }
 }
 

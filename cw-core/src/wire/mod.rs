@@ -32,6 +32,12 @@ pub use worker::{FromWorker, Returned, ToWorker};
 pub trait Head: Serialize + DeserializeOwned {
     /// Whether bytes may follow the head.
     fn carries_body(&self) -> bool;
+
+    /// Whether the message must not be overtaken, so that it is sent on every lane of a connection.
+    /// Whoever receives it takes it twice without harm.
+    fn on_every_lane(&self) -> bool {
+        false
+    }
 }
 
 /// A frame that is not a message. The peer that sent it is broken or hostile: its connection ends.

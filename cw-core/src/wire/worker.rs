@@ -137,6 +137,10 @@ impl Head for ToWorker {
     fn carries_body(&self) -> bool {
         matches!(self, Self::Run { .. })
     }
+
+    fn on_every_lane(&self) -> bool {
+        matches!(self, Self::Declare { .. } | Self::Cancel { .. })
+    }
 }
 
 impl Head for FromWorker {

@@ -55,7 +55,10 @@ impl Held {
 
 impl Client {
     pub(super) fn declare(&mut self, spec: SpecIndex, what: Spec) {
-        self.specs.insert(spec, SpecState { what, learned: Learned::default() });
+        // It comes on every lane: the second must not forget what was learned since the first.
+        if self.specs.get(spec).is_none_or(|known| known.what != what) {
+            self.specs.insert(spec, SpecState { what, learned: Learned::default() });
+        }
     }
 
     pub(super) fn knows(&self, spec: SpecIndex) -> bool {

@@ -1,0 +1,104 @@
+//! A cluster of `cw` as a bench sees it: a master and two one-slot workers under keys of their own, and a client
+//! for each leg. All of them are this executable again, told apart by the flags that users have.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use super::{
+    LEG_DEADLINE, START_DEADLINE,
+    process::{self, Process},
+    role::{LEG, Leg},
+};
+
+/// Between two looks whether the master has written its files.
+const FILES_POLL: Duration = Duration::from_millis(2);
+
+pub(crate) struct Cluster {
+    // Before `home`: fields drop in order, and the processes must be gone before their files.
+    _workers: [Process; 2],
+    _master: Process,
+    home: TempDir,
+}
+
+impl Cluster {
+    /// The workers may still be on their way; a client finds them when they come.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let home = tempfile::tempdir()?;
+        let mut master = start_master(home.path())?;
+        wait_for_files(home.path(), &mut master)?;
+        let workers = [start_worker(home.path())?, start_worker(home.path())?];
+        Ok(Self { _workers: workers, _master: master, home })
+    }
+
+    /// What the bench's own client function measures, in a process of its own.
+    pub(crate) fn client<T: DeserializeOwned>(&self, leg: Leg) -> anyhow::Result<T> {
+        let client = start_client(self.home.path(), leg)?;
+        let measured = client.hear(LEG_DEADLINE)?;
+        client.end(START_DEADLINE)?;
+        Ok(measured)
+    }
+}
+
+/// A cluster and a client, all four processes started at once.
+pub(crate) struct Starting {
+    client: Process,
+    _cluster: Cluster,
+}
+
+impl Starting {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let home = tempfile::tempdir()?;
+        let master = start_master(home.path())?;
+        let workers = [start_worker(home.path())?, start_worker(home.path())?];
+        let client = start_client(home.path(), Leg { warm_up: 0, tasks: 1 })?;
+        Ok(Self { client, _cluster: Cluster { _workers: workers, _master: master, home } })
+    }
+
+    /// Returns when the client has its first result.
+    pub(crate) fn first_result<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        self.client.hear(START_DEADLINE)
+    }
+}
+
+fn start_master(home: &Path) -> anyhow::Result<Process> {
+    start(home, "the master", &["--role", "master", "--listen", "127.0.0.1:0"], None)
+}
+
+fn start_worker(home: &Path) -> anyhow::Result<Process> {
+    start(home, "a worker", &["--role", "worker", "--slots", "1"], None)
+}
+
+fn start_client(home: &Path, leg: Leg) -> anyhow::Result<Process> {
+    start(home, "the client", &["--cluster", "default"], Some(leg))
+}
+
+fn start(home: &Path, name: &str, flags: &[&str], leg: Option<Leg>) -> anyhow::Result<Process> {
+    let mut command = process::this_bench()?;
+    command.args(flags).env("CW_HOME", home);
+    if let Some(leg) = leg {
+        command.env(LEG, serde_json::to_string(&leg)?);
+    }
+    Process::start(name, &mut command)
+}
+
+/// The access files are written whole, so their names say enough.
+fn wait_for_files(home: &Path, master: &mut Process) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let files = ["client.json", "worker.json"].map(|file| home.join("default").join(file));
+    while !files.iter().all(|file| file.exists()) {
+        master.check()?;
+        ensure!(
+            start.elapsed() < START_DEADLINE,
+            "the master has written no access files for {START_DEADLINE:?}"
+        );
+        thread::sleep(FILES_POLL);
+    }
+    Ok(())
+}

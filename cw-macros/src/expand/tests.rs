@@ -1,0 +1,227 @@
+//! The expansion on token streams; that it compiles is for the tests of the facade.
+
+use super::*;
+
+fn expanded(options: TokenStream, item: TokenStream) -> String {
+    let tokens = job(options, item);
+    syn::parse2::<syn::File>(tokens.clone()).expect("the expansion is a list of items");
+    tokens.to_string()
+}
+
+fn sentences(item: TokenStream) -> Vec<String> {
+    let func = syn::parse2(item).expect("the test gives functions");
+    let mut errors = Errors::default();
+    let _ = Job::read(func, &mut errors);
+    errors.sentences()
+}
+
+#[test]
+fn a_plain_function_becomes_a_job() {
+    let text = expanded(
+        TokenStream::new(),
+        quote!(
+            pub fn total(xs: Vec<u64>, name: &str) -> u64 {
+                0
+            }
+        ),
+    );
+    assert!(!text.contains("compile_error"), "{text}");
+    assert!(text.contains("pub struct total ;"), "{text}");
+    assert!(text.contains("\"(Vec<u64>,&str)->u64\""), "{text}");
+    assert!(text.contains("fn total(xs: Vec<u64>, name: &str) -> u64"), "{text}");
+    assert!(text.contains("Run :: Sync"), "{text}");
+}
+
+#[test]
+fn an_async_function_becomes_an_async_job() {
+    let text = expanded(
+        quote!(retries = 2, timeout = "1s"),
+        quote!(
+            async fn f(x: u8) -> io::Result<u8> {
+                Ok(x)
+            }
+        ),
+    );
+    assert!(text.contains("Run :: Async"), "{text}");
+    assert!(text.contains("from_millis (1000u64)"), "{text}");
+    assert!(text.contains("Fallible"), "{text}");
+}
+
+#[test]
+fn a_bad_option_leaves_the_job_whole() {
+    let text = expanded(
+        quote!(retry = 3),
+        quote!(
+            fn f(x: u8) -> u8 {
+                x
+            }
+        ),
+    );
+    assert!(text.contains("unknown #[cw::job] option"), "{text}");
+    assert!(text.contains("submit !"), "{text}");
+}
+
+#[test]
+fn a_bad_signature_leaves_a_stub() {
+    let text = expanded(
+        TokenStream::new(),
+        quote!(
+            fn f<T>(x: &mut T) {}
+        ),
+    );
+    assert!(text.contains("type __CwError = [() ; :: core :: compile_error !"), "{text}");
+    assert!(text.contains("cannot be `&mut`"), "{text}");
+    assert!(!text.contains("submit !"), "{text}");
+}
+
+#[test]
+fn what_is_no_function_stays_as_it_is() {
+    let text = expanded(
+        TokenStream::new(),
+        quote!(
+            struct Q;
+        ),
+    );
+    assert!(text.starts_with("struct Q ;") && text.contains("goes on a free function with a body"), "{text}");
+    let text = job(
+        TokenStream::new(),
+        quote!(
+            fn method(&self) {}
+        ),
+    )
+    .to_string();
+    assert!(!text.contains("struct") && text.contains("cannot take `self`"), "{text}");
+}
+
+#[test]
+fn each_mistake_has_its_sentence() {
+    let cases = [
+        (
+            quote!(
+                fn f<T>(x: u8) {}
+            ),
+            "a job cannot be generic",
+        ),
+        (
+            quote!(
+                fn f<const N: usize>(x: u8) {}
+            ),
+            "const generics",
+        ),
+        (
+            quote!(
+                fn f<'a>(x: u8) {}
+            ),
+            "cannot name lifetimes",
+        ),
+        (
+            quote!(
+                fn f(x: &'a str) {}
+            ),
+            "cannot name lifetimes",
+        ),
+        (
+            quote!(
+                fn f()
+                where
+                    u8: Copy,
+                {
+                }
+            ),
+            "where clause",
+        ),
+        (
+            quote!(
+                unsafe fn f() {}
+            ),
+            "cannot be unsafe",
+        ),
+        (
+            quote!(
+                const fn f() {}
+            ),
+            "cannot be `const fn`",
+        ),
+        (
+            quote!(
+                extern "C" fn f() {}
+            ),
+            "Rust's own ABI",
+        ),
+        (
+            quote!(
+                fn f(&self) {}
+            ),
+            "cannot take `self`",
+        ),
+        (
+            quote!(
+                fn f(x: &mut u8) {}
+            ),
+            "cannot be `&mut`",
+        ),
+        (
+            quote!(
+                fn f(x: impl Copy) {}
+            ),
+            "argument needs a concrete type, not `impl Trait`",
+        ),
+        (
+            quote!(
+                fn f(x: &dyn Debug) {}
+            ),
+            "argument needs a concrete type, not `dyn Trait`",
+        ),
+        (
+            quote!(
+                fn f(x: Option<&str>) {}
+            ),
+            "borrows only whole arguments",
+        ),
+        (
+            quote!(
+                fn f(x: &[&str]) {}
+            ),
+            "borrows only whole arguments",
+        ),
+        (
+            quote!(
+                fn f() -> impl Copy {}
+            ),
+            "result needs a concrete type",
+        ),
+        (
+            quote!(
+                fn f() -> ! {}
+            ),
+            "a job has to return",
+        ),
+        (
+            quote!(
+                fn f() -> &str {}
+            ),
+            "returns owned values",
+        ),
+        (
+            quote!(
+                fn f(#[cfg(a)] x: u8) {}
+            ),
+            "cannot be conditional",
+        ),
+    ];
+    for (item, sentence) in cases {
+        let found = sentences(item);
+        assert!(found.len() == 1 && found[0].contains(sentence), "{sentence:?}: {found:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    assert_eq!(
+        sentences(quote!(
+            unsafe fn f<T>(&self, x: &mut u8, y: impl Copy) -> ! {}
+        ))
+        .len(),
+        6
+    );
+}

@@ -1,0 +1,25 @@
+//! The attributes of `cw`: `#[cw::job]` registers a function, `#[cw::main]` starts a program.
+//!
+//! They are documented in the facade, where their examples compile. The generated code names only `::cw::Job`,
+//! `::cw::__private`, `::core` and `::std`, so it compiles wherever `cw` is a dependency, whatever else is in scope.
+
+mod args;
+mod errors;
+mod expand;
+mod item;
+mod main_fn;
+mod text;
+
+use proc_macro::TokenStream;
+
+/// Registers a function as a job: `#[cw::job(name, handle, version, retries, timeout)]`.
+#[proc_macro_attribute]
+pub fn job(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::job(options.into(), item.into()).into()
+}
+
+/// Lets `fn main` serve every role of the program.
+#[proc_macro_attribute]
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    main_fn::main(options.into(), item.into()).into()
+}

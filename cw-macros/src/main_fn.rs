@@ -1,0 +1,237 @@
+//! `#[cw::main]`: an ordinary `fn main` that decides the role first and calls the user's function in the client only.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::{FnArg, ItemFn, Path, Signature, Type};
+
+use crate::errors::Errors;
+use crate::text::ungroup;
+
+/// `#[cw::main]`.
+pub(crate) fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    if !options.is_empty() {
+        errors.push(options, "#[cw::main] takes no options");
+    }
+    match syn::parse2::<ItemFn>(item.clone()) {
+        Ok(func) if func.sig.ident == "main" => {
+            check(&func, &mut errors);
+            let parameter = Parameter::read(&func.sig, &mut errors);
+            match errors.into_inner() {
+                None => expand(&func, &parameter),
+                Some(error) => stub(&func, &error),
+            }
+        }
+        _ => {
+            errors.push(&item, "#[cw::main] goes on `fn main`");
+            let error = errors.into_inner().map(|error| error.to_compile_error());
+            quote!(#item #error)
+        }
+    }
+}
+
+fn check(func: &ItemFn, errors: &mut Errors) {
+    let sig = &func.sig;
+    if !sig.generics.params.is_empty() {
+        errors.push(&sig.generics, "`main` cannot be generic");
+    }
+    if let Some(clause) = &sig.generics.where_clause {
+        errors.push(clause, "`main` cannot have a where clause");
+    }
+    if let Some(token) = &sig.constness {
+        errors.push(token, "`main` cannot be `const fn`");
+    }
+    if let Some(token) = &sig.unsafety {
+        errors.push(token, "`main` cannot be unsafe");
+    }
+    if let Some(abi) = &sig.abi {
+        errors.push(abi, "`main` has to use Rust's own ABI: remove the `extern`");
+    }
+    if let Some(other) = func.attrs.iter().find(|attr| is_main(attr.path())) {
+        errors.push(other, "#[cw::main] starts the async runtime itself: remove this attribute");
+    }
+}
+
+/// `#[tokio::main]` and its like.
+fn is_main(path: &Path) -> bool {
+    path.segments.last().is_some_and(|last| last.ident == "main")
+}
+
+/// What the user's `main` takes.
+enum Parameter {
+    None,
+    Options(Type),
+}
+
+impl Parameter {
+    fn read(sig: &Signature, errors: &mut Errors) -> Self {
+        if let Some(second) = sig.inputs.iter().nth(1) {
+            let sentence = "#[cw::main] takes at most one parameter, a struct that derives `clap::Args`; put everything in it";
+            errors.push(second, sentence);
+        }
+        match sig.inputs.first() {
+            None => Self::None,
+            Some(FnArg::Receiver(receiver)) => {
+                errors.push(receiver, "`main` cannot take `self`");
+                Self::None
+            }
+            Some(FnArg::Typed(parameter)) => {
+                let ty = ungroup((*parameter.ty).clone());
+                match &ty {
+                    Type::Reference(_) => {
+                        errors.push(&ty, "`main` takes its options by value: remove the `&`")
+                    }
+                    Type::ImplTrait(_) => {
+                        errors.push(&ty, "the options of `main` need a concrete type, not `impl Trait`")
+                    }
+                    _ => {}
+                }
+                Self::Options(ty)
+            }
+        }
+    }
+
+    fn ty(&self) -> TokenStream {
+        match self {
+            Self::None => quote!(::cw::__private::NoOpts),
+            Self::Options(ty) => ty.to_token_stream(),
+        }
+    }
+
+    /// The user's function, as one that takes options.
+    fn body(&self) -> TokenStream {
+        match self {
+            Self::None => quote!(|_| main()),
+            Self::Options(_) => quote!(main),
+        }
+    }
+}
+
+fn expand(func: &ItemFn, parameter: &Parameter) -> TokenStream {
+    let (ty, body) = (parameter.ty(), parameter.body());
+    let start = if func.sig.asyncness.is_some() { quote!(main_async) } else { quote!(main_sync) };
+    let cfgs = func.attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+    quote! {
+        #(#cfgs)*
+        fn main() -> ::std::process::ExitCode {
+            #func
+            ::cw::__private::#start::<#ty, _>(
+                ::cw::__private::Program {
+                    name: ::core::env!("CARGO_PKG_NAME"),
+                    version: ::core::env!("CARGO_PKG_VERSION"),
+                    about: ::core::env!("CARGO_PKG_DESCRIPTION"),
+                },
+                #body,
+            )
+        }
+    }
+}
+
+/// After an error: a `main` that the compiler has nothing to say about, with the user's inside for its own errors.
+fn stub(func: &ItemFn, error: &syn::Error) -> TokenStream {
+    let error = error.to_compile_error();
+    quote! {
+        #error
+        fn main() {
+            #[allow(dead_code)]
+            #func
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(item: TokenStream) -> String {
+        main(TokenStream::new(), item).to_string()
+    }
+
+    #[test]
+    fn sync_and_async_with_and_without_options() {
+        let text = expanded(quote!(
+            async fn main() {}
+        ));
+        assert!(text.contains("main_async :: < :: cw :: __private :: NoOpts , _ >"), "{text}");
+        let text = expanded(quote!(
+            fn main(opts: Opts) -> cw::Result<()> {
+                Ok(())
+            }
+        ));
+        assert!(text.contains("main_sync :: < Opts , _ >"), "{text}");
+        assert!(!text.contains("compile_error"), "{text}");
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_a_sentence() {
+        let cases = [
+            (
+                quote!(
+                    fn start() {}
+                ),
+                "#[cw::main] goes on `fn main`",
+            ),
+            (
+                quote!(
+                    struct Main;
+                ),
+                "#[cw::main] goes on `fn main`",
+            ),
+            (
+                quote!(
+                    fn main(a: A, b: B) {}
+                ),
+                "at most one parameter",
+            ),
+            (
+                quote!(
+                    fn main<T>() {}
+                ),
+                "`main` cannot be generic",
+            ),
+            (
+                quote!(
+                    unsafe fn main() {}
+                ),
+                "`main` cannot be unsafe",
+            ),
+            (
+                quote!(
+                    fn main(&self) {}
+                ),
+                "`main` cannot take `self`",
+            ),
+            (
+                quote!(
+                    fn main(opts: &Opts) {}
+                ),
+                "by value",
+            ),
+            (
+                quote!(
+                    fn main(opts: impl Args) {}
+                ),
+                "concrete type",
+            ),
+            (
+                quote!(
+                    #[tokio::main]
+                    async fn main() {}
+                ),
+                "starts the async runtime itself",
+            ),
+        ];
+        for (item, sentence) in cases {
+            let text = expanded(item);
+            assert!(text.contains("compile_error") && text.contains(sentence), "no {sentence:?} in {text}");
+        }
+        let text = main(
+            quote!(flavor = "x"),
+            quote!(
+                fn main() {}
+            ),
+        )
+        .to_string();
+        assert!(text.contains("takes no options"), "{text}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Where a cluster's files lie.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use super::error::{AccessError, AccessErrorKind};
+use crate::net::tls::Peer;
+
+/// The environment variable that names the folder above all clusters' folders.
+pub const HOME_VARIABLE: &str = "CW_HOME";
+
+const DEFAULT_HOME: &str = ".cw";
+const NAME_BYTES_MAX: usize = 64;
+
+/// A cluster's folder, which need not exist yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterDir {
+    cluster: String,
+    path: PathBuf,
+}
+
+impl ClusterDir {
+    /// The folder of the cluster with this name, in `CW_HOME` or else in `~/.cw`. Looks at no file.
+    ///
+    /// # Errors
+    /// [`AccessErrorKind::BadName`], or [`AccessErrorKind::NoHome`] without `CW_HOME` and home directory.
+    pub fn locate(cluster: &str) -> Result<Self, AccessError> {
+        let named = env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()).map(PathBuf::from);
+        let home = named.or_else(|| {
+            let home = env::home_dir().filter(|home| home.is_absolute())?;
+            Some(home.join(DEFAULT_HOME))
+        });
+        let no_home = || AccessError::new(Path::new(cluster), AccessErrorKind::NoHome);
+        Self::in_home(&home.ok_or_else(no_home)?, cluster)
+    }
+
+    /// The folder of the cluster with this name below `home`, whatever the environment says.
+    ///
+    /// # Errors
+    /// [`AccessErrorKind::BadName`].
+    pub fn in_home(home: &Path, cluster: &str) -> Result<Self, AccessError> {
+        if !is_name(cluster) {
+            return Err(AccessError::new(Path::new(cluster), AccessErrorKind::BadName));
+        }
+        Ok(Self { cluster: cluster.to_owned(), path: home.join(cluster) })
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file through which this role gets in.
+    pub fn access_file(&self, role: Peer) -> PathBuf {
+        self.path.join(format!("{}.json", role.name()))
+    }
+
+    /// Whether a master has left a file for this role here. Whether that master still runs, only a connection
+    /// tells.
+    pub fn exists(&self, role: Peer) -> bool {
+        self.access_file(role).exists()
+    }
+
+    pub(super) fn key_file(&self) -> PathBuf {
+        self.path.join("master.key")
+    }
+
+    pub(super) fn lock_file(&self) -> PathBuf {
+        self.path.join("master.lock")
+    }
+}
+
+/// A name that is one plain folder everywhere and no option on a command line.
+fn is_name(cluster: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=NAME_BYTES_MAX).contains(&cluster.len())
+        && !cluster.starts_with(['.', '-'])
+        && cluster.chars().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["default", "a", "gpu-2", "v1.2_x", "7", &"x".repeat(64)] {
+            assert!(is_name(good), "{good}");
+        }
+        let long = "x".repeat(65);
+        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a b", "a\0", "é", "../x", &long] {
+            let error = ClusterDir::in_home(Path::new("/h"), bad).unwrap_err();
+            assert!(matches!(error.kind, AccessErrorKind::BadName), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        let dir = ClusterDir::in_home(Path::new("/h"), "gpu").unwrap();
+        assert_eq!(dir.path(), Path::new("/h/gpu"));
+        assert_eq!(dir.access_file(Peer::Client), Path::new("/h/gpu/client.json"));
+        assert_eq!(dir.access_file(Peer::Worker), Path::new("/h/gpu/worker.json"));
+        assert!(!dir.exists(Peer::Client));
+    }
+}

@@ -1,0 +1,25 @@
+//! A cluster's folder and files: how masters, workers and clients of one user find and recognise each other.
+//!
+//! `$CW_HOME/<cluster>/` (default `~/.cw/<cluster>/`, mode 0700) holds
+//!
+//! | file | content | who opens it |
+//! | --- | --- | --- |
+//! | `master.key` | all secret keys, the endpoint's reset key, the epoch | a master only |
+//! | `client.json`, `worker.json` | the master's addresses and pin, the role's own key | that role |
+//! | `master.lock` | held by the running master; its process id and host | masters |
+//!
+//! Each file is created with mode 0600 (its mode is never changed later) and replaced as a whole. Readers refuse
+//! a file that is not the user's own or that others may read or write. Knows nothing of connections.
+
+pub mod addresses;
+pub mod dir;
+pub mod error;
+mod files;
+pub mod keys;
+pub mod role;
+
+pub use addresses::reachable_addresses;
+pub use dir::ClusterDir;
+pub use error::{AccessError, AccessErrorKind};
+pub use keys::{MasterKeys, MasterLock};
+pub use role::Access;

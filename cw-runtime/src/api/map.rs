@@ -1,0 +1,382 @@
+//! One job over many inputs: lazily read, bounded in flight, streamed or collected.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use cw_core::wire::Failure;
+use futures_core::Stream;
+
+use super::{
+    block::block_on,
+    options::{Caller, check_size, open, refused, unencodable},
+};
+use crate::{
+    client::{
+        hub::{Command, Hub},
+        sink::{Answer, Sink, StreamQueue},
+    },
+    error::TaskError,
+    job::CodecError,
+};
+
+/// Tasks in flight unless said otherwise: enough to keep a thousand slots busy.
+const IN_FLIGHT: usize = 4_096;
+
+/// Bytes of arguments in flight, and of results expected or not yet read; a single task may exceed it.
+const BYTES_MAX: usize = 64 << 20;
+
+/// Arguments are encoded into pieces of this size, many to a piece.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// Appends the next input's encoding; `None` at the end.
+pub(super) type Source<'i> = Box<dyn FnMut(&mut Vec<u8>) -> Option<Result<(), CodecError>> + Send + 'i>;
+
+/// A job over many inputs, made by [`map`](super::map).
+///
+/// Awaited, it gives a `Vec` of all results in input order; the first error ends it and cancels the rest.
+/// [`unordered`](Self::unordered) streams results as they come. Inputs are read only as room opens: at most
+/// [`in_flight`](Self::in_flight) tasks, and 64 MiB of arguments and of results, are under way or unread, so
+/// an endless iterator is fine.
+#[must_use = "a map does nothing until it is awaited, collected or streamed"]
+pub struct Map<'i, R> {
+    source: Source<'i>,
+    caller: Caller,
+    in_flight: usize,
+    decode: fn(&[u8]) -> Result<R, CodecError>,
+}
+
+impl<'i, R> Map<'i, R> {
+    pub(super) fn new(
+        source: Source<'i>,
+        caller: Caller,
+        decode: fn(&[u8]) -> Result<R, CodecError>,
+    ) -> Self {
+        Self { source, caller, in_flight: IN_FLIGHT, decode }
+    }
+
+    /// How many tasks are under way or unread at most. Default 4,096; 0 is taken for 1.
+    pub fn in_flight(mut self, tasks: usize) -> Self {
+        self.in_flight = tasks.max(1);
+        self
+    }
+
+    /// A stream of `(index, result)` in the order of completion, where `index` counts the inputs from 0. Errors
+    /// are items and end nothing. Dropping the stream cancels what is under way.
+    pub fn unordered(self) -> Unordered<'i, R> {
+        Unordered {
+            map: self,
+            hub: None,
+            queue: Arc::default(),
+            ready: VecDeque::new(),
+            scratch: Vec::new(),
+            piece: BytesMut::new(),
+            next_index: 0,
+            open: 0,
+            args_bytes: 0,
+            result_bytes: Average::default(),
+            ready_bytes: 0,
+            exhausted: false,
+        }
+    }
+
+    /// All results in input order, in a collection of your choice. The first error ends it and cancels the rest.
+    pub fn collect<C: FromIterator<R>>(self) -> Collect<'i, R, C> {
+        Collect { runs: self.unordered(), results: Vec::new(), collection: PhantomData }
+    }
+
+    /// Blocks this thread until all results are there: for code that is not async.
+    ///
+    /// # Errors
+    /// The first error of a task.
+    pub fn wait(self) -> Result<Vec<R>, TaskError> {
+        self.collect().wait()
+    }
+}
+
+impl<'i, R> IntoFuture for Map<'i, R> {
+    type Output = Result<Vec<R>, TaskError>;
+    type IntoFuture = Collect<'i, R, Vec<R>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.collect()
+    }
+}
+
+impl<R> fmt::Debug for Map<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Map(of job {})", self.caller.path)
+    }
+}
+
+/// A moving average of sizes.
+#[derive(Default)]
+struct Average(usize);
+
+impl Average {
+    fn learn(&mut self, bytes: usize) {
+        self.0 = if self.0 == 0 { bytes } else { (self.0 * 7 + bytes) / 8 };
+    }
+}
+
+/// Results of a [`Map`] as they come.
+///
+/// A [`Stream`] with an inherent [`next`](Self::next); in code that is not async, an iterator:
+/// `for (index, result) in runs`.
+#[must_use = "a stream does nothing unless it is read"]
+pub struct Unordered<'i, R> {
+    map: Map<'i, R>,
+    hub: Option<Arc<Hub>>,
+    queue: Arc<StreamQueue>,
+    ready: VecDeque<Answer>,
+    scratch: Vec<u8>,
+    piece: BytesMut,
+    next_index: u64,
+    /// Tasks under way or ready.
+    open: usize,
+    args_bytes: usize,
+    result_bytes: Average,
+    ready_bytes: usize,
+    exhausted: bool,
+}
+
+impl<'i, R> Unordered<'i, R> {
+    /// The next result; `None` after the last. May be dropped and called again without loss.
+    #[expect(clippy::should_implement_trait, reason = "this is StreamExt::next, without the import")]
+    pub fn next(&mut self) -> Next<'_, 'i, R> {
+        Next(self)
+    }
+
+    fn poll(&mut self, waker: &Waker) -> Poll<Option<(usize, Result<R, TaskError>)>> {
+        loop {
+            if let Some(answer) = self.ready.pop_front() {
+                return Poll::Ready(Some(self.hand_out(answer)));
+            }
+            self.fill();
+            if !self.ready.is_empty() {
+                continue;
+            }
+            if self.open == 0 {
+                return Poll::Ready(None);
+            }
+            self.queue.take(&mut self.ready, waker);
+            if self.ready.is_empty() {
+                return Poll::Pending;
+            }
+            self.ready_bytes = self.ready.iter().map(|answer| answer.completion.body.len()).sum();
+            // While these are read the next ones should be running.
+            self.fill();
+        }
+    }
+
+    fn hand_out(&mut self, answer: Answer) -> (usize, Result<R, TaskError>) {
+        let Answer { index, args_bytes, task, completion } = answer;
+        let bytes = completion.body.len();
+        self.open -= 1;
+        self.args_bytes -= args_bytes;
+        self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
+        self.result_bytes.learn(bytes);
+        // A long batch is refilled before it is read to the end, so that slots do not run dry meanwhile.
+        if self.ready.len() % 256 == 255 {
+            self.fill();
+        }
+        let index = usize::try_from(index).expect("an iterator has no more items than memory has addresses");
+        (index, open(self.map.caller.path, task, completion, self.map.decode))
+    }
+
+    fn has_room(&self) -> bool {
+        let under_way = self.open - self.ready.len();
+        let expected = self.ready_bytes + under_way * self.result_bytes.0;
+        self.open < self.map.in_flight
+            && (self.open == 0 || (self.args_bytes < BYTES_MAX && expected < BYTES_MAX))
+    }
+
+    /// Reads inputs while there is room, and hands them over in one piece.
+    fn fill(&mut self) {
+        if self.exhausted || !self.has_room() {
+            return;
+        }
+        let hub = match &self.hub {
+            Some(hub) => Arc::clone(hub),
+            None => match self.map.caller.hub() {
+                Ok(hub) => Arc::clone(self.hub.insert(hub)),
+                Err((hub, failure)) => return self.refuse_next(&hub, &failure),
+            },
+        };
+        let spec = self.map.caller.spec(&hub);
+        let mut commands = Vec::new();
+        while self.has_room() {
+            let Some(args) = self.next_input() else { break };
+            let (task, bytes) = (hub.new_task(), args.as_ref().map_or(0, Bytes::len));
+            let sink = Sink::Stream(Arc::clone(&self.queue), self.next_index, bytes);
+            self.next_index += 1;
+            self.open += 1;
+            self.args_bytes += bytes;
+            commands.push(match args {
+                Ok(args) => Command::Submit { task, spec, args, sink },
+                Err(failure) => Command::Answer { task, sink, completion: refused(&failure) },
+            });
+        }
+        if !commands.is_empty() {
+            hub.push(commands);
+        }
+    }
+
+    /// The next input, encoded; `None` at the end of the iterator, which is not read again.
+    fn next_input(&mut self) -> Option<Result<Bytes, Failure>> {
+        self.scratch.clear();
+        let Some(encoded) = (self.map.source)(&mut self.scratch) else {
+            self.exhausted = true;
+            return None;
+        };
+        let checked =
+            encoded.map_err(|error| unencodable(&error)).and_then(|()| check_size(self.scratch.len()));
+        Some(checked.map(|()| self.cut_piece()))
+    }
+
+    /// Moves the encoded arguments into a piece they share with others, so that few are allocated.
+    fn cut_piece(&mut self) -> Bytes {
+        if self.scratch.len() > PIECE_BYTES / 8 {
+            return std::mem::take(&mut self.scratch).into();
+        }
+        if self.piece.capacity() < self.scratch.len() {
+            self.piece = BytesMut::with_capacity(PIECE_BYTES);
+        }
+        self.piece.extend_from_slice(&self.scratch);
+        self.piece.split().freeze()
+    }
+
+    /// Where no call can be made, each input is answered with the reason, one at a time.
+    fn refuse_next(&mut self, hub: &Hub, failure: &Failure) {
+        if self.open > 0 || self.next_input().is_none() {
+            return;
+        }
+        let (index, task, completion) = (self.next_index, hub.new_task(), refused(failure));
+        self.next_index += 1;
+        self.open += 1;
+        self.ready.push_back(Answer { index, args_bytes: 0, task, completion });
+    }
+}
+
+impl<R> Drop for Unordered<'_, R> {
+    fn drop(&mut self) {
+        if let Some(hub) = &self.hub
+            && self.open > self.ready.len()
+        {
+            hub.push([Command::CancelStream(Arc::clone(&self.queue))]);
+        }
+    }
+}
+
+impl<R> Unpin for Unordered<'_, R> {}
+
+impl<R> Stream for Unordered<'_, R> {
+    type Item = (usize, Result<R, TaskError>);
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(context.waker())
+    }
+}
+
+impl<R> fmt::Debug for Unordered<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unordered(of job {}, {} open)", self.map.caller.path, self.open)
+    }
+}
+
+/// Code that is not async loops with `for`.
+impl<'i, R> IntoIterator for Unordered<'i, R> {
+    type Item = (usize, Result<R, TaskError>);
+    type IntoIter = Blocking<'i, R>;
+
+    fn into_iter(self) -> Blocking<'i, R> {
+        Blocking(self)
+    }
+}
+
+/// An iterator over the results of a [`Map`] that blocks this thread until the next comes.
+#[derive(Debug)]
+pub struct Blocking<'i, R>(Unordered<'i, R>);
+
+impl<R> Iterator for Blocking<'_, R> {
+    type Item = (usize, Result<R, TaskError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().wait()
+    }
+}
+
+/// A future of the next result, made by [`Unordered::next`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct Next<'s, 'i, R>(&'s mut Unordered<'i, R>);
+
+impl<R> Next<'_, '_, R> {
+    /// Blocks this thread until the next result is there: for code that is not async.
+    pub fn wait(self) -> Option<(usize, Result<R, TaskError>)> {
+        block_on(self)
+    }
+}
+
+impl<R> Future for Next<'_, '_, R> {
+    type Output = Option<(usize, Result<R, TaskError>)>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context.waker())
+    }
+}
+
+/// A future of all results in input order, made by [`Map::collect`].
+#[must_use = "futures do nothing unless you `.await` or poll them"]
+pub struct Collect<'i, R, C> {
+    runs: Unordered<'i, R>,
+    results: Vec<Option<R>>,
+    collection: PhantomData<fn() -> C>,
+}
+
+impl<R, C> Unpin for Collect<'_, R, C> {}
+
+impl<R, C: FromIterator<R>> Collect<'_, R, C> {
+    /// Blocks this thread until all results are there: for code that is not async.
+    ///
+    /// # Errors
+    /// The first error of a task.
+    pub fn wait(self) -> Result<C, TaskError> {
+        block_on(self)
+    }
+}
+
+impl<R, C: FromIterator<R>> Future for Collect<'_, R, C> {
+    type Output = Result<C, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match self.runs.poll(context.waker()) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => break,
+                Poll::Ready(Some((_, Err(error)))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Some((index, Ok(value)))) => {
+                    if self.results.len() <= index {
+                        self.results.resize_with(index + 1, || None);
+                    }
+                    self.results[index] = Some(value);
+                }
+            }
+        }
+        // Each index came once, so none is missing.
+        Poll::Ready(Ok(std::mem::take(&mut self.results).into_iter().flatten().collect()))
+    }
+}
+
+impl<R, C> fmt::Debug for Collect<'_, R, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Collect(of job {}, {} open)", self.runs.map.caller.path, self.runs.open)
+    }
+}

@@ -1,0 +1,217 @@
+//! How calls are made: retries, timeout, priority; and what all calls share.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use cw_core::{
+    client::Completion,
+    ids::{Attempt, JobIndex, SpecIndex, TaskId},
+    wire::{Class, Failure, PAYLOAD_BYTES_MAX, Spec},
+};
+
+use super::{Map, TaskHandle, map::Source};
+use crate::{
+    client::{
+        hub::{Command, Hub},
+        session,
+        sink::{Sink, Slot},
+    },
+    error::TaskError,
+    executor::{self, run::too_large},
+    job::{CodecError, IntoArgs, Job, Registry},
+};
+
+/// How often an executor may die under a task before the task is given up.
+const CRASH_LIMIT: u32 = 3;
+
+/// Options for calls. Made by [`options`]; may be kept and used for many calls.
+///
+/// What is set here wins over what the job's attribute says, and that over the default.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    retries: Option<u32>,
+    timeout: Option<Duration>,
+    priority: i32,
+}
+
+/// Options to make calls with: `cw::options().retries(3).spawn(job, args)`.
+pub fn options() -> Options {
+    Options::default()
+}
+
+impl Options {
+    /// How often an attempt that ended in an error, a panic or a timeout is followed by another. Default 0.
+    ///
+    /// Crashes of the executor are counted apart: the third ends the task, whatever is set here.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = Some(retries);
+        self
+    }
+
+    /// How long one attempt may run; then its process is killed. Default: for ever.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Among the tasks of this program that wait, the higher goes first; equals go in order. Default 0.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// As [`spawn`](super::spawn), with these options.
+    pub fn spawn<'a, J: Job, A: IntoArgs<J::Args<'a>>>(&self, _job: J, args: A) -> TaskHandle<J::Output> {
+        let slot = Arc::new(Slot::default());
+        let task = self.call::<J>(encode::<J>(&args.into_args()), |_| Sink::Slot(Arc::clone(&slot)));
+        TaskHandle::new(J::PATH, task, slot, J::decode)
+    }
+
+    /// As [`map`](super::map), with these options.
+    pub fn map<'i, 'a, J: Job, I>(&self, _job: J, inputs: I) -> Map<'i, J::Output>
+    where
+        I: IntoIterator<Item: IntoArgs<J::Args<'a>>, IntoIter: Send + 'i>,
+    {
+        let mut inputs = inputs.into_iter();
+        let source: Source<'i> = Box::new(move |out| {
+            let input = inputs.next()?;
+            Some(J::encode(&input.into_args(), out))
+        });
+        Map::new(source, Caller::of::<J>(self), J::decode)
+    }
+
+    /// As [`submit`](super::submit), with these options.
+    pub fn submit<'a, J: Job, A: IntoArgs<J::Args<'a>>>(
+        &self,
+        _job: J,
+        args: A,
+        done: impl FnOnce(TaskId, Result<J::Output, TaskError>) + Send + 'static,
+    ) -> TaskId {
+        self.call::<J>(encode::<J>(&args.into_args()), |hub| {
+            hub.submitted();
+            Sink::Callback(Box::new(move |task, completion| {
+                done(task, open(J::PATH, task, completion, J::decode));
+            }))
+        })
+    }
+
+    /// Hands one call over, or answers it at once where it cannot be made.
+    fn call<J: Job>(&self, args: Result<Bytes, Failure>, sink: impl FnOnce(&Hub) -> Sink) -> TaskId {
+        let caller = Caller::of::<J>(self);
+        let hub = match caller.hub() {
+            Ok(hub) => hub,
+            Err((hub, failure)) => {
+                let task = hub.new_task();
+                let completion = refused(&failure);
+                answer_without_client(task, sink(&hub), completion);
+                return task;
+            }
+        };
+        let (task, sink) = (hub.new_task(), sink(&hub));
+        let command = match args {
+            Ok(args) => Command::Submit { task, spec: caller.spec(&hub), args, sink },
+            Err(failure) => Command::Answer { task, sink, completion: refused(&failure) },
+        };
+        hub.push([command]);
+        task
+    }
+}
+
+/// A job and options, ready to be handed over.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) path: &'static str,
+    id: u64,
+    retries: u32,
+    timeout: Option<Duration>,
+    priority: i32,
+}
+
+impl Caller {
+    fn of<J: Job>(options: &Options) -> Self {
+        Self {
+            path: J::PATH,
+            id: J::ID,
+            retries: options.retries.or(J::RETRIES).unwrap_or(0),
+            timeout: options.timeout.or(J::TIMEOUT),
+            priority: options.priority,
+        }
+    }
+
+    /// The hub of this process; or, where no call can be made, a hub that leads nowhere and the reason.
+    pub(super) fn hub(&self) -> Result<Arc<Hub>, (Arc<Hub>, Failure)> {
+        let why = if executor::in_job() {
+            executor::process::exit_if_stray();
+            "a job cannot call jobs yet: call them from the program's `main`, and pass on what they return"
+                .to_owned()
+        } else {
+            match session::hub() {
+                Ok(hub) => return Ok(Arc::clone(hub)),
+                Err(trouble) => trouble.to_string(),
+            }
+        };
+        Err((Arc::new(Hub::new()), Failure::Refused { why }))
+    }
+
+    pub(super) fn spec(&self, hub: &Hub) -> SpecIndex {
+        let registry = Registry::global().expect("the session did not start with two jobs of one name");
+        let index = registry.index_of(self.id).expect("a job's handle is only made beside its registration");
+        hub.spec(&Spec {
+            job: JobIndex(index),
+            retries: self.retries,
+            crash_limit: CRASH_LIMIT,
+            timeout: self.timeout,
+            priority: self.priority,
+        })
+    }
+}
+
+fn encode<J: Job>(args: &J::Args<'_>) -> Result<Bytes, Failure> {
+    let mut out = Vec::new();
+    J::encode(args, &mut out).map_err(|error| unencodable(&error))?;
+    check_size(out.len())?;
+    Ok(out.into())
+}
+
+pub(super) fn unencodable(error: &CodecError) -> Failure {
+    Failure::Refused { why: error.to_string() }
+}
+
+pub(super) fn check_size(bytes: usize) -> Result<(), Failure> {
+    if bytes > PAYLOAD_BYTES_MAX { Err(too_large("arguments", bytes)) } else { Ok(()) }
+}
+
+/// The answer of a task that was never sent.
+pub(super) fn refused(failure: &Failure) -> Completion {
+    let (class, attempt, worker) = (failure.class(), Attempt(0), None);
+    Completion { class, attempt, worker, micros: 0, body: failure.encode() }
+}
+
+fn answer_without_client(task: TaskId, sink: Sink, completion: Completion) {
+    match sink {
+        Sink::Slot(slot) => slot.put(completion),
+        Sink::Callback(callback) => callback(task, completion),
+        Sink::Stream(..) => unreachable!("a map answers its own refusals"),
+    }
+}
+
+/// What the caller gets out of an answer.
+pub(super) fn open<R>(
+    job: &'static str,
+    task: TaskId,
+    completion: Completion,
+    decode: fn(&[u8]) -> Result<R, CodecError>,
+) -> Result<R, TaskError> {
+    let failure = if completion.class == Class::Ok {
+        match decode(&completion.body) {
+            Ok(value) => return Ok(value),
+            Err(error) => Failure::Refused { why: error.to_string() },
+        }
+    } else {
+        Failure::decode(&completion.body)
+    };
+    Err(TaskError::new(job, task, completion.attempt, failure))
+}

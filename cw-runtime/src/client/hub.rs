@@ -1,0 +1,276 @@
+//! Between the program's threads and the client's own: calls in, in order; answers out.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use cw_core::{
+    Time,
+    client::{Action, Client, Completion, Event},
+    ids::{SpecIndex, TaskId},
+    wire::{FromClient, Spec},
+};
+use tokio::sync::Notify;
+
+use super::{
+    notice::Notices,
+    sink::{Answer, Answers, Callback, Sink, StreamQueue},
+};
+
+/// What a program's thread wants of the client's.
+pub(crate) enum Command {
+    /// A new combination of job and options; it takes the next index.
+    Declare(Spec),
+    /// A call.
+    Submit { task: TaskId, spec: SpecIndex, args: Bytes, sink: Sink },
+    /// An answer that needs no cluster, such as a refusal.
+    Answer { task: TaskId, sink: Sink, completion: Completion },
+    /// The result is not wanted.
+    Cancel(TaskId),
+    /// No result of this map is wanted.
+    CancelStream(Arc<StreamQueue>),
+    /// The program ends.
+    Close,
+}
+
+/// The door between the program's threads and the client's.
+pub(crate) struct Hub {
+    inbox: Mutex<Inbox>,
+    pub(crate) wake: Notify,
+    next_task: AtomicU64,
+    specs: Mutex<HashMap<Spec, SpecIndex>>,
+    submitted: Mutex<Submitted>,
+    closed: (Mutex<bool>, Condvar),
+}
+
+#[derive(Default)]
+struct Inbox {
+    commands: Vec<Command>,
+    /// Whether the client's thread waits to be woken.
+    asleep: bool,
+}
+
+/// Tasks of `submit` whose callbacks have not returned, and who waits for that.
+#[derive(Default)]
+struct Submitted {
+    open: u64,
+    waiting: Vec<std::task::Waker>,
+}
+
+impl Hub {
+    pub(crate) fn new() -> Self {
+        Self {
+            inbox: Mutex::default(),
+            wake: Notify::new(),
+            next_task: AtomicU64::new(1),
+            specs: Mutex::default(),
+            submitted: Mutex::default(),
+            closed: (Mutex::new(false), Condvar::new()),
+        }
+    }
+
+    /// A name for a new task.
+    pub(crate) fn new_task(&self) -> TaskId {
+        TaskId(self.next_task.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The index of a combination of job and options; a new one is declared.
+    pub(crate) fn spec(&self, what: &Spec) -> SpecIndex {
+        let mut specs = self.specs.lock().expect("no holder panics");
+        if let Some(index) = specs.get(what) {
+            return *index;
+        }
+        let index = SpecIndex(u32::try_from(specs.len()).expect("a program has far fewer specs"));
+        specs.insert(what.clone(), index);
+        // Under the lock, so that declarations arrive in the order of their indices.
+        self.push([Command::Declare(what.clone())]);
+        index
+    }
+
+    /// Hands commands over, waking the client's thread if it sleeps.
+    pub(crate) fn push(&self, commands: impl IntoIterator<Item = Command>) {
+        let mut inbox = self.inbox.lock().expect("no holder panics");
+        inbox.commands.extend(commands);
+        let wake = std::mem::take(&mut inbox.asleep);
+        drop(inbox);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes all commands into `into`, which is empty. With none there, the next push wakes.
+    fn take(&self, into: &mut Vec<Command>) {
+        let mut inbox = self.inbox.lock().expect("no holder panics");
+        std::mem::swap(&mut inbox.commands, into);
+        inbox.asleep = into.is_empty();
+    }
+
+    pub(crate) fn submitted(&self) {
+        self.submitted.lock().expect("no holder panics").open += 1;
+    }
+
+    /// A callback has returned.
+    fn called_back(&self) {
+        let mut submitted = self.submitted.lock().expect("no holder panics");
+        submitted.open -= 1;
+        if submitted.open == 0 {
+            submitted.waiting.drain(..).for_each(std::task::Waker::wake);
+        }
+    }
+
+    /// Whether no callback is outstanding; else has `waker` called when none is.
+    pub(crate) fn poll_all_called(&self, waker: &std::task::Waker) -> bool {
+        let mut submitted = self.submitted.lock().expect("no holder panics");
+        let all = submitted.open == 0;
+        if !all {
+            submitted.waiting.push(waker.clone());
+        }
+        all
+    }
+
+    /// Says that the client's thread is done.
+    pub(crate) fn note_closed(&self) {
+        *self.closed.0.lock().expect("no holder panics") = true;
+        self.closed.1.notify_all();
+    }
+
+    /// Ends the client's thread: its tasks are dropped, its connection closed. Waits for that, at most so long.
+    pub(crate) fn close(&self, at_most: std::time::Duration) {
+        self.push([Command::Close]);
+        let closed = self.closed.0.lock().expect("no holder panics");
+        drop(self.closed.1.wait_timeout_while(closed, at_most, |closed| !*closed));
+    }
+}
+
+/// The client's end of the hub: the machine, the sinks, the thread for callbacks.
+pub(crate) struct Desk {
+    hub: Arc<Hub>,
+    pub(crate) machine: Client,
+    sinks: HashMap<TaskId, Sink>,
+    commands: Vec<Command>,
+    answers: Answers,
+    callbacks: Option<std::sync::mpsc::Sender<(TaskId, Completion, Callback)>>,
+    notices: Notices,
+    pub(crate) closing: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        Self {
+            hub,
+            machine: Client::new(),
+            sinks: HashMap::new(),
+            commands: Vec::new(),
+            answers: Answers::default(),
+            callbacks: None,
+            notices: Notices::default(),
+            closing: false,
+        }
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Passes the program's commands to the machine; says whether there were any.
+    pub(crate) fn take_commands(&mut self, now: Time) -> bool {
+        let mut commands = std::mem::take(&mut self.commands);
+        self.hub.take(&mut commands);
+        let any = !commands.is_empty();
+        for command in commands.drain(..) {
+            self.on_command(now, command);
+        }
+        self.commands = commands;
+        any
+    }
+
+    fn on_command(&mut self, now: Time, command: Command) {
+        match command {
+            Command::Declare(what) => self.machine.handle(now, Event::Declare { what }),
+            Command::Submit { task, spec, args, sink } => {
+                self.sinks.insert(task, sink);
+                self.machine.handle(now, Event::Submit { task, spec, durable: false, args });
+            }
+            Command::Answer { task, sink, completion } => self.answer(task, sink, completion),
+            Command::Cancel(task) => self.machine.handle(now, Event::Cancel { task }),
+            Command::CancelStream(stream) => self.cancel_stream(now, &stream),
+            Command::Close => self.closing = true,
+        }
+    }
+
+    fn cancel_stream(&mut self, now: Time, stream: &Arc<StreamQueue>) {
+        let of_stream = |sink: &Sink| matches!(sink, Sink::Stream(known, ..) if Arc::ptr_eq(known, stream));
+        let mut tasks: Vec<TaskId> =
+            self.sinks.iter().filter(|(_, sink)| of_stream(sink)).map(|(task, _)| *task).collect();
+        tasks.sort_unstable();
+        for task in tasks {
+            self.sinks.remove(&task);
+            self.machine.handle(now, Event::Cancel { task });
+        }
+    }
+
+    /// Carries out what the machine wants, passing messages for the master to `tell`.
+    pub(crate) fn drain(&mut self, now: Time, mut tell: impl FnMut(FromClient, Bytes)) -> bool {
+        let mut any = false;
+        while let Some(action) = self.machine.poll_action() {
+            any = true;
+            match action {
+                Action::Tell { message, body } => tell(message, body),
+                Action::Complete { task, completion } => {
+                    // Without a sink nobody wants it: its map was dropped.
+                    if let Some(sink) = self.sinks.remove(&task) {
+                        self.answer(task, sink, completion);
+                    }
+                }
+                // No call asks for a store yet, so none is durable.
+                Action::Record { task, .. } => self.machine.handle(now, Event::Recorded { task }),
+                Action::Stalled(why) => self.notices.stalled(&why),
+                Action::Moving => self.notices.moving(),
+            }
+        }
+        any
+    }
+
+    fn answer(&mut self, task: TaskId, sink: Sink, completion: Completion) {
+        match sink {
+            Sink::Slot(slot) => slot.put(completion),
+            Sink::Stream(stream, index, args_bytes) => {
+                self.answers.add(stream, Answer { index, args_bytes, task, completion });
+            }
+            Sink::Callback(callback) => self.call_back(task, completion, callback),
+        }
+    }
+
+    /// Wakes the maps that got answers since the last time.
+    pub(crate) fn deliver(&mut self) {
+        self.answers.deliver();
+    }
+
+    fn call_back(&mut self, task: TaskId, completion: Completion, callback: Callback) {
+        let hub = &self.hub;
+        let sender = self.callbacks.get_or_insert_with(|| start_callbacks(Arc::clone(hub)));
+        sender.send((task, completion, callback)).expect("the thread for callbacks catches every panic");
+    }
+}
+
+/// Starts the thread that callbacks run on, one after the other.
+fn start_callbacks(hub: Arc<Hub>) -> std::sync::mpsc::Sender<(TaskId, Completion, Callback)> {
+    let (send, receive) = std::sync::mpsc::channel::<(TaskId, Completion, Callback)>();
+    let body = move || {
+        for (task, completion, callback) in receive {
+            let call = std::panic::AssertUnwindSafe(|| callback(task, completion));
+            if std::panic::catch_unwind(call).is_err() {
+                eprintln!("cw: the callback of {task} panicked; the others go on");
+            }
+            hub.called_back();
+        }
+    };
+    let named = std::thread::Builder::new().name("cw-callbacks".to_owned());
+    named.spawn(body).expect("a process that runs a client can start one more thread");
+    send
+}

@@ -1,0 +1,12 @@
+//! The client's side: the calls of a program on one end, a cluster or this process's own on the other.
+//!
+//! A call goes through the [`hub`] to one thread of its own, where the client's machine lives: either
+//! beside a connection to a master ([`remote`]), or beside a master and a worker in the same thread
+//! ([`local`]). Answers go into the [`sink`] that came with the call.
+
+pub(crate) mod hub;
+pub(crate) mod local;
+pub(crate) mod notice;
+pub(crate) mod remote;
+pub(crate) mod session;
+pub(crate) mod sink;

@@ -1,0 +1,52 @@
+//! What a client tells its user unasked: one line on stderr when nothing moves, one when it does again.
+
+use cw_core::wire::Stall;
+
+use crate::exit;
+
+/// Says what is new, and nothing twice.
+#[derive(Default)]
+pub(crate) struct Notices {
+    said: Option<String>,
+}
+
+impl Notices {
+    pub(crate) fn stalled(&mut self, why: &Stall) {
+        if matches!(why, Stall::OtherProgram { .. }) {
+            exit::note_fatal(exit::OTHER_BUILD);
+        }
+        let line = in_words(why);
+        if self.said.as_ref() != Some(&line) {
+            say(&line);
+            self.said = Some(line);
+        }
+    }
+
+    pub(crate) fn moving(&mut self) {
+        if self.said.take().is_some() {
+            exit::note_fatal(0);
+            say("tasks are running again");
+        }
+    }
+}
+
+fn in_words(why: &Stall) -> String {
+    match why {
+        Stall::NoWorker => {
+            "no task is running: the cluster has no worker; start some with `--role worker`".to_owned()
+        }
+        Stall::Busy { slots } => {
+            format!("no task is running yet: all {slots} slots are busy with other clients' tasks")
+        }
+        Stall::OtherProgram { workers, program, program_name, worker } => format!(
+            "no task is running: none of the {workers} connected workers runs this build ({worker} runs \
+             {program_name}, build {program}); restart them from this executable, or the tasks are refused in 10 s"
+        ),
+    }
+}
+
+/// One line of cw's own on stderr. A closed stderr is no reason to fail.
+pub(crate) fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "cw: {line}");
+}

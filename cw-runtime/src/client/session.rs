@@ -1,0 +1,114 @@
+//! The one client of a process: started by `main`, by `init`, or by the first call.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, OnceLock},
+    thread,
+    time::Duration,
+};
+
+use cw_core::wire::Role;
+use tokio::sync::oneshot;
+
+use super::{hub::Hub, local, remote};
+use crate::{
+    executor,
+    exit::{self, Trouble},
+    job::Registry,
+    net::connect::Wanted,
+    program::{self, Image},
+    worker::pool::Kind,
+};
+
+/// How long a program's end waits for its client's.
+const CLOSE_WAIT: Duration = Duration::from_secs(4);
+
+/// Where this process's tasks run.
+#[derive(Clone, Debug)]
+pub(crate) enum Mode {
+    /// On a cluster.
+    Remote(Wanted),
+    /// Here, in processes of their own, so many at once, with these variables.
+    Processes { slots: u32, environment: Vec<(String, String)> },
+    /// Here, in threads.
+    Threads { slots: u32 },
+}
+
+static MODE: Mutex<Option<Mode>> = Mutex::new(None);
+static SESSION: OnceLock<Arc<Hub>> = OnceLock::new();
+
+/// Settles where tasks will run. Comes before the first call.
+pub(crate) fn settle(mode: Mode) {
+    *MODE.lock().expect("no holder panics") = Some(mode);
+}
+
+/// The hub of this process's client, which is started at the first call.
+///
+/// A program that never called `init` has threads for executors: a process of it would not know what it is.
+pub(crate) fn hub() -> Result<&'static Arc<Hub>, Trouble> {
+    executor::process::exit_if_stray();
+    if let Some(hub) = SESSION.get() {
+        return Ok(hub);
+    }
+    // Held until the client runs, so that two first calls start one.
+    let mut mode = MODE.lock().expect("no holder panics");
+    if let Some(hub) = SESSION.get() {
+        return Ok(hub);
+    }
+    let mode = mode.get_or_insert_with(|| Mode::Threads { slots: crate::start::slots::detect(1) });
+    let hub = start(mode)?;
+    Ok(SESSION.get_or_init(|| hub))
+}
+
+/// Starts the client now, and waits until it is connected if it needs to be.
+pub(crate) fn start_now() -> Result<(), Trouble> {
+    hub().map(drop)
+}
+
+/// Ends the client, if there is one.
+pub(crate) fn close() {
+    if let Some(hub) = SESSION.get() {
+        hub.close(CLOSE_WAIT);
+    }
+}
+
+fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
+    let registry =
+        Registry::global().map_err(|duplicate| Trouble::new(exit::USAGE, duplicate.to_string()))?;
+    let hub = Arc::new(Hub::new());
+    match mode {
+        Mode::Remote(wanted) => start_remote(&hub, wanted)?,
+        Mode::Processes { slots, environment } => {
+            let kind = Kind::Processes { image: Image::own()?, environment: environment.clone() };
+            spawn_thread(&hub, local::serve(Arc::clone(&hub), *slots, kind))?;
+        }
+        Mode::Threads { slots } => {
+            spawn_thread(&hub, local::serve(Arc::clone(&hub), *slots, Kind::Threads(registry)))?;
+        }
+    }
+    Ok(hub)
+}
+
+fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
+    let hello = program::hello(program::own_id()?, Role::Client);
+    let (first, connected) = oneshot::channel();
+    spawn_thread(hub, remote::serve(Arc::clone(hub), wanted.clone(), hello, first))?;
+    connected
+        .blocking_recv()
+        .unwrap_or_else(|_| Err(Trouble::new(exit::SYSTEM, "the client's thread has ended")))
+}
+
+/// Runs the client on a thread and a runtime of its own: a user's task that blocks its thread, or a user's
+/// runtime that ends early, must not cut the connection.
+fn spawn_thread(hub: &Arc<Hub>, serve: impl Future<Output = ()> + Send + 'static) -> Result<(), Trouble> {
+    let hub = Arc::clone(hub);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let body = move || {
+        runtime.block_on(serve);
+        // Whatever a task of the runtime still does is dropped with it, before the end is told.
+        drop(runtime);
+        hub.note_closed();
+    };
+    thread::Builder::new().name("cw-net".to_owned()).spawn(body)?;
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Where answers go: a handle's slot, a map's queue, a callback.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+    task::Waker,
+};
+
+use cw_core::{client::Completion, ids::TaskId};
+
+/// What is done with a task's answer.
+pub(crate) enum Sink {
+    /// One caller waits, or will.
+    Slot(Arc<Slot>),
+    /// A map reads it, as its input of this index, whose arguments were so many bytes.
+    Stream(Arc<StreamQueue>, u64, usize),
+    /// It is called, on the thread for callbacks.
+    Callback(Callback),
+}
+
+/// A callback; it finds its own task id.
+pub(crate) type Callback = Box<dyn FnOnce(TaskId, Completion) + Send>;
+
+/// The place of one answer. A std mutex, as it is held for a move.
+#[derive(Default)]
+pub(crate) struct Slot(Mutex<SlotState>);
+
+#[derive(Default)]
+struct SlotState {
+    answer: Option<Completion>,
+    finished: bool,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.0.lock().expect("no holder panics")
+    }
+
+    pub(crate) fn put(&self, answer: Completion) {
+        let mut state = self.lock();
+        state.answer = Some(answer);
+        state.finished = true;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The answer, once; else has `waker` called when it comes.
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<Completion> {
+        let mut state = self.lock();
+        let answer = state.answer.take();
+        if answer.is_none() {
+            state.waker = Some(waker.clone());
+        }
+        answer
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.lock().finished
+    }
+}
+
+/// An answer for a map: index, bytes of its arguments, answer, and the task it was.
+pub(crate) struct Answer {
+    pub(crate) index: u64,
+    pub(crate) args_bytes: usize,
+    pub(crate) task: TaskId,
+    pub(crate) completion: Completion,
+}
+
+/// The answers of one map. Its reader takes all that are there at once.
+#[derive(Default)]
+pub(crate) struct StreamQueue(Mutex<StreamState>);
+
+#[derive(Default)]
+struct StreamState {
+    answers: VecDeque<Answer>,
+    waker: Option<Waker>,
+}
+
+impl StreamQueue {
+    /// Adds answers, emptying `answers`, and wakes the reader once.
+    pub(crate) fn put(&self, answers: &mut Vec<Answer>) {
+        let mut state = self.0.lock().expect("no holder panics");
+        state.answers.extend(answers.drain(..));
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Moves all answers into `ready`, which is empty; if there are none, has `waker` called when some come.
+    pub(crate) fn take(&self, ready: &mut VecDeque<Answer>, waker: &Waker) {
+        let mut state = self.0.lock().expect("no holder panics");
+        std::mem::swap(&mut state.answers, ready);
+        if ready.is_empty() {
+            state.waker = Some(waker.clone());
+        }
+    }
+}
+
+/// Answers of one wake-up, so that each map is locked and woken once for all of them.
+#[derive(Default)]
+pub(crate) struct Answers {
+    streams: Vec<(Arc<StreamQueue>, Vec<Answer>)>,
+}
+
+impl Answers {
+    pub(crate) fn add(&mut self, stream: Arc<StreamQueue>, answer: Answer) {
+        // A program has few maps at a time, and answers of one come together: the last is nearly always it.
+        match self.streams.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, &stream)) {
+            Some((_, answers)) => answers.push(answer),
+            None => self.streams.push((stream, vec![answer])),
+        }
+    }
+
+    pub(crate) fn deliver(&mut self) {
+        for (stream, answers) in &mut self.streams {
+            if !answers.is_empty() {
+                stream.put(answers);
+            }
+        }
+        // Maps that ended would stay for ever.
+        if self.streams.len() > 16 {
+            self.streams.clear();
+        }
+    }
+}

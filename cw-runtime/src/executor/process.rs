@@ -1,0 +1,231 @@
+//! An executor's process: reads tasks off its socket, runs them in order, sends the results back.
+//!
+//! Results go out in bundles: when there is nothing more to run, or when the oldest of them has waited for
+//! [`BUNDLE_TIME`]. That is looked at between tasks; while a task runs, a second thread looks after what
+//! was left unsent before it, so a long task never keeps back the results of short ones.
+
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use cw_core::wire::{self, FromExecutor, ToExecutor};
+
+use super::{nonce, run::Runner};
+use crate::job::Registry;
+
+/// How long a result may wait for others before it is sent.
+const BUNDLE_TIME: Duration = Duration::from_micros(100);
+
+/// How often the second thread looks, while tasks run.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Bytes of results that are sent at once, however young.
+const BUNDLE_BYTES: usize = 64 << 10;
+
+/// Runs this process as an executor until its worker closes the socket; gives the exit code.
+pub(crate) fn main() -> u8 {
+    SERVING.store(true, Ordering::Relaxed);
+    match Registry::global() {
+        Ok(registry) => match serve(registry) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("cw executor: the socket to the worker failed: {error}");
+                crate::exit::SYSTEM
+            }
+        },
+        Err(duplicate) => {
+            eprintln!("cw executor: {duplicate}");
+            crate::exit::USAGE
+        }
+    }
+}
+
+fn serve(registry: &'static Registry) -> io::Result<()> {
+    let mut socket = nonce::take_socket()?;
+    outlive_nobody();
+    let bundle = Arc::new(Bundle::new(socket.try_clone()?));
+    bundle.start_watching();
+    let jobs = u32::try_from(registry.entries().len()).expect("a program has far fewer jobs");
+    bundle.add(&FromExecutor::Ready { jobs }, &[]);
+    bundle.send()?;
+
+    let mut runner = Runner::new(registry);
+    let mut tasks = Tasks::default();
+    let mut out = Vec::new();
+    loop {
+        while let Some((ToExecutor::Run { job, .. }, args)) = tasks.next()? {
+            bundle.running.store(true, Ordering::Relaxed);
+            let ran = runner.run(job, &args, &mut out);
+            bundle.running.store(false, Ordering::Relaxed);
+            bundle.add(&FromExecutor::Done { class: ran.class, micros: ran.micros }, &out);
+            bundle.send_if_due()?;
+        }
+        bundle.send()?;
+        if !tasks.read(&mut socket)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Dies with its worker, and offers itself to the out-of-memory killer before its worker.
+fn outlive_nobody() {
+    #[cfg(target_os = "linux")]
+    {
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        // Any process may make itself a likelier victim; where that is forbidden nothing is lost.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    }
+}
+
+/// Tasks that were read and not run.
+#[derive(Default)]
+struct Tasks {
+    buffer: BytesMut,
+}
+
+impl Tasks {
+    fn next(&mut self) -> io::Result<Option<(ToExecutor, Bytes)>> {
+        let Some(frame) = wire::next_frame(&mut self.buffer).map_err(io::Error::other)? else {
+            return Ok(None);
+        };
+        wire::decode(frame).map(Some).map_err(io::Error::other)
+    }
+
+    /// Reads what is there; false at the end.
+    fn read(&mut self, socket: &mut UnixStream) -> io::Result<bool> {
+        let had = self.buffer.len();
+        let missing = self
+            .buffer
+            .first_chunk::<4>()
+            .map_or(0, |length| (u32::from_le_bytes(*length) as usize + 4).saturating_sub(had));
+        self.buffer.resize(had + missing.clamp(16 << 10, 1 << 20), 0);
+        let read = loop {
+            match socket.read(&mut self.buffer[had..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        // The worker is gone, whether it said so or not.
+        let read = match read {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+            other => other?,
+        };
+        self.buffer.truncate(had + read);
+        Ok(read > 0)
+    }
+}
+
+/// Results on their way out. Shared with the thread that watches over long tasks.
+struct Bundle {
+    pending: Mutex<Pending>,
+    filled: Condvar,
+    running: AtomicBool,
+}
+
+struct Pending {
+    socket: UnixStream,
+    bytes: BytesMut,
+    /// When the oldest of them was added.
+    since: Instant,
+    /// Whether the watching thread sleeps until it is called.
+    asleep: bool,
+}
+
+impl Bundle {
+    fn new(socket: UnixStream) -> Self {
+        let pending = Pending { socket, bytes: BytesMut::new(), since: Instant::now(), asleep: false };
+        Self { pending: Mutex::new(pending), filled: Condvar::new(), running: AtomicBool::new(false) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().expect("no holder panics")
+    }
+
+    fn add(&self, message: &FromExecutor, body: &[u8]) {
+        let mut pending = self.lock();
+        if pending.bytes.is_empty() {
+            pending.since = Instant::now();
+            if std::mem::take(&mut pending.asleep) {
+                self.filled.notify_one();
+            }
+        }
+        wire::encode(message, body, &mut pending.bytes);
+    }
+
+    fn send_if_due(&self) -> io::Result<()> {
+        let mut pending = self.lock();
+        if pending.bytes.len() >= BUNDLE_BYTES || pending.since.elapsed() >= BUNDLE_TIME {
+            pending.send()?;
+        }
+        Ok(())
+    }
+
+    fn send(&self) -> io::Result<()> {
+        self.lock().send()
+    }
+
+    /// Starts the thread that sends what a long task would keep back. While results come it looks every
+    /// [`TICK`]; after some ticks without any it sleeps until it is called.
+    fn start_watching(self: &Arc<Self>) {
+        const IDLE_TICKS: u32 = 20;
+        let bundle = Arc::clone(self);
+        let watch = move || {
+            let mut idle = 0;
+            loop {
+                std::thread::sleep(TICK);
+                let mut pending = bundle.lock();
+                idle = if pending.bytes.is_empty() { idle + 1 } else { 0 };
+                let late = pending.since.elapsed() >= TICK && bundle.running.load(Ordering::Relaxed);
+                if !pending.bytes.is_empty() && late && pending.send().is_err() {
+                    return;
+                }
+                if idle > IDLE_TICKS {
+                    pending.asleep = true;
+                    drop(
+                        bundle
+                            .filled
+                            .wait_while(pending, |pending| pending.asleep)
+                            .expect("no holder panics"),
+                    );
+                    idle = 0;
+                }
+            }
+        };
+        let named = std::thread::Builder::new().name("cw-results".to_owned());
+        if let Err(error) = named.spawn(watch) {
+            eprintln!("cw executor: no thread for results ({error}); those before a long task may come late");
+        }
+    }
+}
+
+impl Pending {
+    fn send(&mut self) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        self.socket.write_all(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+static SERVING: AtomicBool = AtomicBool::new(false);
+
+/// Ends this process if it was started as an executor and its `main` did not become one.
+///
+/// Else it would start executors of its own, and they theirs.
+pub(crate) fn exit_if_stray() {
+    if nonce::is_executor() && !SERVING.load(Ordering::Relaxed) {
+        eprintln!(
+            "cw: this process was started to run jobs, but its `main` did not call `cw::init()?` first"
+        );
+        std::process::exit(i32::from(crate::exit::USAGE));
+    }
+}

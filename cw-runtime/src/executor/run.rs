@@ -1,0 +1,136 @@
+//! Running one task: decode, call, encode; an error, a panic, an oversized result become data.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    cell::RefCell,
+    panic::{self, AssertUnwindSafe},
+    sync::Once,
+    time::Instant,
+};
+
+use cw_core::{
+    ids::JobIndex,
+    wire::{Class, Failure, PAYLOAD_BYTES_MAX},
+};
+
+use crate::{
+    executor::JobScope,
+    job::{Fail, FailKind, JobEntry, Registry, Run},
+};
+
+thread_local! {
+    /// Where and how the last panic of this thread happened; set by the hook, taken after the unwind.
+    static LAST_PANIC: RefCell<Option<(String, Option<String>)>> = const { RefCell::new(None) };
+}
+
+/// Runs tasks on the thread that owns it.
+pub(crate) struct Runner {
+    registry: &'static Registry,
+    /// Made when the first async job comes.
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// How a task ended; the value or the encoded failure is in the buffer given to [`Runner::run`].
+pub(crate) struct Ran {
+    pub(crate) class: Class,
+    pub(crate) micros: u64,
+}
+
+impl Runner {
+    pub(crate) fn new(registry: &'static Registry) -> Self {
+        note_panics();
+        Self { registry, runtime: None }
+    }
+
+    /// Runs a task; `out` is emptied and filled with the encoded result or failure.
+    pub(crate) fn run(&mut self, job: JobIndex, args: &[u8], out: &mut Vec<u8>) -> Ran {
+        let start = Instant::now();
+        out.clear();
+        let result = match self.registry.entry(job.0) {
+            Some(entry) => self.call(entry, args, out),
+            None => Err(Failure::Refused { why: format!("the program has no job of index {}", job.0) }),
+        };
+        let class = match result {
+            Ok(()) => Class::Ok,
+            Err(failure) => {
+                *out = failure.encode().to_vec();
+                failure.class()
+            }
+        };
+        Ran { class, micros: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX) }
+    }
+
+    fn call(&mut self, entry: &JobEntry, args: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
+        let scope = JobScope::enter();
+        // What a panic leaves behind is dropped with the buffers; the job's own state is the job's own care.
+        let called = panic::catch_unwind(AssertUnwindSafe(|| match entry.run {
+            Run::Sync(run) => run(args, out),
+            Run::Async(run) => {
+                *out = self.runtime()?.block_on(run(args.to_vec()))?;
+                Ok(())
+            }
+        }));
+        drop(scope);
+        match called {
+            Ok(Ok(())) if out.len() > PAYLOAD_BYTES_MAX => Err(too_large("result", out.len())),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(fail)) => Err(failed(fail)),
+            Err(payload) => Err(panicked(payload.as_ref())),
+        }
+    }
+
+    fn runtime(&mut self) -> Result<&tokio::runtime::Runtime, Fail> {
+        if self.runtime.is_none() {
+            let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            self.runtime = Some(built.map_err(|error| Fail {
+                kind: FailKind::Failed,
+                message: "the executor cannot make a runtime for async jobs".to_owned(),
+                chain: vec![error.to_string()],
+                value: None,
+            })?);
+        }
+        Ok(self.runtime.as_ref().expect("just made"))
+    }
+}
+
+/// The failure of arguments or a result over the limit.
+pub(crate) fn too_large(what: &str, bytes: usize) -> Failure {
+    let limit = PAYLOAD_BYTES_MAX as u64;
+    Failure::TooLarge { what: what.to_owned(), bytes: bytes as u64, limit }
+}
+
+fn failed(fail: Fail) -> Failure {
+    let Fail { kind, message, chain, value } = fail;
+    match kind {
+        FailKind::Failed => Failure::Failed { message, chain, value },
+        FailKind::Undecodable => {
+            Failure::Refused { why: format!("its arguments cannot be decoded: {message}") }
+        }
+        FailKind::Unencodable => Failure::Refused { why: format!("its result cannot be encoded: {message}") },
+    }
+}
+
+fn panicked(payload: &(dyn std::any::Any + Send)) -> Failure {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
+    Failure::Panicked { message, location, backtrace }
+}
+
+/// Notes place and backtrace of each panic before the hook that was there prints it.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let location = info.location().map(ToString::to_string).unwrap_or_default();
+            let backtrace = Backtrace::capture();
+            let captured = backtrace.status() == BacktraceStatus::Captured;
+            LAST_PANIC.set(Some((location, captured.then(|| backtrace.to_string()))));
+            before(info);
+        }));
+    });
+}

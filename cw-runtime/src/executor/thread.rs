@@ -1,0 +1,69 @@
+//! Executors that are threads of this process: for tests and for programs that ask for `--threads`.
+//!
+//! Weaker than processes: what ends a process ends everything, statics are shared, and a running task
+//! cannot be killed. A task that is cancelled or runs out of time is left behind, and its thread with it.
+
+use std::{sync::mpsc, thread};
+
+use bytes::Bytes;
+use cw_core::{
+    ids::ExecutorId,
+    wire::{Ending, ToExecutor},
+    worker::ExecutorSaid,
+};
+
+use super::run::Runner;
+use crate::{job::Registry, worker::pool::Said};
+
+/// Stack of a thread that runs jobs: what a main thread has.
+const STACK_BYTES: usize = 8 << 20;
+
+/// A thread that runs tasks, as seen by its worker.
+pub(crate) struct ThreadExecutor {
+    tasks: mpsc::Sender<(ToExecutor, Bytes)>,
+}
+
+impl ThreadExecutor {
+    /// Starts a thread; all it has to say goes to `said`.
+    pub(crate) fn start(
+        id: ExecutorId,
+        registry: &'static Registry,
+        said: tokio::sync::mpsc::Sender<Said>,
+    ) -> Self {
+        let (tasks, inbox) = mpsc::channel::<(ToExecutor, Bytes)>();
+        let report = said.clone();
+        let body = move || {
+            let mut runner = Runner::new(registry);
+            let mut out = Vec::new();
+            let mut alive = report.blocking_send((id, vec![ExecutorSaid::Ready])).is_ok();
+            while alive && let Ok(first) = inbox.recv() {
+                let mut done = Vec::new();
+                let mut next = Some(first);
+                while let Some((ToExecutor::Run { job, .. }, args)) = next {
+                    let ran = runner.run(job, &args, &mut out);
+                    let body = Bytes::copy_from_slice(&out);
+                    done.push(ExecutorSaid::Done { class: ran.class, micros: ran.micros, body });
+                    // Short tasks share a message; a longer one is told at once.
+                    next = if ran.micros < 50 && done.len() < 64 { inbox.try_recv().ok() } else { None };
+                }
+                alive = report.blocking_send((id, done)).is_ok();
+            }
+        };
+        let named = thread::Builder::new().name(format!("cw-{id}")).stack_size(STACK_BYTES);
+        if let Err(error) = named.spawn(body) {
+            let ended = ExecutorSaid::Ended {
+                ending: Ending::Unknown,
+                hint: None,
+                stderr: format!("no thread could be started: {error}"),
+                worker: crate::program::process_name(),
+            };
+            tokio::spawn(async move { said.send((id, vec![ended])).await });
+        }
+        Self { tasks }
+    }
+
+    /// Gives it a task. A thread that has ended was reported to have.
+    pub(crate) fn feed(&self, message: ToExecutor, body: Bytes) {
+        let _ = self.tasks.send((message, body));
+    }
+}

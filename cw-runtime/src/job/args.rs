@@ -1,0 +1,233 @@
+//! One small coder per kind of argument, which the macro puts into a constant.
+//!
+//! A coder asks for serde in its `new` and nowhere else. So a type without serde is reported once, on the type, in our
+//! words, and not again for each of encoding, decoding and tracing.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::codec::{CodecError, Place, Reader, put, put_owned};
+use super::schema::SchemaBuilder;
+
+/// An argument taken by value.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a job argument",
+    label = "needs serde's `Serialize` and `Deserialize`, and `Send`",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it"
+)]
+pub trait Arg: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> Arg for T {}
+
+/// An argument taken as `&T`; the worker holds it as a `Box<T>`, which also serves `&[u64]` and `&Path`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a job argument",
+    label = "needs serde's `Serialize` and `Deserialize`, and `Send`",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it"
+)]
+pub trait Lend {
+    /// Appends it to `out`.
+    fn put(&self, place: Place, out: &mut Vec<u8>) -> Result<(), CodecError>;
+    /// Reads it.
+    fn take(reader: &mut Reader<'_>, place: Place) -> Result<Box<Self>, CodecError>;
+    /// Adds its type to the schema.
+    fn trace(schema: SchemaBuilder, name: &'static str) -> SchemaBuilder;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + ?Sized> Lend for T
+where
+    Box<T>: DeserializeOwned + Send + 'static,
+{
+    fn put(&self, place: Place, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        put(self, place, out)
+    }
+
+    fn take(reader: &mut Reader<'_>, place: Place) -> Result<Box<Self>, CodecError> {
+        reader.take(place)
+    }
+
+    fn trace(schema: SchemaBuilder, name: &'static str) -> SchemaBuilder {
+        schema.argument::<Box<Self>>(name)
+    }
+}
+
+type Put<T> = fn(&T, Place, &mut Vec<u8>) -> Result<(), CodecError>;
+type Take<T> = for<'a> fn(&mut Reader<'a>, Place) -> Result<T, CodecError>;
+type Trace = fn(SchemaBuilder, &'static str) -> SchemaBuilder;
+
+/// Codes an argument taken by value.
+#[derive(Debug)]
+pub struct OwnedArg<T> {
+    name: &'static str,
+    put: Put<T>,
+    take: Take<T>,
+    trace: Trace,
+}
+
+impl<T> OwnedArg<T> {
+    /// The coder of the argument `name`.
+    pub const fn new(name: &'static str) -> Self
+    where
+        T: Arg,
+    {
+        Self {
+            name,
+            put: put_owned::<T>,
+            take: |reader, place| reader.take_owned(place),
+            trace: SchemaBuilder::argument::<T>,
+        }
+    }
+
+    /// Appends the argument to `out`.
+    pub fn put(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        (self.put)(value, Place::argument::<T>(self.name), out)
+    }
+
+    /// Reads the argument.
+    pub fn take(&self, reader: &mut Reader<'_>) -> Result<T, CodecError> {
+        (self.take)(reader, Place::argument::<T>(self.name))
+    }
+
+    /// Adds the argument's type to the schema.
+    pub fn trace(&self, schema: SchemaBuilder) -> SchemaBuilder {
+        (self.trace)(schema, self.name)
+    }
+}
+
+/// Codes an argument taken as `&T`.
+#[derive(Debug)]
+pub struct BorrowedArg<T: ?Sized> {
+    name: &'static str,
+    put: Put<T>,
+    take: Take<Box<T>>,
+    trace: Trace,
+}
+
+impl<T: ?Sized> BorrowedArg<T> {
+    /// The coder of the argument `name`.
+    pub const fn new(name: &'static str) -> Self
+    where
+        T: Lend,
+    {
+        Self { name, put: T::put, take: T::take, trace: T::trace }
+    }
+
+    /// Appends the argument to `out`.
+    pub fn put(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        (self.put)(value, Place::argument::<T>(self.name), out)
+    }
+
+    /// Reads the argument, to be lent to the function.
+    pub fn take(&self, reader: &mut Reader<'_>) -> Result<Box<T>, CodecError> {
+        (self.take)(reader, Place::argument::<T>(self.name))
+    }
+
+    /// Adds the argument's type to the schema.
+    pub fn trace(&self, schema: SchemaBuilder) -> SchemaBuilder {
+        (self.trace)(schema, self.name)
+    }
+}
+
+/// Codes a `&str`, which the worker borrows from the frame.
+#[derive(Debug)]
+pub struct TextArg {
+    name: &'static str,
+}
+
+impl TextArg {
+    /// The coder of the argument `name`.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name }
+    }
+
+    /// Appends the argument to `out`.
+    pub fn put(&self, value: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        put(value, Place::argument::<str>(self.name), out)
+    }
+
+    /// Reads the argument.
+    pub fn take<'a>(&self, reader: &mut Reader<'a>) -> Result<&'a str, CodecError> {
+        reader.take(Place::argument::<str>(self.name))
+    }
+
+    /// Adds the argument's type to the schema.
+    pub fn trace(&self, schema: SchemaBuilder) -> SchemaBuilder {
+        schema.argument::<&'static str>(self.name)
+    }
+}
+
+/// Codes a `&[u8]`, which the worker borrows from the frame.
+#[derive(Debug)]
+pub struct BytesArg {
+    name: &'static str,
+}
+
+impl BytesArg {
+    /// The coder of the argument `name`.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name }
+    }
+
+    /// Appends the argument to `out`.
+    pub fn put(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+        put(serde_bytes::Bytes::new(value), Place::argument::<[u8]>(self.name), out)
+    }
+
+    /// Reads the argument.
+    pub fn take<'a>(&self, reader: &mut Reader<'a>) -> Result<&'a [u8], CodecError> {
+        reader.take(Place::argument::<[u8]>(self.name))
+    }
+
+    /// Adds the argument's type to the schema.
+    pub fn trace(&self, schema: SchemaBuilder) -> SchemaBuilder {
+        schema.argument::<&'static [u8]>(self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const COUNT: OwnedArg<u32> = OwnedArg::new("count");
+    const NAME: TextArg = TextArg::new("name");
+    const DATA: BytesArg = BytesArg::new("data");
+    const PATH: BorrowedArg<Path> = BorrowedArg::new("path");
+    const LIST: BorrowedArg<[u64]> = BorrowedArg::new("list");
+
+    #[test]
+    fn arguments_follow_one_another() {
+        let mut out = vec![0xff];
+        COUNT.put(&7, &mut out).unwrap();
+        NAME.put("ising", &mut out).unwrap();
+        DATA.put(b"\x00\xff", &mut out).unwrap();
+        PATH.put(Path::new("runs/1"), &mut out).unwrap();
+        LIST.put(&[1, 2, 300], &mut out).unwrap();
+
+        let mut reader = Reader::new(&out[1..]);
+        assert_eq!(COUNT.take(&mut reader).unwrap(), 7);
+        assert_eq!(NAME.take(&mut reader).unwrap(), "ising");
+        assert_eq!(DATA.take(&mut reader).unwrap(), b"\x00\xff");
+        assert_eq!(&*PATH.take(&mut reader).unwrap(), Path::new("runs/1"));
+        assert_eq!(*LIST.take(&mut reader).unwrap(), [1, 2, 300]);
+        reader.end().unwrap();
+    }
+
+    #[test]
+    fn text_and_bytes_are_borrowed_from_the_frame() {
+        let mut frame = Vec::new();
+        NAME.put("abc", &mut frame).unwrap();
+        let text = NAME.take(&mut Reader::new(&frame)).unwrap();
+        assert!(frame.as_ptr_range().contains(&text.as_ptr()));
+    }
+
+    #[test]
+    fn an_error_names_its_argument() {
+        let error = NAME.take(&mut Reader::new(&[2, 0xff, 0xff])).unwrap_err();
+        assert_eq!(error.to_string(), "argument `name` of type str: a text is not UTF-8");
+        let error = COUNT.take(&mut Reader::new(&[])).unwrap_err();
+        assert_eq!(error.to_string(), "argument `count` of type u32: the bytes end too early");
+    }
+}

@@ -1,0 +1,64 @@
+//! The processes of Cluster-Workers: what a program becomes by its flags.
+//!
+//! Users meet this crate through the facade `cluster-workers` (library name `cw`). Inside:
+//! `job` is what the macros expand to; `api` the calls; `client`, `master`, `worker` and `executor` the shells
+//! around the machines of `cw-core`; `net` QUIC, the only place that names quinn; `access` the cluster's files;
+//! `start` flags and roles.
+
+pub mod access;
+mod api;
+mod client;
+mod clock;
+mod error;
+mod executor;
+mod exit;
+pub mod job;
+mod master;
+pub mod net;
+mod program;
+mod start;
+mod worker;
+
+pub use api::{
+    Blocking, Collect, Map, Next, Options, TaskHandle, Unordered, WaitAll, map, options, spawn, submit,
+    wait_all,
+};
+pub use cw_core::ids::TaskId;
+pub use error::{Error, Result, TaskError, TaskErrorKind};
+pub use job::{IntoArgs, Job, JobInfo, jobs};
+pub use start::init;
+
+/// What the macros write code against. No promise is made about any of it.
+#[doc(hidden)]
+pub mod private {
+    pub use crate::job::private::*;
+    pub use crate::start::{MainArgs, NoOpts, Program, main_async, main_sync};
+
+    /// What the benches' reference must have in common with cw.
+    pub mod bench {
+        use std::{
+            io,
+            net::{SocketAddr, UdpSocket},
+        };
+
+        use crate::net::endpoint;
+        pub use crate::net::endpoint::transport;
+
+        /// The transport of clients and workers.
+        pub fn peer_transport() -> quinn::TransportConfig {
+            endpoint::transport_with_mtu(endpoint::MTU_PEER)
+        }
+
+        /// What both kinds of endpoints have in common.
+        pub fn endpoint_config() -> quinn::EndpointConfig {
+            let mut config = quinn::EndpointConfig::default();
+            endpoint::large_packets(&mut config);
+            config
+        }
+
+        /// A socket with the buffers cw asks for.
+        pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+            endpoint::bind(address).map(|(socket, _)| socket).map_err(io::Error::other)
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The master's shell: lets peers in, carries their messages to the machine and its answers back.
+
+mod greet;
+pub(crate) mod run;

@@ -1,0 +1,340 @@
+//! Finding the master and being let in: waits for a master that is not up yet, and says so.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use cw_core::wire::{self, Hello, Refusal as Refused, Reply, Welcome};
+use tokio::task::JoinSet;
+
+use super::{
+    endpoint,
+    link::read_frame,
+    tls::{self, Peer, SERVER_NAME},
+};
+use crate::{
+    access::{Access, AccessErrorKind, ClusterDir},
+    client::notice::say,
+    exit::{self, Trouble},
+};
+
+/// Port of a master whose address names none.
+pub(crate) const DEFAULT_PORT: u16 = 5494;
+
+/// A try ends after this long. A handshake among a thousand others can take seconds.
+const TRY_TIME: Duration = Duration::from_secs(10);
+
+/// Longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How often the access file is looked at during a try: a restarted master writes a new one.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest greeting taken.
+pub(crate) const GREETING_BYTES_MAX: usize = 4 << 20;
+
+/// Where to look for a master, and for how long.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The cluster, whose folder holds the access file.
+    pub(crate) cluster: String,
+    /// An access file that takes the place of the folder's.
+    pub(crate) access: Option<PathBuf>,
+    /// An address that takes the place of the file's.
+    pub(crate) master: Option<String>,
+    /// What this process wants to be.
+    pub(crate) role: Peer,
+    /// When to give up.
+    pub(crate) timeout: Duration,
+}
+
+/// A connection to a master that has welcomed this process.
+pub(crate) struct Joined {
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) connection: quinn::Connection,
+    /// The lanes; with the first comes what was read beyond the greeting.
+    pub(crate) lanes: [(quinn::SendStream, quinn::RecvStream); 2],
+    pub(crate) read: BytesMut,
+    pub(crate) welcome: Welcome,
+    pub(crate) address: SocketAddr,
+}
+
+/// Why a try failed.
+struct Failed {
+    why: String,
+    /// Whether another try cannot help.
+    is_final: bool,
+}
+
+impl Failed {
+    fn again(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_final: false }
+    }
+}
+
+impl Wanted {
+    fn path(&self) -> Result<PathBuf, Trouble> {
+        match &self.access {
+            Some(path) => Ok(path.clone()),
+            None => Ok(ClusterDir::locate(&self.cluster)?.access_file(self.role)),
+        }
+    }
+}
+
+/// Connects, waiting for the access file and the master to appear.
+///
+/// # Errors
+/// Files that cannot be used, a master that refuses, or none in time.
+pub(crate) async fn join(wanted: &Wanted, hello: &Hello) -> Result<Joined, Trouble> {
+    let path = wanted.path()?;
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    let mut waiting = Waiting::new(wanted.timeout);
+    loop {
+        let why = match try_once(wanted, &path, hello).await? {
+            Ok(joined) => {
+                waiting.over(&joined);
+                return Ok(joined);
+            }
+            Err(failed) if failed.is_final => return Err(Trouble::new(exit::REFUSED, failed.why)),
+            Err(failed) => failed.why,
+        };
+        if start.elapsed() + pause >= wanted.timeout {
+            let line = format!("{why}; gave up after {:?} (--connect-timeout)", wanted.timeout);
+            return Err(Trouble::new(exit::NO_MASTER, line));
+        }
+        waiting.say(start.elapsed(), &why);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(PAUSE_MAX);
+    }
+}
+
+/// What the user reads while a process waits for its master: a line soon, then ever more rarely.
+struct Waiting {
+    next: Duration,
+    said: bool,
+    timeout: Duration,
+}
+
+impl Waiting {
+    fn new(timeout: Duration) -> Self {
+        // Processes that are started together find each other within this; no need to worry anybody.
+        Self { next: Duration::from_millis(500), said: false, timeout }
+    }
+
+    fn say(&mut self, waited: Duration, why: &str) {
+        if waited < self.next {
+            return;
+        }
+        let left = self.timeout.saturating_sub(waited).as_secs();
+        say(&format!("waiting for the master: {why} (for {left} s more; see --connect-timeout)"));
+        self.said = true;
+        self.next = (waited * 2).max(Duration::from_secs(5));
+    }
+
+    fn over(&self, joined: &Joined) {
+        if self.said {
+            say(&format!("connected to the master at {}", joined.address));
+        }
+    }
+}
+
+/// One try: read the file, call all addresses at once, take the first that lets us in.
+async fn try_once(wanted: &Wanted, path: &PathBuf, hello: &Hello) -> Result<Result<Joined, Failed>, Trouble> {
+    let access = match Access::read(path) {
+        Ok(access) => access,
+        // A master that is not started yet has not written it.
+        Err(error) if matches!(error.kind, AccessErrorKind::NotFound { .. }) => {
+            return Ok(Err(Failed::again(Trouble::from(error).to_string())));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if access.role != wanted.role {
+        let line = format!(
+            "{} is the access file of a {}; a {} needs its own",
+            path.display(),
+            access.role.name(),
+            wanted.role.name()
+        );
+        return Err(Trouble::new(exit::ACCESS, line));
+    }
+    let addresses = match &wanted.master {
+        Some(address) => vec![with_port(address)],
+        None => access.addresses.clone(),
+    };
+    let config = tls::client_config(&access.identity, &access.master)?;
+    // Both may be dropped at any point: a call that is given up closes its connection.
+    tokio::select! {
+        result = call_all(&addresses, &config, hello, &access) => Ok(result),
+        () = changed(path, &access) => Ok(Err(Failed::again("the master has been started anew"))),
+        () = tokio::time::sleep(TRY_TIME) => {
+            let list = addresses.join(", ");
+            Ok(Err(Failed::again(format!("no answer within {} s from {list}", TRY_TIME.as_secs()))))
+        }
+    }
+}
+
+fn with_port(address: &str) -> String {
+    let has_port = address.parse::<SocketAddr>().is_ok()
+        || address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok());
+    let is_bare_v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    match (has_port, is_bare_v6) {
+        (true, _) => address.to_owned(),
+        (false, true) => format!("[{address}]:{DEFAULT_PORT}"),
+        (false, false) => format!("{address}:{DEFAULT_PORT}"),
+    }
+}
+
+/// Returns when the file no longer says what it said.
+async fn changed(path: &PathBuf, access: &Access) {
+    loop {
+        tokio::time::sleep(LOOK_PAUSE).await;
+        if let Ok(now) = Access::read(path)
+            && (now.addresses != access.addresses || now.master != access.master)
+        {
+            return;
+        }
+    }
+}
+
+async fn call_all(
+    addresses: &[String],
+    config: &quinn::ClientConfig,
+    hello: &Hello,
+    access: &Access,
+) -> Result<Joined, Failed> {
+    let mut calls = JoinSet::new();
+    for address in addresses {
+        let (address, config, hello) = (address.clone(), config.clone(), hello.clone());
+        let file = access.path.display().to_string();
+        calls.spawn(async move { call_name(&address, config, &hello, &file).await });
+    }
+    let mut reasons = Vec::new();
+    let mut is_final = true;
+    while let Some(result) = calls.join_next().await {
+        match result {
+            Ok(Ok(joined)) => return Ok(joined),
+            Ok(Err(failed)) => {
+                is_final &= failed.is_final;
+                reasons.push(failed.why);
+            }
+            Err(error) => reasons.push(format!("a call broke off: {error}")),
+        }
+    }
+    reasons.dedup();
+    Err(Failed { why: reasons.join("; "), is_final })
+}
+
+async fn call_name(
+    name: &str,
+    config: quinn::ClientConfig,
+    hello: &Hello,
+    file: &str,
+) -> Result<Joined, Failed> {
+    let found = tokio::net::lookup_host(name).await;
+    let addresses: Vec<SocketAddr> = found
+        .map_err(|error| Failed::again(format!("{name}: the name cannot be resolved: {error}")))?
+        .collect();
+    let mut last = Failed::again(format!("{name}: the name has no address"));
+    for address in addresses {
+        match call(address, config.clone(), hello, file).await {
+            Ok(joined) => return Ok(joined),
+            Err(failed) => last = failed,
+        }
+    }
+    Err(last)
+}
+
+async fn call(
+    address: SocketAddr,
+    config: quinn::ClientConfig,
+    hello: &Hello,
+    file: &str,
+) -> Result<Joined, Failed> {
+    let again = |error: String| Failed::again(format!("{address}: {error}"));
+    let (socket, buffers) =
+        endpoint::bind(endpoint::local_for(address)).map_err(|error| again(error.to_string()))?;
+    if let Some(advice) = buffers.advice() {
+        tracing::debug!("{advice}");
+    }
+    let endpoint = endpoint::dial(socket).map_err(|error| again(error.to_string()))?;
+    let connecting =
+        endpoint.connect_with(config, address, SERVER_NAME).map_err(|error| again(error.to_string()))?;
+    let connection = connecting.await.map_err(|error| explain(address, &error, file))?;
+    greet(endpoint, connection.clone(), address, hello).await.map_err(|failed| {
+        // The first word after the handshake shows whether the master took our key.
+        match connection.close_reason() {
+            Some(error) => explain(address, &error, file),
+            None => failed,
+        }
+    })
+}
+
+fn explain(address: SocketAddr, error: &quinn::ConnectionError, file: &str) -> Failed {
+    let refusal = tls::explain(error);
+    let hint = match refusal {
+        tls::Refusal::PeerIsForeign | tls::Refusal::WeAreForeign => format!(" (keys from {file})"),
+        _ => String::new(),
+    };
+    Failed { why: format!("{address}: {refusal}{hint}"), is_final: refusal.is_final() }
+}
+
+async fn greet(
+    endpoint: quinn::Endpoint,
+    connection: quinn::Connection,
+    address: SocketAddr,
+    hello: &Hello,
+) -> Result<Joined, Failed> {
+    let again = |error: &dyn std::fmt::Display| Failed::again(format!("{address}: {error}"));
+    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| again(&error))?;
+    let (mut send_long, receive_long) = connection.open_bi().await.map_err(|error| again(&error))?;
+    send.set_priority(1).map_err(|error| again(&error))?;
+    let greeting = wire::encode_hello(hello);
+    let length = u32::try_from(greeting.len()).expect("greetings are short").to_le_bytes();
+    send.write_all(&[&length[..], &greeting].concat()).await.map_err(|error| again(&error))?;
+    // An empty frame, as the other side sees a stream only once something is on it.
+    send_long.write_all(&0u32.to_le_bytes()).await.map_err(|error| again(&error))?;
+    let mut read = BytesMut::new();
+    let reply =
+        read_frame(&mut receive, &mut read, GREETING_BYTES_MAX).await.map_err(|error| again(&error))?;
+    let refused = |why: String| Failed { why: format!("{address}: {why}"), is_final: true };
+    match wire::decode_reply(&reply).map_err(|error| refused(error.to_string()))? {
+        Reply::Refused(refusal) => Err(refused(in_words(&refusal))),
+        Reply::Welcome(welcome) => {
+            let lanes = [(send, receive), (send_long, receive_long)];
+            Ok(Joined { endpoint, connection, lanes, read, welcome, address })
+        }
+    }
+}
+
+fn in_words(refusal: &Refused) -> String {
+    match refusal {
+        Refused::Role { key, asked } => {
+            format!("the master refused: the key is for a {key}, and this process wants to be a {asked}")
+        }
+        Refused::Protocol { master } => {
+            format!("the master refused: it is {master}, this is cw {}", crate::program::VERSION)
+        }
+        Refused::Malformed { why } => format!("the master refused: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_port;
+
+    #[test]
+    fn an_address_without_a_port_gets_the_masters() {
+        assert_eq!(with_port("node7"), "node7:5494");
+        assert_eq!(with_port("node7:80"), "node7:80");
+        assert_eq!(with_port("10.0.0.1"), "10.0.0.1:5494");
+        assert_eq!(with_port("10.0.0.1:9"), "10.0.0.1:9");
+        assert_eq!(with_port("::1"), "[::1]:5494");
+        assert_eq!(with_port("[::1]:9"), "[::1]:9");
+    }
+}

@@ -1,0 +1,243 @@
+//! Messages over byte streams: frames out, coalesced; frames in, in batches.
+//!
+//! A link has one or two *lanes*, each a stream in both directions. Short messages take the first, long
+//! ones the last, so that a big result does not keep small ones waiting. Order holds within a lane only;
+//! a message that must not be overtaken ([`Head::on_every_lane`]) is sent on each, and its receiver takes
+//! it twice without harm.
+//!
+//! Per lane there is a task that reads and one that writes. Neither `read` nor `write` of a stream is safe
+//! to cancel half-way, so no `select!` holds them; they end with their stream, or are aborted with the link.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use cw_core::wire::{self, Head};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
+
+/// Bodies from this size on travel on the last lane.
+const LONG_BODY: usize = 64 << 10;
+
+/// Room made for each read. A frame that is known to be longer gets more.
+const READ_ROOM: usize = 64 << 10;
+
+/// Most room made for a frame before its bytes are there.
+const READ_ROOM_MAX: usize = 1 << 20;
+
+/// What a link brings: messages with their bodies, or its end.
+#[derive(Debug)]
+pub(crate) enum Incoming<H> {
+    /// Messages of one lane, in order, at least one.
+    Messages(Vec<(H, Bytes)>),
+    /// The stream ended or cannot be read any further. Comes once for each lane.
+    Ended(String),
+}
+
+/// The sending side of a link, and the owner of its tasks: they are aborted when it is dropped.
+pub(crate) struct Link {
+    lanes: Vec<Lane>,
+    tasks: JoinSet<()>,
+}
+
+struct Lane {
+    /// Frames since the last flush. Belongs to the loop alone, so a message costs no lock.
+    fresh: BytesMut,
+    shared: Arc<Outgoing>,
+}
+
+/// What a writer task has to write.
+#[derive(Default)]
+struct Outgoing {
+    // A std mutex: it is held for a move of one pointer, and never across an await.
+    chunks: Mutex<Queue>,
+    more: Notify,
+    idle: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    chunks: Vec<Bytes>,
+    writing: bool,
+    ended: bool,
+}
+
+impl Link {
+    /// A link without lanes; must be given one before use.
+    pub(crate) fn new() -> Self {
+        Self { lanes: Vec::new(), tasks: JoinSet::new() }
+    }
+
+    /// Adds a lane. `read` holds what was already read off the stream. What arrives goes into `deliver`
+    /// under `key`; while that is full the stream is not read, which the sender feels in time.
+    pub(crate) fn add_lane<K, H>(
+        &mut self,
+        (reader, read): (impl AsyncRead + Unpin + Send + 'static, BytesMut),
+        writer: impl AsyncWrite + Unpin + Send + 'static,
+        key: K,
+        deliver: mpsc::Sender<(K, Incoming<H>)>,
+    ) where
+        K: Copy + Send + 'static,
+        H: Head + Send + 'static,
+    {
+        let shared = Arc::new(Outgoing::default());
+        self.tasks.spawn(write_all(writer, Arc::clone(&shared)));
+        self.tasks.spawn(async move {
+            let why = read_all(reader, read, key, &deliver).await;
+            // If nobody listens any more, nobody wants to know.
+            let _ = deliver.send((key, Incoming::Ended(why))).await;
+        });
+        self.lanes.push(Lane { fresh: BytesMut::new(), shared });
+    }
+
+    /// Whether it has a lane to send on.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
+    /// Queues a message; it leaves with the next [`flush`](Self::flush).
+    pub(crate) fn send<H: Head>(&mut self, head: &H, body: &[u8]) {
+        if head.on_every_lane() {
+            self.lanes.iter_mut().for_each(|lane| wire::encode(head, body, &mut lane.fresh));
+        } else {
+            let lane = if body.len() >= LONG_BODY { self.lanes.len() - 1 } else { 0 };
+            wire::encode(head, body, &mut self.lanes[lane].fresh);
+        }
+    }
+
+    /// Queues a frame that is no message: a greeting, or padding if empty.
+    pub(crate) fn send_raw(&mut self, lane: usize, frame: &[u8]) {
+        let fresh = &mut self.lanes[lane].fresh;
+        let length = u32::try_from(frame.len()).expect("greetings are short");
+        fresh.extend_from_slice(&length.to_le_bytes());
+        fresh.extend_from_slice(frame);
+    }
+
+    /// Hands all queued messages to the writers, each lane's in one piece.
+    pub(crate) fn flush(&mut self) {
+        for lane in &mut self.lanes {
+            if !lane.fresh.is_empty() {
+                let mut queue = lane.shared.chunks.lock().expect("no holder panics");
+                queue.chunks.push(lane.fresh.split().freeze());
+                drop(queue);
+                lane.shared.more.notify_one();
+            }
+        }
+    }
+
+    /// Waits until all that was flushed is in the hands of the streams, or they have ended.
+    pub(crate) async fn drained(&self) {
+        for lane in &self.lanes {
+            loop {
+                let idle = lane.shared.idle.notified();
+                if lane.shared.chunks.lock().expect("no holder panics").is_idle() {
+                    break;
+                }
+                idle.await;
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn is_idle(&self) -> bool {
+        self.ended || (self.chunks.is_empty() && !self.writing)
+    }
+}
+
+/// Writes what is flushed until the stream fails. The reader of the same stream reports its end.
+async fn write_all(mut writer: impl AsyncWrite + Unpin, shared: Arc<Outgoing>) {
+    loop {
+        let chunks = {
+            let mut queue = shared.chunks.lock().expect("no holder panics");
+            queue.writing = !queue.chunks.is_empty();
+            std::mem::take(&mut queue.chunks)
+        };
+        if chunks.is_empty() {
+            shared.idle.notify_waiters();
+            shared.more.notified().await;
+            continue;
+        }
+        for chunk in chunks {
+            if writer.write_all(&chunk).await.is_err() {
+                shared.chunks.lock().expect("no holder panics").ended = true;
+                shared.idle.notify_waiters();
+                return;
+            }
+        }
+        if writer.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads frames until the stream ends; says why it did.
+async fn read_all<K: Copy, H: Head>(
+    mut reader: impl AsyncRead + Unpin,
+    mut buffer: BytesMut,
+    key: K,
+    deliver: &mpsc::Sender<(K, Incoming<H>)>,
+) -> String {
+    loop {
+        match take_messages(&mut buffer) {
+            Ok(messages) if messages.is_empty() => {}
+            Ok(messages) => {
+                if deliver.send((key, Incoming::Messages(messages))).await.is_err() {
+                    return "nobody listens".to_owned();
+                }
+            }
+            Err(why) => return why,
+        }
+        buffer.reserve(room_wanted(&buffer));
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => return "the connection was closed".to_owned(),
+            Ok(_) => {}
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// Room to make before the next read: the rest of the frame that has begun, within limits.
+fn room_wanted(buffer: &BytesMut) -> usize {
+    let Some(length) = buffer.first_chunk::<4>() else { return READ_ROOM };
+    let missing = (u32::from_le_bytes(*length) as usize + 4).saturating_sub(buffer.len());
+    missing.clamp(READ_ROOM, READ_ROOM_MAX)
+}
+
+fn take_messages<H: Head>(buffer: &mut BytesMut) -> Result<Vec<(H, Bytes)>, String> {
+    let mut messages = Vec::new();
+    while let Some(frame) = wire::next_frame(buffer).map_err(|error| error.to_string())? {
+        // An empty frame is padding: it makes a new stream known to the other side.
+        if !frame.is_empty() {
+            messages.push(wire::decode(frame).map_err(|error| error.to_string())?);
+        }
+    }
+    Ok(messages)
+}
+
+/// Reads a single frame, as greetings are.
+///
+/// # Errors
+/// One line on why there is none.
+pub(crate) async fn read_frame(
+    reader: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    bytes_max: usize,
+) -> Result<Bytes, String> {
+    loop {
+        if let Some(frame) = wire::next_frame(buffer).map_err(|error| error.to_string())? {
+            return Ok(frame);
+        }
+        if buffer.len() > bytes_max {
+            return Err(format!("a greeting of more than {bytes_max} bytes"));
+        }
+        buffer.reserve(READ_ROOM);
+        match reader.read_buf(buffer).await {
+            Ok(0) => return Err("the connection was closed during the greeting".to_owned()),
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}

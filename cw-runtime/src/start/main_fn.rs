@@ -1,0 +1,182 @@
+//! What `#[cw::main]` and `init` do: become an executor, a master or a worker, or prepare a client.
+
+use std::{
+    future::Future,
+    process::{ExitCode, Termination},
+};
+
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+
+use super::{
+    flags::{ClusterFlags, RoleFlag},
+    roles::{Next, enter},
+};
+use crate::{
+    client::session,
+    executor::{nonce, process},
+    exit::{self, Trouble},
+};
+
+/// The options of a program that has none.
+#[derive(Args, Debug)]
+#[group(skip)]
+pub struct NoOpts {}
+
+/// What `#[cw::main]` knows of the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The package's name.
+    pub name: &'static str,
+    /// The package's version.
+    pub version: &'static str,
+    /// The package's description; may be empty.
+    pub about: &'static str,
+}
+
+/// Options of a program: any struct that derives `clap::Args`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a set of command-line options",
+    label = "`#[cw::main]` needs `clap::Args` here",
+    note = "derive `clap::Args` (or `clap::Parser`) for it; subcommands go into a field with `#[command(subcommand)]`"
+)]
+pub trait MainArgs: Args {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Args> MainArgs for T {}
+
+#[derive(Parser)]
+struct Cli<A: Args> {
+    #[command(flatten)]
+    user: A,
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+#[derive(Parser)]
+struct ClusterOnly {
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+/// Runs an async `main` in the client's role.
+pub fn main_async<A: MainArgs, F: Future<Output: Termination>>(
+    program: Program,
+    body: impl FnOnce(A) -> F,
+) -> ExitCode {
+    main_sync(program, |options: A| {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return ExitCode::from(Trouble::from(error).report()),
+        };
+        let code = runtime.block_on(async { body(options).await.report() });
+        // What the program left running must not keep it from ending.
+        runtime.shutdown_background();
+        code
+    })
+}
+
+/// Runs a `main` in the client's role.
+pub fn main_sync<A: MainArgs, T: Termination>(program: Program, body: impl FnOnce(A) -> T) -> ExitCode {
+    if nonce::is_executor() {
+        return ExitCode::from(process::main());
+    }
+    match read_flags::<A>(program) {
+        Err(code) => code,
+        Ok(options) => {
+            let code = body(options).report();
+            session::close();
+            exit::with_fatal(code)
+        }
+    }
+}
+
+/// Reads the flags and enters the role they name; gives the program's own options if that is a client's.
+///
+/// The command line is parsed twice: first with nothing required, read only for the cluster's flags, as a
+/// worker is started with a program's own flags or without, and reads none of them. A client is parsed in full.
+fn read_flags<A: MainArgs>(program: Program) -> Result<A, ExitCode> {
+    let mut command = Cli::<A>::command().name(program.name);
+    if command.get_version().is_none() {
+        command = command.version(program.version);
+    }
+    if command.get_about().is_none() && !program.about.is_empty() {
+        command = command.about(program.about);
+    }
+    if let Some(flag) = taken_flag::<A>() {
+        let line = format!(
+            "the option `--{flag}` of this program is one of cw's; give its field `#[arg(long = \"..\")]` another name"
+        );
+        return Err(ExitCode::from(Trouble::new(exit::USAGE, line).report()));
+    }
+    if let Ok(matches) = relaxed(command.clone()).try_get_matches()
+        && let Ok(flags) = ClusterFlags::from_arg_matches(&matches)
+        && matches!(flags.role, Some(RoleFlag::Master | RoleFlag::Worker))
+        && let Next::Exit(code) = enter(&flags)
+    {
+        return Err(ExitCode::from(code));
+    }
+    let matches = command.get_matches();
+    let cli = Cli::<A>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match enter(&cli.cluster) {
+        Next::Client => Ok(cli.user),
+        Next::Exit(code) => Err(ExitCode::from(code)),
+    }
+}
+
+/// The first flag that both the program and cw define.
+fn taken_flag<A: Args>() -> Option<String> {
+    let ours = ClusterFlags::augment_args(Command::new(""));
+    let ours: Vec<&str> = ours.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let user = A::augment_args(Command::new(""));
+    user.get_arguments().filter_map(clap::Arg::get_long).find(|long| ours.contains(long)).map(str::to_owned)
+}
+
+/// The same command with nothing required.
+fn relaxed(mut command: Command) -> Command {
+    let groups: Vec<_> = command.get_groups().map(|group| group.get_id().clone()).collect();
+    for group in groups {
+        command = command.mut_group(group, |group| group.required(false));
+    }
+    command.mut_args(|arg| arg.required(false)).subcommand_required(false).arg_required_else_help(false)
+}
+
+/// Lets this process be what it was started as. Call it first thing in a `main` without `#[cw::main]`.
+///
+/// In an executor, a master or a worker it does not return. In a client it returns once the client can make
+/// calls: with `--cluster` (or `CW_CLUSTER`) once it is connected. It reads cw's flags from the command line
+/// and leaves all others to the program, which must accept those of cw it is given.
+///
+/// # Errors
+/// None that return: a cluster that cannot be reached ends the process with one line and its exit code.
+pub fn init() -> crate::error::Result<()> {
+    if nonce::is_executor() {
+        leave(process::main());
+    }
+    let command = ClusterOnly::command().ignore_errors(true).disable_help_flag(true);
+    let matches = command.get_matches();
+    let flags = ClusterFlags::from_arg_matches(&matches).map_err(crate::error::Error::other)?;
+    if let Some(line) = wrong_value(&matches) {
+        leave(Trouble::new(exit::USAGE, line).report());
+    }
+    match enter(&flags) {
+        Next::Client => Ok(()),
+        Next::Exit(code) => leave(code),
+    }
+}
+
+/// A lenient parse drops what it cannot read; for our own flags that must not pass unseen.
+fn wrong_value(matches: &clap::ArgMatches) -> Option<String> {
+    let command = ClusterOnly::command().disable_help_flag(true);
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    command.get_arguments().find_map(|arg| {
+        let long = format!("--{}", arg.get_long()?);
+        let typed = given.iter().any(|word| *word == long || word.starts_with(&format!("{long}=")));
+        let read = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+        (typed && !read)
+            .then(|| format!("the value of {long} cannot be read; see the documentation of cw::init"))
+    })
+}
+
+fn leave(code: u8) -> ! {
+    std::process::exit(i32::from(code))
+}

@@ -1,0 +1,8 @@
+//! How a process finds out what it is, and becomes it.
+
+mod flags;
+mod main_fn;
+mod roles;
+pub(crate) mod slots;
+
+pub use main_fn::{MainArgs, NoOpts, Program, init, main_async, main_sync};

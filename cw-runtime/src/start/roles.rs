@@ -1,0 +1,191 @@
+//! What the flags mean: a master, a worker, or where a client's tasks run.
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use cw_core::wire::Role;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    flags::{ClusterFlags, RoleFlag},
+    slots,
+};
+use crate::{
+    access::{self, ClusterDir},
+    client::{
+        notice::say,
+        session::{self, Mode},
+    },
+    exit::{self, Trouble},
+    job::Registry,
+    master,
+    net::{
+        connect::{DEFAULT_PORT, Wanted},
+        endpoint::{self, BindErrorKind},
+        tls::{self, Peer},
+    },
+    program::{self, Image},
+    worker::{self, pool::Kind},
+};
+
+const DEFAULT_CLUSTER: &str = "default";
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+const WORKER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What is left to do once the flags are read.
+pub(super) enum Next {
+    /// Run the program's own `main`.
+    Client,
+    /// Nothing: the role was served to its end.
+    Exit(u8),
+}
+
+/// Serves the role the flags ask for, or prepares the client.
+pub(super) fn enter(flags: &ClusterFlags) -> Next {
+    let result = match flags.role {
+        Some(RoleFlag::Master) => serve_master(flags).map(|()| Next::Exit(0)),
+        Some(RoleFlag::Worker) => serve_worker(flags).map(|()| Next::Exit(0)),
+        Some(RoleFlag::Client) | None => prepare_client(flags).map(|()| Next::Client),
+    };
+    result.unwrap_or_else(|trouble| Next::Exit(trouble.report()))
+}
+
+fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
+    check_jobs()?;
+    let on_cluster =
+        flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();
+    if on_cluster {
+        if flags.threads {
+            return Err(Trouble::new(
+                exit::USAGE,
+                "--threads runs tasks here, --cluster on a cluster: give one",
+            ));
+        }
+        session::settle(Mode::Remote(wanted(flags, Peer::Client, CLIENT_TIMEOUT)));
+        return session::start_now();
+    }
+    let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));
+    let environment = slots::thread_limits(flags.cores_per_slot);
+    mention_cluster();
+    session::settle(if flags.threads {
+        Mode::Threads { slots }
+    } else {
+        Mode::Processes { slots, environment }
+    });
+    Ok(())
+}
+
+/// Two jobs of one name are told before anything runs.
+fn check_jobs() -> Result<(), Trouble> {
+    Registry::global().map(drop).map_err(|duplicate| Trouble::new(exit::USAGE, duplicate.to_string()))
+}
+
+/// A program that runs by itself beside a live cluster was perhaps meant to run on it.
+fn mention_cluster() {
+    if ClusterDir::locate(DEFAULT_CLUSTER).is_ok_and(|dir| dir.has_live_master()) {
+        say("running on this machine alone; the cluster `default` is up: add `--cluster default` to use it");
+    }
+}
+
+fn wanted(flags: &ClusterFlags, role: Peer, timeout: Duration) -> Wanted {
+    Wanted {
+        cluster: flags.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned()),
+        access: flags.access.clone(),
+        master: flags.master.clone(),
+        role,
+        timeout: flags.connect_timeout.unwrap_or(timeout),
+    }
+}
+
+fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
+    check_jobs()?;
+    start_log();
+    let (image, program) = Image::private_copy()?;
+    let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));
+    let kind = Kind::Processes { image, environment: slots::thread_limits(flags.cores_per_slot) };
+    let hello = program::hello(program, Role::Worker { slots });
+    let wanted = wanted(flags, Peer::Worker, WORKER_TIMEOUT);
+    runtime()?.block_on(async { worker::run::run(&wanted, &hello, slots, kind, stop_signal()?).await })
+}
+
+fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
+    start_log();
+    let cluster = flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
+    let dir = ClusterDir::locate(cluster)?;
+    let (keys, _lock) = dir.open_master()?;
+    let (socket, buffers) = listen(flags.listen)?;
+    if let Some(advice) = buffers.advice() {
+        tracing::warn!("{advice}");
+    }
+    let clients = keys.clients.certificate();
+    let config = tls::server_config(&keys.identity, clients, keys.workers.certificate())?;
+    runtime()?.block_on(async {
+        let bound = socket.local_addr()?;
+        let endpoint = endpoint::serve(socket, config, &keys.endpoint)?;
+        let shutdown = stop_signal()?;
+        let addresses = access::reachable_addresses(bound);
+        dir.write_access(&keys, &addresses)?;
+        announce(cluster, &addresses);
+        master::run::run(endpoint, &keys, shutdown).await;
+        Ok(())
+    })
+}
+
+/// The one line on how to join.
+fn announce(cluster: &str, addresses: &[SocketAddr]) {
+    use std::io::Write;
+    let program = program::file_name();
+    let name = if cluster == DEFAULT_CLUSTER { String::new() } else { format!(" --cluster {cluster}") };
+    let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+    // A closed stdout is no reason not to serve.
+    let _ = writeln!(
+        std::io::stdout(),
+        "master of cluster `{cluster}` at {address}; join: {program} --role worker{name}; use: {program} --cluster {cluster}"
+    );
+}
+
+fn listen(wanted: Option<SocketAddr>) -> Result<(std::net::UdpSocket, endpoint::BufferSizes), Trouble> {
+    if let Some(address) = wanted {
+        return Ok(endpoint::bind(address)?);
+    }
+    let any = SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT));
+    match endpoint::bind(any) {
+        Err(error) if error.kind == BindErrorKind::InUse => {
+            Ok(endpoint::bind(SocketAddr::from(([0, 0, 0, 0], 0)))?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Done when the process is asked to stop.
+fn stop_signal() -> Result<impl Future<Output = ()>, Trouble> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        // Each only notes that a signal came.
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+        tracing::info!("asked to stop");
+    })
+}
+
+/// All of a role on one thread: a message crosses no thread, and wakes none.
+fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Logs to stderr, at the level `CW_LOG` names: error, warn, info (the default), debug, trace.
+fn start_log() {
+    let level = std::env::var("CW_LOG").ok().and_then(|level| level.parse().ok());
+    let level: tracing::Level = level.unwrap_or(tracing::Level::INFO);
+    // A program that has set up its own log keeps it.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .try_init();
+}

@@ -1,0 +1,120 @@
+//! The executors of a worker: started, fed, killed as the machine says; what they say, in one stream.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use cw_core::{
+    ids::ExecutorId,
+    wire::{Ending, ToExecutor},
+    worker::ExecutorSaid,
+};
+use tokio::sync::mpsc;
+
+use super::process::ProcessExecutor;
+use crate::{executor::thread::ThreadExecutor, job::Registry, program::Image};
+
+/// Words of one executor, in order.
+pub(crate) type Said = (ExecutorId, Vec<ExecutorSaid>);
+
+/// Batches of words that may wait for the worker's loop. A full channel makes executors wait.
+const SAID_MAX: usize = 256;
+
+/// What executors are made of.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Processes of this image, with this environment on top of the worker's own.
+    Processes {
+        /// What to execute.
+        image: Image,
+        /// Variables to set.
+        environment: Vec<(String, String)>,
+    },
+    /// Threads of this process.
+    Threads(&'static Registry),
+}
+
+/// All executors of one worker.
+pub(crate) struct Pool {
+    kind: Kind,
+    running: HashMap<ExecutorId, Executor>,
+    /// Fed since the last flush.
+    fresh: Vec<ExecutorId>,
+    said: mpsc::Sender<Said>,
+    worker: String,
+}
+
+enum Executor {
+    Process(ProcessExecutor),
+    Thread(ThreadExecutor),
+}
+
+impl Pool {
+    /// No executors yet, and the stream of what they will say.
+    pub(crate) fn new(kind: Kind) -> (Self, mpsc::Receiver<Said>) {
+        let (said, hear) = mpsc::channel(SAID_MAX);
+        let worker = crate::program::process_name();
+        (Self { kind, running: HashMap::new(), fresh: Vec::new(), said, worker }, hear)
+    }
+
+    /// Starts an executor. If that fails, it is reported as its end.
+    pub(crate) fn start(&mut self, id: ExecutorId) {
+        let executor = match &self.kind {
+            Kind::Processes { image, environment } => {
+                match ProcessExecutor::start(id, image, environment, self.worker.clone(), self.said.clone()) {
+                    Ok(process) => Executor::Process(process),
+                    Err(error) => return self.report_end(id, format!("cannot start a process: {error}")),
+                }
+            }
+            Kind::Threads(registry) => {
+                Executor::Thread(ThreadExecutor::start(id, registry, self.said.clone()))
+            }
+        };
+        self.running.insert(id, executor);
+    }
+
+    /// Gives an executor a task; it leaves with the next [`flush`](Self::flush).
+    pub(crate) fn feed(&mut self, id: ExecutorId, message: &ToExecutor, body: Bytes) {
+        match self.running.get_mut(&id) {
+            Some(Executor::Process(process)) => {
+                process.feed(message, &body);
+                if self.fresh.last() != Some(&id) {
+                    self.fresh.push(id);
+                }
+            }
+            Some(Executor::Thread(thread)) => thread.feed(message.clone(), body),
+            None => {}
+        }
+    }
+
+    /// Kills an executor; its end is reported when it is dead. A thread is only left behind.
+    pub(crate) fn kill(&mut self, id: ExecutorId) {
+        match self.running.get(&id) {
+            Some(Executor::Process(process)) => process.kill(),
+            Some(Executor::Thread(_)) => {
+                self.running.remove(&id);
+                self.report_end(id, String::new());
+            }
+            None => {}
+        }
+    }
+
+    /// Forgets an executor whose end was heard.
+    pub(crate) fn forget(&mut self, id: ExecutorId) {
+        self.running.remove(&id);
+    }
+
+    /// Sends what was fed.
+    pub(crate) fn flush(&mut self) {
+        for id in self.fresh.drain(..) {
+            if let Some(Executor::Process(process)) = self.running.get_mut(&id) {
+                process.flush();
+            }
+        }
+    }
+
+    fn report_end(&self, id: ExecutorId, stderr: String) {
+        let (said, worker) = (self.said.clone(), self.worker.clone());
+        let ended = ExecutorSaid::Ended { ending: Ending::Unknown, hint: None, stderr, worker };
+        tokio::spawn(async move { said.send((id, vec![ended])).await });
+    }
+}

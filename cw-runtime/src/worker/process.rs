@@ -1,0 +1,216 @@
+//! One executor process, seen from its worker: socket, stderr, life and death.
+//!
+//! A task per process carries what it says, until it ends:
+//! 1. results are read off the socket until the process has ended or closed it;
+//! 2. its process group is killed, so that nothing it started outlives it;
+//! 3. what it had written before is read to the end;
+//! 4. the last lines of its stderr are awaited, briefly, as a stranger may hold the pipe;
+//! 5. its end is reported, with the evidence.
+
+use std::{
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt},
+    },
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use cw_core::{
+    ids::ExecutorId,
+    wire::{Ending, FromExecutor, ToExecutor},
+    worker::ExecutorSaid,
+};
+use rustix::process::{Pid, Signal};
+use tokio::{
+    io::AsyncReadExt,
+    net::UnixStream,
+    process::{Child, ChildStderr, Command},
+    sync::{mpsc, oneshot},
+};
+
+use super::pool::Said;
+use crate::{
+    executor::nonce,
+    net::link::{Incoming, Link},
+    program::Image,
+};
+
+/// Bytes of stderr kept as evidence.
+const TAIL_BYTES: usize = 4 << 10;
+
+/// How long the end of stderr is waited for after the process has ended.
+const TAIL_WAIT: Duration = Duration::from_millis(200);
+
+/// A running executor process.
+pub(super) struct ProcessExecutor {
+    link: Link,
+    pid: Pid,
+}
+
+impl ProcessExecutor {
+    /// Starts one; all it has to say goes to `said`.
+    ///
+    /// # Errors
+    /// The system refused a socket or a process.
+    pub(super) fn start(
+        id: ExecutorId,
+        image: &Image,
+        environment: &[(String, String)],
+        worker: String,
+        said: mpsc::Sender<Said>,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let nonce = nonce::for_socket(&theirs)?;
+        let mut child = Command::new(image.path())
+            .arg0_name()
+            .env(nonce::VARIABLE, nonce)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let pid = pid.ok_or_else(|| io::Error::other("the process ended at once"))?;
+
+        let (reader, writer) = UnixStream::from_std(ours)?.into_split();
+        let mut link = Link::new();
+        let (deliver, incoming) = mpsc::channel(16);
+        link.add_lane((reader, BytesMut::new()), writer, (), deliver);
+        let (tail, tail_done) = keep_tail(child.stderr.take());
+        let carrier = Carrier { id, pid, worker, said, incoming, tail, tail_done };
+        tokio::spawn(carrier.carry(child));
+        Ok(Self { link, pid })
+    }
+
+    pub(super) fn feed(&mut self, message: &ToExecutor, body: &Bytes) {
+        self.link.send(message, body);
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.link.flush();
+    }
+
+    /// Kills the process and all of its group.
+    pub(super) fn kill(&self) {
+        kill_group(self.pid);
+    }
+}
+
+/// Names the process for `ps`: the image's own path says nothing.
+trait Arg0 {
+    fn arg0_name(&mut self) -> &mut Self;
+}
+
+impl Arg0 for Command {
+    fn arg0_name(&mut self) -> &mut Self {
+        self.arg0(format!("{} (cw executor)", crate::program::file_name()))
+    }
+}
+
+/// A group that is gone already is as good as killed.
+fn kill_group(pid: Pid) {
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+}
+
+/// What carries an executor's words to its worker.
+struct Carrier {
+    id: ExecutorId,
+    pid: Pid,
+    worker: String,
+    said: mpsc::Sender<Said>,
+    incoming: mpsc::Receiver<((), Incoming<FromExecutor>)>,
+    tail: Arc<Mutex<Vec<u8>>>,
+    tail_done: oneshot::Receiver<()>,
+}
+
+impl Carrier {
+    async fn carry(mut self, mut child: Child) {
+        let kills_before = out_of_memory_kills();
+        let status = loop {
+            // `recv` and `wait` both lose nothing when the other comes first.
+            tokio::select! {
+                incoming = self.incoming.recv() => {
+                    let Some(((), Incoming::Messages(messages))) = incoming else { break None };
+                    self.pass_on(messages).await;
+                }
+                status = child.wait() => break status.ok(),
+            }
+        };
+        kill_group(self.pid);
+        let status = match status {
+            Some(status) => Some(status),
+            None => child.wait().await.ok(),
+        };
+        while let Some(((), Incoming::Messages(messages))) = self.incoming.recv().await {
+            self.pass_on(messages).await;
+        }
+        let _ = tokio::time::timeout(TAIL_WAIT, &mut self.tail_done).await;
+        let ended = self.evidence(status, kills_before);
+        // If the worker is gone, nobody wants to know.
+        let _ = self.said.send((self.id, vec![ended])).await;
+    }
+
+    async fn pass_on(&self, messages: Vec<(FromExecutor, Bytes)>) {
+        let words = messages.into_iter().map(|(message, body)| match message {
+            FromExecutor::Ready { .. } => ExecutorSaid::Ready,
+            FromExecutor::Done { class, micros } => ExecutorSaid::Done { class, micros, body },
+        });
+        let _ = self.said.send((self.id, words.collect())).await;
+    }
+
+    fn evidence(&self, status: Option<ExitStatus>, kills_before: Option<u64>) -> ExecutorSaid {
+        let ending = match status {
+            Some(status) => match (status.signal(), status.code()) {
+                (Some(signal), _) => Ending::Signal(signal),
+                (None, Some(code)) => Ending::Exit(code),
+                (None, None) => Ending::Unknown,
+            },
+            None => Ending::Unknown,
+        };
+        let memory = ending == Ending::Signal(9) && out_of_memory_kills() > kills_before;
+        let hint = memory.then(|| "the kernel ran out of memory and killed a process meanwhile".to_owned());
+        let tail = self.tail.lock().expect("no holder panics");
+        let stderr = String::from_utf8_lossy(&tail).into_owned();
+        ExecutorSaid::Ended { ending, hint, stderr, worker: self.worker.clone() }
+    }
+}
+
+/// How often the kernel has killed for memory since it started, where it says so.
+fn out_of_memory_kills() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+/// Passes a process's stderr on to our own, and keeps its end.
+fn keep_tail(stderr: Option<ChildStderr>) -> (Arc<Mutex<Vec<u8>>>, oneshot::Receiver<()>) {
+    let tail = Arc::new(Mutex::new(Vec::new()));
+    let (done, tail_done) = oneshot::channel();
+    if let Some(mut stderr) = stderr {
+        let tail = Arc::clone(&tail);
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 8 << 10];
+            while let Ok(read) = stderr.read(&mut buffer).await
+                && read > 0
+            {
+                pass_to_stderr(&buffer[..read]);
+                let mut tail = tail.lock().expect("no holder panics");
+                tail.extend_from_slice(&buffer[..read]);
+                let excess = tail.len().saturating_sub(TAIL_BYTES);
+                tail.drain(..excess);
+            }
+            let _ = done.send(());
+        });
+    }
+    (tail, tail_done)
+}
+
+fn pass_to_stderr(bytes: &[u8]) {
+    // A closed stderr is no reason to fail.
+    let _ = io::Write::write_all(&mut io::stderr(), bytes);
+}
