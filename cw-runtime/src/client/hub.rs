@@ -51,7 +51,7 @@ pub(crate) struct Hub {
 #[derive(Default)]
 struct Inbox {
     commands: Vec<Command>,
-    /// Whether the client's thread waits to be woken.
+    /// Whether the client's thread is to be woken by the next command.
     asleep: bool,
 }
 
@@ -103,11 +103,12 @@ impl Hub {
         }
     }
 
-    /// Takes all commands into `into`, which is empty. With none there, the next push wakes.
+    /// Takes all commands into `into`, which is empty. The next push wakes, whether or not there were any: a
+    /// wake-up while the client's thread is at work costs no system call, and is not lost.
     fn take(&self, into: &mut Vec<Command>) {
         let mut inbox = self.inbox.lock().expect("no holder panics");
         std::mem::swap(&mut inbox.commands, into);
-        inbox.asleep = into.is_empty();
+        inbox.asleep = true;
     }
 
     pub(crate) fn submitted(&self) {
