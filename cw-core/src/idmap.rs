@@ -5,9 +5,12 @@ use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
 };
 
+/// A hasher for maps whose keys are ids: ours, small, and never chosen by a stranger.
+pub type IdHash = BuildHasherDefault<IdHasher>;
+
 /// Look-up by id in constant time; what must be walked is walked sorted, by [`IdMap::sorted_keys`].
 #[derive(Debug)]
-pub(crate) struct IdMap<K, V>(HashMap<K, V, BuildHasherDefault<IdHasher>>);
+pub(crate) struct IdMap<K, V>(HashMap<K, V, IdHash>);
 
 impl<K, V> Default for IdMap<K, V> {
     fn default() -> Self {
@@ -40,10 +43,6 @@ impl<K: Copy + Eq + Ord + Hash, V> IdMap<K, V> {
         self.0.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// All keys whose value passes, in ascending order. Walks the whole map.
     pub(crate) fn sorted_keys(&self, mut pass: impl FnMut(&V) -> bool) -> Vec<K> {
         let mut keys: Vec<K> = self.0.iter().filter(|(_, value)| pass(value)).map(|(key, _)| *key).collect();
@@ -52,9 +51,9 @@ impl<K: Copy + Eq + Ord + Hash, V> IdMap<K, V> {
     }
 }
 
-/// Multiplies and rotates: ids are small, dense, and ours, so no stranger chooses collisions.
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
+/// Multiplies and rotates. See [`IdHash`].
+#[derive(Clone, Debug, Default)]
+pub struct IdHasher(u64);
 
 impl IdHasher {
     fn mix(&mut self, word: u64) {

@@ -13,8 +13,11 @@ pub mod worker;
 
 mod idmap;
 mod learn;
+mod taskmap;
 mod time;
 
+pub use idmap::IdHash;
+pub use taskmap::TaskMap;
 pub use time::Time;
 
 #[cfg(test)]

@@ -25,8 +25,7 @@ use bytes::Bytes;
 pub use event::{Action, Completion, Event};
 
 use crate::{
-    Time,
-    idmap::IdMap,
+    TaskMap, Time,
     ids::{Attempt, SpecIndex, TaskId, WorkerId},
     wire::{Class, Failure, FromClient, Spec, ToClient, Window},
 };
@@ -39,10 +38,21 @@ pub struct Client {
     /// Tasks and bytes of arguments with the master.
     in_flight: (u32, u64),
     specs: Vec<Spec>,
-    tasks: IdMap<TaskId, Task>,
+    tasks: TaskMap<Task>,
     /// Tasks that wait for room in the window, in order. May name tasks that were cancelled.
     waiting: VecDeque<TaskId>,
+    /// Acknowledgements of consecutive tasks, which are said in one word.
+    received: Option<Received>,
     actions: VecDeque<Action>,
+}
+
+/// Results of consecutive tasks that one worker may forget.
+#[derive(Debug)]
+struct Received {
+    worker: WorkerId,
+    attempt: Attempt,
+    first: TaskId,
+    tasks: u32,
 }
 
 #[derive(Debug)]
@@ -74,8 +84,9 @@ impl Client {
             window: Window { tasks: 1, bytes: 0 },
             in_flight: (0, 0),
             specs: Vec::new(),
-            tasks: IdMap::default(),
+            tasks: TaskMap::default(),
             waiting: VecDeque::new(),
+            received: None,
             actions: VecDeque::new(),
         }
     }
@@ -97,6 +108,7 @@ impl Client {
     /// The next thing to do; drain it after every batch of events.
     pub fn poll_action(&mut self) -> Option<Action> {
         if self.actions.is_empty() {
+            self.say_received();
             self.send_waiting();
         }
         self.actions.pop_front()
@@ -193,10 +205,25 @@ impl Client {
     }
 
     fn acknowledge(&mut self, task: TaskId, attempt: Attempt, worker: Option<WorkerId>) {
-        if let Some(worker) = worker
-            && self.connected
-        {
-            self.tell(FromClient::Received { task, attempt, worker }, Bytes::new());
+        let Some(worker) = worker.filter(|_| self.connected) else { return };
+        match &mut self.received {
+            Some(received)
+                if received.worker == worker
+                    && received.attempt == attempt
+                    && received.first.0 + u64::from(received.tasks) == task.0 =>
+            {
+                received.tasks += 1;
+            }
+            _ => {
+                self.say_received();
+                self.received = Some(Received { worker, attempt, first: task, tasks: 1 });
+            }
+        }
+    }
+
+    fn say_received(&mut self) {
+        if let Some(Received { worker, attempt, first, tasks }) = self.received.take() {
+            self.tell(FromClient::Received { first, tasks, attempt, worker }, Bytes::new());
         }
     }
 
@@ -230,6 +257,7 @@ impl Client {
     fn on_master_lost(&mut self) {
         self.connected = false;
         self.in_flight = (0, 0);
+        self.received = None;
         self.actions.retain(|action| !matches!(action, Action::Tell { .. }));
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Sent)).into_iter().rev() {
             self.tasks.get_mut(task).expect("just listed").state = State::Waiting;

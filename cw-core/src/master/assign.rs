@@ -6,14 +6,18 @@ use crate::{
     wire::ToWorker,
 };
 
+/// Tasks go to one worker in a row until they are expected to run for this long, in microseconds.
+const RUN_TIME: u64 = 32;
+
 /// An idle slot fetches work that waits elsewhere only if it would wait longer than this, in microseconds.
 const RECALL_BACKLOG: u64 = 2_000;
 
 impl Master {
     /// Sends queued tasks out while there is room, then balances what was sent ahead.
     pub(super) fn assign(&mut self) {
+        self.relist();
         while let Some((client, worker)) = self.next_pair() {
-            self.send_next(client, worker);
+            self.send_run(client, worker);
         }
         self.recall_for_idle();
     }
@@ -28,16 +32,34 @@ impl Master {
         })
     }
 
-    fn send_next(&mut self, id: ClientId, to: WorkerId) {
+    /// Sends a client's next tasks to a worker: one, or several as long as together they are short. Runs keep
+    /// the lists of who waits and who has room from changing with every task, and acknowledgements together.
+    fn send_run(&mut self, id: ClientId, to: WorkerId) {
+        let before = self.clients[&id].usage;
+        let mut expected = 0;
+        loop {
+            expected += u64::from(self.send_next(id, to));
+            let has_more = self.clients[&id].queued > 0 && self.workers[&to].has_room(&self.config);
+            if !has_more || expected >= RUN_TIME {
+                break;
+            }
+        }
+        self.waiting.remove(&(before, id));
+        self.note_waiting(id);
+        self.note_room(to);
+    }
+
+    /// Sends one task; gives its expected run time in microseconds.
+    fn send_next(&mut self, id: ClientId, to: WorkerId) -> u32 {
         let client = self.clients.get_mut(&id).expect("listed as waiting");
         let task_id = client.pop().expect("listed as waiting, so something is queued");
         let task = client.tasks.get_mut(task_id).expect("what is queued is in the table");
         let spec = &client.specs[task.spec.0 as usize];
-        let before = client.usage;
         task.attempt = Attempt(task.attempt.0 + 1);
         task.state = State::Sent { worker: to };
         task.charge = spec.learned.expected();
         client.usage += u64::from(task.charge);
+        let charge = task.charge;
         let message = ToWorker::Run {
             client: id,
             task: task_id,
@@ -65,9 +87,7 @@ impl Master {
             });
         }
         self.actions.push_back(Action::TellWorker { worker: to, message, body: args });
-        self.waiting.remove(&(before, id));
-        self.note_waiting(id);
-        self.note_room(to);
+        charge
     }
 
     /// Asks for un-started tasks back where they would wait while slots elsewhere are idle.
@@ -126,14 +146,33 @@ impl Master {
         }
     }
 
+    /// Notes that a worker's load has changed; it is listed anew before the next pass.
+    pub(super) fn note_load(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && !std::mem::replace(&mut worker.changed, true)
+        {
+            self.changed.push(id);
+        }
+        self.unplaced = true;
+    }
+
+    /// Lists the workers whose load has changed.
+    pub(super) fn relist(&mut self) {
+        for id in std::mem::take(&mut self.changed) {
+            self.note_room(id);
+        }
+    }
+
     /// Lists a worker under its present load, or not at all if it is full.
     pub(super) fn note_room(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.changed = false;
         let room = self.room.entry(worker.program).or_default();
+        let has_room = worker.has_room(&self.config);
         if let Some(key) = worker.listed.take() {
             room.remove(&(key, id));
         }
-        if worker.has_room(&self.config) {
+        if has_room {
             worker.listed = Some(worker.load());
             room.insert((worker.load(), id));
         }

@@ -7,8 +7,7 @@ use std::{
 
 use super::tasks::Task;
 use crate::{
-    Time,
-    idmap::IdMap,
+    TaskMap, Time,
     ids::{ProgramId, TaskId, WorkerId},
     learn::Learned,
     wire::{Spec, Stall},
@@ -19,7 +18,7 @@ use crate::{
 pub(super) struct Client {
     pub(super) program: ProgramId,
     pub(super) specs: Vec<SpecState>,
-    pub(super) tasks: IdMap<TaskId, Task>,
+    pub(super) tasks: TaskMap<Task>,
     /// Queued tasks, highest priority first, then in order. No queue in it is empty.
     pub(super) queue: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
     pub(super) queued: usize,
@@ -58,7 +57,7 @@ impl Client {
         Self {
             program,
             specs: Vec::new(),
-            tasks: IdMap::default(),
+            tasks: TaskMap::default(),
             queue: BTreeMap::new(),
             queued: 0,
             usage,

@@ -47,9 +47,13 @@ impl Master {
             // Stale, or its client no longer wants it: the worker may forget it.
             Some(State::Cancelling { .. }) => {
                 self.drop_cancelled(client, task);
-                return self.tell_worker(worker, ToWorker::Received { client, task, attempt });
+                return self
+                    .tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
             }
-            _ => return self.tell_worker(worker, ToWorker::Received { client, task, attempt }),
+            _ => {
+                return self
+                    .tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
+            }
         }
         let state = self.clients.get_mut(&client).expect("take_back found it");
         let entry = state.tasks.get_mut(task).expect("take_back found it");
@@ -61,7 +65,7 @@ impl Master {
         if may_retry(entry, &spec.what, class) {
             self.requeue(client, task);
             self.charge(client, 0, micros);
-            return self.tell_worker(worker, ToWorker::Received { client, task, attempt });
+            return self.tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
         }
         state.tasks.remove(task);
         self.charge(client, charged, micros);
@@ -104,8 +108,7 @@ impl Master {
         let (state, charge, bytes) = (task.state, task.charge, task.args.len());
         if state.takes_room() {
             self.workers.get_mut(&worker)?.release(charge, bytes);
-            self.note_room(worker);
-            self.unplaced = true;
+            self.note_load(worker);
         }
         Some(state)
     }

@@ -93,6 +93,8 @@ pub struct Master {
     waiting: BTreeSet<(u64, ClientId)>,
     /// Workers with room, per program, the least loaded first.
     room: BTreeMap<ProgramId, BTreeSet<(u64, WorkerId)>>,
+    /// Workers whose load has changed since they were listed.
+    changed: Vec<WorkerId>,
     actions: VecDeque<Action>,
     unplaced: bool,
 }
@@ -107,6 +109,7 @@ impl Master {
             workers: BTreeMap::new(),
             waiting: BTreeSet::new(),
             room: BTreeMap::new(),
+            changed: Vec::new(),
             actions: VecDeque::new(),
             unplaced: false,
         }
@@ -164,8 +167,8 @@ impl Master {
         }
         match message {
             FromClient::Submit { task, spec } => self.on_submit(client, task, spec, body),
-            FromClient::Received { task, attempt, worker } => {
-                self.tell_worker(worker, ToWorker::Received { client, task, attempt });
+            FromClient::Received { first, tasks, attempt, worker } => {
+                self.tell_worker(worker, ToWorker::Received { client, first, tasks, attempt });
             }
             FromClient::Declare { spec, what } => self.on_declare(client, spec, what),
             FromClient::Cancel { task } => self.on_cancel(client, task),

@@ -25,6 +25,8 @@ pub(super) struct Worker {
     pub(super) recalling: bool,
     /// The key under which it stands in the list of workers with room.
     pub(super) listed: Option<u64>,
+    /// Whether its load has changed since it was listed.
+    pub(super) changed: bool,
     /// Specs it was told.
     declared: IdMap<(ClientId, SpecIndex), ()>,
     /// Clients it knows.
@@ -43,6 +45,7 @@ impl Worker {
             bytes: 0,
             recalling: false,
             listed: None,
+            changed: false,
             declared: IdMap::default(),
             knows: BTreeSet::new(),
         }
@@ -52,14 +55,22 @@ impl Worker {
     ///
     /// One task per slot is sent ahead whatever it takes, so that a slot never waits for the network;
     /// more only as long as all that waits is expected to be through in [`Config::prefetch_time`].
+    ///
+    /// A worker that is full of short tasks has room again only when a quarter of them is done: a few tasks
+    /// at a time would wake it for each few.
     pub(super) fn has_room(&self, config: &Config) -> bool {
+        if self.sent < self.slots {
+            return true;
+        }
+        if self.bytes >= config.prefetch_bytes {
+            return false;
+        }
         let slots = u64::from(self.slots);
-        let time = u64::try_from(config.prefetch_time.as_micros()).unwrap_or(u64::MAX);
-        self.sent < self.slots
-            || (self.bytes < config.prefetch_bytes
-                && (u64::from(self.sent) < 2 * slots
-                    || (self.sent < self.slots.saturating_mul(config.prefetch_tasks)
-                        && self.expected < slots.saturating_mul(time))))
+        let time = slots.saturating_mul(u64::try_from(config.prefetch_time.as_micros()).unwrap_or(u64::MAX));
+        let tasks = slots.saturating_mul(u64::from(config.prefetch_tasks));
+        let (tasks, time) = if self.listed.is_some() { (tasks, time) } else { (tasks / 4 * 3, time / 4 * 3) };
+        let sent = u64::from(self.sent);
+        sent < 2 * slots || (sent < tasks && self.expected < time)
     }
 
     /// Tasks per slot, in thousandths: the less, the sooner it is served.

@@ -43,8 +43,8 @@ fn spec() -> Spec {
 #[test]
 fn from_client() {
     assert_eq!(golden(FromClient::Submit { task: TASK, spec: SpecIndex(1) }, b"ab"), "0600000000ac02016162");
-    let received = FromClient::Received { task: TASK, attempt: ATTEMPT, worker: WorkerId(9) };
-    assert_eq!(golden(received, b""), "0500000001ac020209");
+    let received = FromClient::Received { first: TASK, tasks: 3, attempt: ATTEMPT, worker: WorkerId(9) };
+    assert_eq!(golden(received, b""), "0600000001ac02030209");
     let declare = FromClient::Declare { spec: SpecIndex(1), what: spec() };
     assert_eq!(golden(declare, b""), "0d0000000201030103010180cab5ee0103");
     assert_eq!(golden(FromClient::Cancel { task: TASK }, b""), "0300000003ac02");
@@ -73,8 +73,8 @@ fn to_worker() {
     let run =
         ToWorker::Run { client: CLIENT, task: TASK, attempt: ATTEMPT, spec: SpecIndex(1), alone: false };
     assert_eq!(golden(run, b"ab"), "090000000005ac020201006162");
-    let received = ToWorker::Received { client: CLIENT, task: TASK, attempt: ATTEMPT };
-    assert_eq!(golden(received, b""), "050000000105ac0202");
+    let received = ToWorker::Received { client: CLIENT, first: TASK, tasks: 3, attempt: ATTEMPT };
+    assert_eq!(golden(received, b""), "060000000105ac020302");
     let declare = ToWorker::Declare { client: CLIENT, spec: SpecIndex(1), what: spec() };
     assert_eq!(golden(declare, b""), "0e000000020501030103010180cab5ee0103");
     assert_eq!(golden(ToWorker::Credit { client: CLIENT, bytes: 128 }, b""), "0400000003058001");

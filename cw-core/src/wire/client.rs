@@ -17,11 +17,13 @@ pub enum FromClient {
         /// What to run and how, declared before.
         spec: SpecIndex,
     },
-    /// The client has the result (and recorded it, where it keeps a store): the worker may forget it.
+    /// The client has these results (and recorded them, where it keeps a store): the worker may forget them.
     Received {
-        /// The task.
-        task: TaskId,
-        /// The attempt whose result it took.
+        /// The first task.
+        first: TaskId,
+        /// How many, with consecutive ids; at least 1.
+        tasks: u32,
+        /// The attempt whose result it took, of each.
         attempt: Attempt,
         /// The worker that ran it.
         worker: WorkerId,

@@ -21,13 +21,15 @@ pub enum ToWorker {
         /// Let nothing else share its executor's queue, so that a crash has one suspect.
         alone: bool,
     },
-    /// The client has this result: forget it.
+    /// The client has these results: forget them.
     Received {
-        /// Whose task.
+        /// Whose tasks.
         client: ClientId,
-        /// The task.
-        task: TaskId,
-        /// The attempt.
+        /// The first task.
+        first: TaskId,
+        /// How many, with consecutive ids; at least 1.
+        tasks: u32,
+        /// The attempt, of each.
         attempt: Attempt,
     },
     /// What a client's spec index means.

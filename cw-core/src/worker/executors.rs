@@ -138,7 +138,9 @@ impl Worker {
     fn on_ended(&mut self, executor: ExecutorId, evidence: Failure) {
         let Some(slot) = self.slot_of(executor) else { return };
         slot.id = None;
-        match std::mem::take(&mut slot.executor) {
+        let before = std::mem::take(&mut slot.executor);
+        self.executors.remove(executor);
+        match before {
             Executor::Starting => self.on_start_failed(&evidence),
             Executor::Busy { batch, .. } if batch.len() == 1 => self.blame(&batch[0], &evidence),
             Executor::Busy { batch, .. } => {

@@ -30,6 +30,10 @@ impl Worker {
             }
         }
         for slot in 0..self.slots.len() {
+            // Topped up in halves: a few tasks at a time would wake the executor for each few.
+            if self.slots[slot].batch().len() > self.config.batch_tasks / 2 {
+                continue;
+            }
             while self.takes_more(slot)
                 && let Some(pending) = self.next_pending()
             {
@@ -109,7 +113,9 @@ impl Worker {
         while self.now >= self.start_after && self.wants_executor() {
             let executor = ExecutorId(self.next_executor);
             self.next_executor += 1;
-            let slot = self.slots.iter_mut().find(|slot| slot.is_down()).expect("wants_executor saw one");
+            let place = self.slots.iter().position(super::Slot::is_down).expect("wants_executor saw one");
+            self.executors.insert(executor, place);
+            let slot = &mut self.slots[place];
             slot.id = Some(executor);
             slot.executor = Executor::Starting;
             self.actions.push_back(Action::Start { executor });

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{Config, Pending, Running, Worker};
 use crate::{
+    TaskMap,
     idmap::IdMap,
     ids::{Attempt, ClientId, SpecIndex, TaskId},
     learn::Learned,
@@ -15,6 +16,9 @@ use crate::{
 /// What each result counts against credit beside its bytes, so that small ones are bounded too.
 const RESULT_OVERHEAD: u64 = 64;
 
+/// More results than this are never acknowledged in one word, so a false count costs little.
+const RECEIVED_MAX: u32 = 1 << 20;
+
 /// A client that has, or had, tasks here.
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -23,7 +27,7 @@ pub(super) struct Client {
     credit: u64,
     /// Bytes that are.
     sent_bytes: u64,
-    sent: IdMap<TaskId, Held>,
+    sent: TaskMap<Held>,
     /// Results that wait for credit, in the order they came.
     waiting: VecDeque<(TaskId, Held)>,
     waiting_bytes: u64,
@@ -119,13 +123,16 @@ impl Worker {
         true
     }
 
-    pub(super) fn on_received(&mut self, id: ClientId, task: TaskId, attempt: Attempt) {
+    pub(super) fn on_received(&mut self, id: ClientId, first: TaskId, tasks: u32, attempt: Attempt) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        if client.sent.get(task).is_none_or(|held| held.attempt != attempt) {
-            return;
+        let last = first.0.saturating_add(u64::from(tasks.min(RECEIVED_MAX)));
+        for task in (first.0..last).map(TaskId) {
+            if client.sent.get(task).is_some_and(|held| held.attempt == attempt)
+                && let Some(held) = client.sent.remove(task)
+            {
+                client.sent_bytes -= held.bytes();
+            }
         }
-        let held = client.sent.remove(task).expect("just seen");
-        client.sent_bytes -= held.bytes();
         self.send_held(id);
     }
 

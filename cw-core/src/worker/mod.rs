@@ -39,6 +39,7 @@ use bytes::Bytes;
 
 use crate::{
     Time,
+    idmap::IdMap,
     ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
     wire::{FromWorker, Returned, Spec, ToWorker},
 };
@@ -70,7 +71,7 @@ impl Default for Config {
         Self {
             slots: 1,
             start_early: true,
-            batch_tasks: 256,
+            batch_tasks: 512,
             batch_time: Duration::from_micros(500),
             held_bytes: 64 << 20,
             start_failures: 3,
@@ -97,6 +98,8 @@ pub struct Worker {
     now: Time,
     slots: Vec<Slot>,
     next_executor: u64,
+    /// The slot of each executor whose end was not reported.
+    executors: IdMap<ExecutorId, usize>,
     queue: VecDeque<Pending>,
     clients: BTreeMap<ClientId, Client>,
     /// Executors that died before they were ready, in a row.
@@ -117,6 +120,7 @@ impl Worker {
             now: Time::ZERO,
             slots,
             next_executor: 0,
+            executors: IdMap::default(),
             queue: VecDeque::new(),
             clients: BTreeMap::new(),
             start_failures: 0,
@@ -166,7 +170,9 @@ impl Worker {
             ToWorker::Run { client, task, attempt, spec, alone } => {
                 self.on_run(Pending { client, task, attempt, spec, alone, args: body });
             }
-            ToWorker::Received { client, task, attempt } => self.on_received(client, task, attempt),
+            ToWorker::Received { client, first, tasks, attempt } => {
+                self.on_received(client, first, tasks, attempt);
+            }
             ToWorker::Declare { client, spec, what } => self.on_declare(client, spec, what),
             ToWorker::Credit { client, bytes } => self.on_credit(client, bytes),
             ToWorker::Cancel { client, task, attempt } => self.on_cancel(client, task, attempt),
@@ -252,7 +258,7 @@ impl Worker {
     }
 
     fn slot_of(&mut self, executor: ExecutorId) -> Option<&mut Slot> {
-        self.slots.iter_mut().find(|slot| slot.id == Some(executor))
+        self.executors.get(executor).map(|slot| &mut self.slots[*slot])
     }
 }
 

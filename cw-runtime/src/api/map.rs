@@ -183,7 +183,7 @@ impl<'i, R> Unordered<'i, R> {
         self.args_bytes -= args_bytes;
         self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
         self.result_bytes.learn(bytes);
-        // A long batch is refilled before it is read to the end, so that slots do not run dry meanwhile.
+        // A long batch is refilled while it is read, so that slots do not run dry meanwhile.
         if self.ready.len() % 256 == 255 {
             self.fill();
         }
@@ -200,7 +200,9 @@ impl<'i, R> Unordered<'i, R> {
 
     /// Reads inputs while there is room, and hands them over in one piece.
     fn fill(&mut self) {
-        if self.exhausted || !self.has_room() {
+        // A little room is left until there is more: a few calls at a time would wake everybody for each few.
+        let is_little = self.map.in_flight - self.open.min(self.map.in_flight) < self.map.in_flight / 8;
+        if self.exhausted || is_little || !self.has_room() {
             return;
         }
         let hub = match &self.hub {

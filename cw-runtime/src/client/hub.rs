@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use cw_core::{
-    Time,
+    TaskMap, Time,
     client::{Action, Client, Completion, Event},
     ids::{SpecIndex, TaskId},
     wire::{FromClient, Spec},
@@ -152,7 +152,7 @@ impl Hub {
 pub(crate) struct Desk {
     hub: Arc<Hub>,
     pub(crate) machine: Client,
-    sinks: HashMap<TaskId, Sink>,
+    sinks: TaskMap<Sink>,
     commands: Vec<Command>,
     answers: Answers,
     callbacks: Option<std::sync::mpsc::Sender<(TaskId, Completion, Callback)>>,
@@ -165,7 +165,7 @@ impl Desk {
         Self {
             hub,
             machine: Client::new(),
-            sinks: HashMap::new(),
+            sinks: TaskMap::default(),
             commands: Vec::new(),
             answers: Answers::default(),
             callbacks: None,
@@ -206,11 +206,8 @@ impl Desk {
 
     fn cancel_stream(&mut self, now: Time, stream: &Arc<StreamQueue>) {
         let of_stream = |sink: &Sink| matches!(sink, Sink::Stream(known, ..) if Arc::ptr_eq(known, stream));
-        let mut tasks: Vec<TaskId> =
-            self.sinks.iter().filter(|(_, sink)| of_stream(sink)).map(|(task, _)| *task).collect();
-        tasks.sort_unstable();
-        for task in tasks {
-            self.sinks.remove(&task);
+        for task in self.sinks.sorted_keys(of_stream) {
+            self.sinks.remove(task);
             self.machine.handle(now, Event::Cancel { task });
         }
     }
@@ -224,7 +221,7 @@ impl Desk {
                 Action::Tell { message, body } => tell(message, body),
                 Action::Complete { task, completion } => {
                     // Without a sink nobody wants it: its map was dropped.
-                    if let Some(sink) = self.sinks.remove(&task) {
+                    if let Some(sink) = self.sinks.remove(task) {
                         self.answer(task, sink, completion);
                     }
                 }

@@ -48,5 +48,6 @@ fn in_words(why: &Stall) -> String {
 /// One line of cw's own on stderr. A closed stderr is no reason to fail.
 pub(crate) fn say(line: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "cw: {line}");
+    // In one piece, so that two processes on one terminal do not mix their lines.
+    let _ = std::io::stderr().write_all(format!("cw: {line}\n").as_bytes());
 }

@@ -5,11 +5,18 @@
 //! another standard input and is an ordinary program: so no executor begets executors.
 
 use std::{
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
     sync::OnceLock,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 /// The environment variable with the nonce.
@@ -32,9 +39,33 @@ pub(crate) fn is_executor() -> bool {
 }
 
 /// Takes the socket, leaving an empty standard input in its place: jobs must neither read it nor hand it
-/// to processes they start.
-pub(crate) fn take_socket() -> std::io::Result<UnixStream> {
+/// to processes they start. Over it comes a second one, for results.
+pub(crate) fn take_sockets() -> std::io::Result<(UnixStream, UnixStream)> {
     let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    Ok(UnixStream::from(socket))
+    let results = receive_socket(&socket)?;
+    Ok((UnixStream::from(socket), results))
+}
+
+/// Sends an executor the socket for its results. Two sockets, each used in one direction, since a process
+/// that waits to read a socket is also woken whenever the other side has read what it wrote there.
+pub(crate) fn send_socket(over: impl AsFd, results: impl AsFd) -> std::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [results.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(over, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+fn receive_socket(over: &OwnedFd) -> std::io::Result<UnixStream> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(over, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptors = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    descriptors.map(UnixStream::from).ok_or_else(|| std::io::Error::other("the worker sent no second socket"))
 }

@@ -1,4 +1,4 @@
-//! An executor's process: reads tasks off its socket, runs them in order, sends the results back.
+//! An executor's process: reads tasks off its socket, runs them in order, sends the results back over another.
 //!
 //! Results go out in bundles: when there is nothing more to run, or when the oldest of them has waited for
 //! [`BUNDLE_TIME`]. That is looked at between tasks; while a task runs, a second thread looks after what
@@ -48,9 +48,9 @@ pub(crate) fn main() -> u8 {
 }
 
 fn serve(registry: &'static Registry) -> io::Result<()> {
-    let mut socket = nonce::take_socket()?;
+    let (mut socket, results) = nonce::take_sockets()?;
     outlive_nobody();
-    let bundle = Arc::new(Bundle::new(socket.try_clone()?));
+    let bundle = Arc::new(Bundle::new(results));
     bundle.start_watching();
     let jobs = u32::try_from(registry.entries().len()).expect("a program has far fewer jobs");
     bundle.add(&FromExecutor::Ready { jobs }, &[]);

@@ -9,7 +9,7 @@ use std::{collections::HashMap, future::Future, hash::Hash, time::Duration};
 
 use bytes::Bytes;
 use cw_core::{
-    Time,
+    IdHash, Time,
     ids::{ClientId, WorkerId},
     master::{Action, Config, Event, Master},
     wire::{self, FromClient, FromWorker, Head, Reply, Role, Welcome},
@@ -57,7 +57,7 @@ struct Shell {
 
 /// The connected peers of one role.
 struct Peers<Id> {
-    all: HashMap<Id, Peer>,
+    all: HashMap<Id, Peer, IdHash>,
     /// Those who were sent something since the last flush.
     fresh: Vec<Id>,
 }
@@ -84,7 +84,7 @@ impl<Id, H> Inbox<Id, H> {
 
 impl<Id: Copy + Eq + Hash> Peers<Id> {
     fn new() -> Self {
-        Self { all: HashMap::new(), fresh: Vec::new() }
+        Self { all: HashMap::default(), fresh: Vec::new() }
     }
 
     fn send<H: Head>(&mut self, id: Id, head: &H, body: &[u8]) {

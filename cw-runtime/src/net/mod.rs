@@ -7,6 +7,7 @@ pub(crate) mod link;
 pub mod refusal;
 pub mod socket;
 pub mod tls;
+pub(crate) mod unix;
 
 #[cfg(test)]
 mod tests;

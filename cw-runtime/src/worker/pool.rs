@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use cw_core::{
+    IdHash,
     ids::ExecutorId,
     wire::{Ending, ToExecutor},
     worker::ExecutorSaid,
@@ -36,7 +37,7 @@ pub(crate) enum Kind {
 /// All executors of one worker.
 pub(crate) struct Pool {
     kind: Kind,
-    running: HashMap<ExecutorId, Executor>,
+    running: HashMap<ExecutorId, Executor, IdHash>,
     /// Fed since the last flush.
     fresh: Vec<ExecutorId>,
     said: mpsc::Sender<Said>,
@@ -53,7 +54,7 @@ impl Pool {
     pub(crate) fn new(kind: Kind) -> (Self, mpsc::Receiver<Said>) {
         let (said, hear) = mpsc::channel(SAID_MAX);
         let worker = crate::program::process_name();
-        (Self { kind, running: HashMap::new(), fresh: Vec::new(), said, worker }, hear)
+        (Self { kind, running: HashMap::default(), fresh: Vec::new(), said, worker }, hear)
     }
 
     /// Starts an executor. If that fails, it is reported as its end.

@@ -11,7 +11,7 @@ use std::{
     io,
     os::{
         fd::OwnedFd,
-        unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt},
+        unix::{net::UnixStream, process::ExitStatusExt},
     },
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -27,7 +27,6 @@ use cw_core::{
 use rustix::process::{Pid, Signal};
 use tokio::{
     io::AsyncReadExt,
-    net::UnixStream,
     process::{Child, ChildStderr, Command},
     sync::{mpsc, oneshot},
 };
@@ -35,7 +34,10 @@ use tokio::{
 use super::pool::Said;
 use crate::{
     executor::nonce,
-    net::link::{Incoming, Link},
+    net::{
+        link::{Incoming, Link},
+        unix,
+    },
     program::Image,
 };
 
@@ -63,9 +65,10 @@ impl ProcessExecutor {
         worker: String,
         said: mpsc::Sender<Said>,
     ) -> io::Result<Self> {
-        let (ours, theirs) = StdUnixStream::pair()?;
-        ours.set_nonblocking(true)?;
+        let (tasks, theirs) = UnixStream::pair()?;
+        let (results, their_results) = UnixStream::pair()?;
         let nonce = nonce::for_socket(&theirs)?;
+        nonce::send_socket(&tasks, their_results)?;
         let mut child = Command::new(image.path())
             .arg0_name()
             .env(nonce::VARIABLE, nonce)
@@ -78,10 +81,9 @@ impl ProcessExecutor {
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let pid = pid.ok_or_else(|| io::Error::other("the process ended at once"))?;
 
-        let (reader, writer) = UnixStream::from_std(ours)?.into_split();
         let mut link = Link::new();
         let (deliver, incoming) = mpsc::channel(16);
-        link.add_lane((reader, BytesMut::new()), writer, (), deliver);
+        link.add_lane((unix::reader(results)?, BytesMut::new()), unix::writer(tasks)?, (), deliver);
         let (tail, tail_done) = keep_tail(child.stderr.take());
         let carrier = Carrier { id, pid, worker, said, incoming, tail, tail_done };
         tokio::spawn(carrier.carry(child));
