@@ -157,7 +157,7 @@ mod tests {
             } else {
                 assert_eq!(map.remove(id), model.remove(&id));
                 let recent = TaskId(next.saturating_sub(random(50)));
-                if recent.0 % 1_000 != 0 {
+                if !recent.0.is_multiple_of(1_000) {
                     assert_eq!(map.remove(recent), model.remove(&recent));
                 }
             }

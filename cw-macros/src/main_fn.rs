@@ -60,7 +60,7 @@ fn is_main(path: &Path) -> bool {
 /// What the user's `main` takes.
 enum Parameter {
     None,
-    Options(Type),
+    Options(Box<Type>),
 }
 
 impl Parameter {
@@ -86,7 +86,7 @@ impl Parameter {
                     }
                     _ => {}
                 }
-                Self::Options(ty)
+                Self::Options(Box::new(ty))
             }
         }
     }

@@ -21,7 +21,7 @@
 //! attempt is compared with the task's current one; what is stale changes nothing, and is
 //! acknowledged so that the worker forgets it.
 //!
-//! Events only mark work. One pass of [`assign`](assign) places tasks when the actions are drained,
+//! Events only mark work. One pass of `assign` places tasks when the actions are drained,
 //! so a thousand submissions in one wake-up cost one pass.
 
 mod assign;
@@ -162,7 +162,7 @@ impl Master {
     }
 
     fn on_client_said(&mut self, client: ClientId, message: FromClient, body: Bytes) {
-        if !self.clients.get(&client).is_some_and(|client| !client.gone) {
+        if self.clients.get(&client).is_none_or(|client| client.gone) {
             return;
         }
         match message {

@@ -23,7 +23,7 @@
 //!
 //! A result is sent if the client's credit allows, else held. It is kept until the client's
 //! acknowledgement. A client with too much held starts no further task here: what it had queued goes back,
-//! and the master sends it no more until half of that is gone ([`held`]).
+//! and the master sends it no more until half of that is gone (`held`).
 
 mod event;
 mod executors;

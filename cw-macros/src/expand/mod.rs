@@ -25,10 +25,7 @@ use stub::stub;
 pub(crate) fn job(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(options, &mut errors);
-    let func = match syn::parse2::<ItemFn>(item.clone()) {
-        Ok(func) => func,
-        Err(_) => return not_a_function(errors, item),
-    };
+    let Ok(func) = syn::parse2::<ItemFn>(item.clone()) else { return not_a_function(errors, item) };
     // With a receiver the function sits in an `impl`, where no struct can stand: it stays what it is.
     let is_method = func.sig.receiver().is_some();
     let bad_options = errors.into_inner();

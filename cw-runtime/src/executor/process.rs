@@ -53,19 +53,23 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
     let bundle = Arc::new(Bundle::new(results));
     bundle.start_watching();
     let jobs = u32::try_from(registry.entries().len()).expect("a program has far fewer jobs");
-    bundle.add(&FromExecutor::Ready { jobs }, &[]);
+    bundle.add(&FromExecutor::Ready { jobs }, &[], Instant::now())?;
     bundle.send()?;
 
     let mut runner = Runner::new(registry);
     let mut tasks = Tasks::default();
     let mut out = Vec::new();
     loop {
+        // A task's end is the next one's start, so the clock is read once for each.
+        let mut now = Instant::now();
         while let Some((ToExecutor::Run { job, .. }, args)) = tasks.next()? {
+            let start = now;
             bundle.running.store(true, Ordering::Relaxed);
-            let ran = runner.run(job, &args, &mut out);
+            let class = runner.run(job, &args, &mut out);
             bundle.running.store(false, Ordering::Relaxed);
-            bundle.add(&FromExecutor::Done { class: ran.class, micros: ran.micros }, &out);
-            bundle.send_if_due()?;
+            now = Instant::now();
+            let micros = u64::try_from((now - start).as_micros()).unwrap_or(u64::MAX);
+            bundle.add(&FromExecutor::Done { class, micros }, &out, now)?;
         }
         bundle.send()?;
         if !tasks.read(&mut socket)? {
@@ -148,20 +152,17 @@ impl Bundle {
         self.pending.lock().expect("no holder panics")
     }
 
-    fn add(&self, message: &FromExecutor, body: &[u8]) {
+    /// Adds a result, and sends the bundle if it is old or big enough.
+    fn add(&self, message: &FromExecutor, body: &[u8], now: Instant) -> io::Result<()> {
         let mut pending = self.lock();
         if pending.bytes.is_empty() {
-            pending.since = Instant::now();
+            pending.since = now;
             if std::mem::take(&mut pending.asleep) {
                 self.filled.notify_one();
             }
         }
         wire::encode(message, body, &mut pending.bytes);
-    }
-
-    fn send_if_due(&self) -> io::Result<()> {
-        let mut pending = self.lock();
-        if pending.bytes.len() >= BUNDLE_BYTES || pending.since.elapsed() >= BUNDLE_TIME {
+        if pending.bytes.len() >= BUNDLE_BYTES || now - pending.since >= BUNDLE_TIME {
             pending.send()?;
         }
         Ok(())

@@ -5,7 +5,6 @@ use std::{
     cell::RefCell,
     panic::{self, AssertUnwindSafe},
     sync::Once,
-    time::Instant,
 };
 
 use cw_core::{
@@ -30,34 +29,26 @@ pub(crate) struct Runner {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
-/// How a task ended; the value or the encoded failure is in the buffer given to [`Runner::run`].
-pub(crate) struct Ran {
-    pub(crate) class: Class,
-    pub(crate) micros: u64,
-}
-
 impl Runner {
     pub(crate) fn new(registry: &'static Registry) -> Self {
         note_panics();
         Self { registry, runtime: None }
     }
 
-    /// Runs a task; `out` is emptied and filled with the encoded result or failure.
-    pub(crate) fn run(&mut self, job: JobIndex, args: &[u8], out: &mut Vec<u8>) -> Ran {
-        let start = Instant::now();
+    /// Runs a task and says how it ended; `out` is emptied and filled with the encoded result or failure.
+    pub(crate) fn run(&mut self, job: JobIndex, args: &[u8], out: &mut Vec<u8>) -> Class {
         out.clear();
         let result = match self.registry.entry(job.0) {
             Some(entry) => self.call(entry, args, out),
             None => Err(Failure::Refused { why: format!("the program has no job of index {}", job.0) }),
         };
-        let class = match result {
+        match result {
             Ok(()) => Class::Ok,
             Err(failure) => {
                 *out = failure.encode().to_vec();
                 failure.class()
             }
-        };
-        Ran { class, micros: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX) }
+        }
     }
 
     fn call(&mut self, entry: &JobEntry, args: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {

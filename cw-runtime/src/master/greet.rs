@@ -59,7 +59,7 @@ pub(super) async fn answer(
         }
         let from = incoming.remote_address();
         let (callers, complain, pending) = (callers.clone(), complain.clone(), Arc::clone(&pending));
-        let (clients, workers) = (clients.clone(), workers.clone());
+        let (clients, workers) = (clients, workers);
         pending.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             let passed = tokio::time::timeout(DEADLINE, pass(incoming, &clients, &workers)).await;

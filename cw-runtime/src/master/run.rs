@@ -35,7 +35,7 @@ const BATCHES_MAX: usize = 64;
 /// Serves a bound endpoint until `shutdown` is done.
 pub(crate) async fn run(endpoint: quinn::Endpoint, keys: &MasterKeys, shutdown: impl Future<Output = ()>) {
     let (callers, calls) = mpsc::channel(64);
-    let (clients, workers) = (keys.clients.certificate().clone(), keys.workers.certificate().clone());
+    let (clients, workers) = (*keys.clients.certificate(), *keys.workers.certificate());
     let door = tokio::spawn(greet::answer(endpoint.clone(), clients, workers, callers));
     let mut shell = Shell::new(keys.epoch);
     shell.run(calls, shutdown).await;

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -143,7 +143,7 @@ impl Waiting {
 }
 
 /// One try: read the file, call all addresses at once, take the first that lets us in.
-async fn try_once(wanted: &Wanted, path: &PathBuf, hello: &Hello) -> Result<Result<Joined, Failed>, Trouble> {
+async fn try_once(wanted: &Wanted, path: &Path, hello: &Hello) -> Result<Result<Joined, Failed>, Trouble> {
     let access = match Access::read(path) {
         Ok(access) => access,
         // A master that is not started yet has not written it.
@@ -191,7 +191,7 @@ fn with_port(address: &str) -> String {
 }
 
 /// Returns when the file no longer says what it said.
-async fn changed(path: &PathBuf, access: &Access) {
+async fn changed(path: &Path, access: &Access) {
     loop {
         tokio::time::sleep(LOOK_PAUSE).await;
         if let Ok(now) = Access::read(path)
