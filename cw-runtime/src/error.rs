@@ -3,7 +3,7 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use cw_core::{
-    ids::{Attempt, TaskId},
+    ids::TaskId,
     wire::{Ending, Failure},
 };
 use serde::de::DeserializeOwned;
@@ -93,9 +93,9 @@ pub enum TaskErrorKind {
 }
 
 impl TaskError {
-    pub(crate) fn new(job: &'static str, task: TaskId, attempt: Attempt, failure: Failure) -> Self {
+    pub(crate) fn new(job: &'static str, task: TaskId, attempts: u32, failure: Failure) -> Self {
         let (kind, value) = split(failure);
-        Self(Arc::new(Inner { job, task, attempts: attempt.0, kind, value }))
+        Self(Arc::new(Inner { job, task, attempts, kind, value }))
     }
 
     /// How it ended, with the evidence.
@@ -113,7 +113,8 @@ impl TaskError {
         self.0.task
     }
 
-    /// How many attempts were made; 0 if it never ran.
+    /// How many attempts ended with an outcome; 0 if it never ran. An attempt that was moved before it ran, or that
+    /// was lost with its worker, is not counted.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
@@ -191,7 +192,7 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Crashed { signal, code, hint, worker, .. } => {
                 write!(f, "crashed on {worker}: the process {}", Ended(*signal, *code))?;
                 hint.iter().try_for_each(|hint| write!(f, " ({hint})"))?;
-                write!(f, ", attempt {}", self.0.attempts)
+                write!(f, ", after {} attempts", self.0.attempts)
             }
             TaskErrorKind::TimedOut { after } => {
                 write!(f, "was killed: it ran longer than its timeout of {after:?}")
@@ -332,7 +333,7 @@ mod tests {
     use super::*;
 
     fn error(failure: Failure) -> TaskError {
-        TaskError::new("app::square", TaskId(7), Attempt(2), failure)
+        TaskError::new("app::square", TaskId(7), 2, failure)
     }
 
     #[test]
@@ -348,7 +349,7 @@ mod tests {
             stderr: "a\nb".to_owned(),
             worker: "n:1".to_owned(),
         });
-        let line = "job app::square (task-7) crashed on n:1: the process was ended by signal 11 (SIGSEGV), attempt 2";
+        let line = "job app::square (task-7) crashed on n:1: the process was ended by signal 11 (SIGSEGV), after 2 attempts";
         assert_eq!(crashed.to_string(), line);
         assert_eq!(format!("{crashed:?}"), format!("{line}\n  stderr: a\n  stderr: b"));
     }

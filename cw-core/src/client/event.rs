@@ -94,8 +94,10 @@ pub enum Action {
 pub struct Completion {
     /// How.
     pub class: Class,
-    /// The last attempt; 0 if it never ran.
+    /// The last attempt, as its worker knows it; 0 if it was never sent to one.
     pub attempt: Attempt,
+    /// How many attempts ended with an outcome; 0 if it never ran.
+    pub attempts: u32,
     /// The worker that keeps the result until it is acknowledged, if one does.
     pub worker: Option<WorkerId>,
     /// How long it ran, in microseconds.

@@ -158,8 +158,8 @@ impl Client {
 
     fn on_master_said(&mut self, message: ToClient, body: Bytes) {
         match message {
-            ToClient::Finished { task, attempt, worker, class, micros } => {
-                self.on_finished(task, Completion { class, attempt, worker, micros, body });
+            ToClient::Finished { task, attempt, attempts, worker, class, micros } => {
+                self.on_finished(task, Completion { class, attempt, attempts, worker, micros, body });
             }
             ToClient::Window(window) => self.window = window,
             ToClient::Stalled(why) => self.actions.push_back(Action::Stalled(why)),
@@ -285,6 +285,6 @@ impl Completion {
     /// An end that no worker knows of.
     fn local(failure: &Failure) -> Self {
         let class: Class = failure.class();
-        Self { class, attempt: Attempt(0), worker: None, micros: 0, body: failure.encode() }
+        Self { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, body: failure.encode() }
     }
 }

@@ -67,9 +67,10 @@ impl Master {
             self.charge(client, 0, micros);
             return self.tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
         }
+        let attempts = entry.ended() + u32::from(class == Class::Ok);
         state.tasks.remove(task);
         self.charge(client, charged, micros);
-        let message = ToClient::Finished { task, attempt, worker: Some(worker), class, micros };
+        let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
         self.tell_client(client, message, report.body);
     }
 
@@ -140,7 +141,7 @@ impl Master {
         if client.queued == 0 {
             self.waiting.remove(&(client.usage, id));
         }
-        self.end_here(id, task_id, task.attempt, &Failure::Cancelled);
+        self.end_here(id, task_id, task.ended(), &Failure::Cancelled);
     }
 
     /// Asks a worker to give a task up. The client need not wait for that.
@@ -148,15 +149,15 @@ impl Master {
         let task = self.clients.get_mut(&id).and_then(|client| client.tasks.get_mut(task_id));
         let task = task.expect("the caller looked it up");
         task.state = State::Cancelling { worker, held: !task.state.takes_room() };
-        let attempt = task.attempt;
+        let (attempt, ended) = (task.attempt, task.ended());
         self.tell_worker(worker, ToWorker::Cancel { client: id, task: task_id, attempt });
-        self.end_here(id, task_id, attempt, &Failure::Cancelled);
+        self.end_here(id, task_id, ended, &Failure::Cancelled);
     }
 
     /// Tells a client that a task ended by the master's own decision; no worker keeps a result.
-    pub(super) fn end_here(&mut self, client: ClientId, task: TaskId, attempt: Attempt, failure: &Failure) {
-        let class = failure.class();
-        let message = ToClient::Finished { task, attempt, worker: None, class, micros: 0 };
+    pub(super) fn end_here(&mut self, client: ClientId, task: TaskId, attempts: u32, failure: &Failure) {
+        let (class, attempt) = (failure.class(), Attempt(0));
+        let message = ToClient::Finished { task, attempt, attempts, worker: None, class, micros: 0 };
         self.tell_client(client, message, failure.encode());
     }
 }

@@ -86,8 +86,8 @@ impl Master {
         self.waiting.remove(&(client.usage, id));
         for task in client.tasks.sorted_keys(|_| true) {
             let entry = self.clients.get_mut(&id).and_then(|client| client.tasks.remove(task));
-            let attempt = entry.expect("listed above").attempt;
-            self.end_here(id, task, attempt, &failure);
+            let ended = entry.expect("listed above").ended();
+            self.end_here(id, task, ended, &failure);
         }
     }
 

@@ -49,6 +49,11 @@ impl Task {
             alone: false,
         }
     }
+
+    /// Attempts that ended badly. An attempt that came back without an outcome is not among them.
+    pub(super) fn ended(&self) -> u32 {
+        self.failures + self.crashes
+    }
 }
 
 impl State {

@@ -182,6 +182,7 @@ fn a_durable_result_is_recorded_before_it_is_reported_and_acknowledged() {
     let finished = crate::wire::ToClient::Finished {
         task,
         attempt: crate::ids::Attempt(1),
+        attempts: 1,
         worker: Some(crate::ids::WorkerId(0)),
         class: Class::Ok,
         micros: 1,

@@ -56,11 +56,12 @@ fn to_client() {
     let finished = ToClient::Finished {
         task: TASK,
         attempt: ATTEMPT,
+        attempts: 2,
         worker: Some(WorkerId(9)),
         class: Class::Ok,
         micros: 1,
     };
-    assert_eq!(golden(finished, b"r"), "0900000000ac02020109000172");
+    assert_eq!(golden(finished, b"r"), "0a00000000ac0202020109000172");
     let window = ToClient::Window(Window { tasks: 10, bytes: 1_000 });
     assert_eq!(golden(window, b""), "04000000010ae807");
     assert_eq!(golden(ToClient::Stalled(Stall::NoWorker), b""), "020000000200");

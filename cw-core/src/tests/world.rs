@@ -553,7 +553,7 @@ impl World {
     }
 
     pub(super) fn attempts(&self, client: usize, task: TaskId) -> u32 {
-        self.clients[client].done[&task].1.attempt.0
+        self.clients[client].done[&task].1.attempts
     }
 }
 

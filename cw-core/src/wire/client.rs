@@ -51,8 +51,10 @@ pub enum ToClient {
     Finished {
         /// The task.
         task: TaskId,
-        /// The last attempt; 0 if it never ran.
+        /// The last attempt, for the acknowledgement; 0 if it was never sent to a worker.
         attempt: Attempt,
+        /// How many attempts have ended with an outcome, this one among them.
+        attempts: u32,
         /// The worker to acknowledge to, if one keeps the result.
         worker: Option<WorkerId>,
         /// How it ended.

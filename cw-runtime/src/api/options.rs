@@ -186,8 +186,8 @@ pub(super) fn check_size(bytes: usize) -> Result<(), Failure> {
 
 /// The answer of a task that was never sent.
 pub(super) fn refused(failure: &Failure) -> Completion {
-    let (class, attempt, worker) = (failure.class(), Attempt(0), None);
-    Completion { class, attempt, worker, micros: 0, body: failure.encode() }
+    let class = failure.class();
+    Completion { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, body: failure.encode() }
 }
 
 fn answer_without_client(task: TaskId, sink: Sink, completion: Completion) {
@@ -213,5 +213,5 @@ pub(super) fn open<R>(
     } else {
         Failure::decode(&completion.body)
     };
-    Err(TaskError::new(job, task, completion.attempt, failure))
+    Err(TaskError::new(job, task, completion.attempts, failure))
 }

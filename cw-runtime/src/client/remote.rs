@@ -11,7 +11,7 @@ use cw_core::{
     client::Event,
     wire::{FromClient, Hello, ToClient, Welcome, Window},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
     hub::{Desk, Hub},
@@ -23,6 +23,7 @@ use crate::{
     net::{
         connect::{self, Joined, Wanted},
         link::{Incoming, Link},
+        tls::why_closed,
     },
 };
 
@@ -38,7 +39,7 @@ pub(crate) async fn serve(
     hub: Arc<Hub>,
     wanted: Wanted,
     hello: Hello,
-    first: oneshot::Sender<Result<(), Trouble>>,
+    first: std::sync::mpsc::SyncSender<Result<(), Trouble>>,
 ) {
     let mut shell = Shell { clock: Clock::start(), desk: Desk::new(hub) };
     let mut joined = match connect::join(&wanted, &hello).await {
@@ -93,9 +94,9 @@ impl Shell {
                 Some(((), incoming)) = from_master.recv() => lost = self.on_master(incoming),
             }
         }
-        if lost.is_some() {
+        if let Some(why) = lost {
             self.desk.machine.handle(self.clock.now(), Event::MasterLost);
-            return lost;
+            return Some(why_closed(&joined.connection, why));
         }
         link.send(&FromClient::Leave, &[]);
         link.flush();

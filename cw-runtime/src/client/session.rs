@@ -2,13 +2,12 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, mpsc},
     thread,
     time::Duration,
 };
 
 use cw_core::wire::Role;
-use tokio::sync::oneshot;
 
 use super::{hub::Hub, local, remote};
 use crate::{
@@ -91,11 +90,10 @@ fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
 
 fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
     let hello = program::hello(program::own_id()?, Role::Client);
-    let (first, connected) = oneshot::channel();
+    // A std channel: `init` may be called from async code, where tokio's refuse to block.
+    let (first, connected) = mpsc::sync_channel(1);
     spawn_thread(hub, remote::serve(Arc::clone(hub), wanted.clone(), hello, first))?;
-    connected
-        .blocking_recv()
-        .unwrap_or_else(|_| Err(Trouble::new(exit::SYSTEM, "the client's thread has ended")))
+    connected.recv().unwrap_or_else(|_| Err(Trouble::new(exit::SYSTEM, "the client's thread has ended")))
 }
 
 /// Runs the client on a thread and a runtime of its own: a user's task that blocks its thread, or a user's

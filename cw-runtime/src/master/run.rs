@@ -20,7 +20,10 @@ use super::greet::{self, Caller};
 use crate::{
     access::MasterKeys,
     clock::Clock,
-    net::link::{Incoming, Link},
+    net::{
+        link::{Incoming, Link},
+        tls::why_closed,
+    },
 };
 
 /// How long the end of connections is waited for.
@@ -198,7 +201,7 @@ impl Shell {
             }
             Incoming::Ended(why) => {
                 if let Some(peer) = self.clients.all.remove(&client) {
-                    tracing::info!("client {} left: {why}", peer.name);
+                    tracing::info!("client {} left: {}", peer.name, why_closed(&peer.connection, why));
                     self.machine.handle(now, Event::ClientLost { client });
                 }
             }
@@ -211,7 +214,7 @@ impl Shell {
             Incoming::Messages(messages) => self.on_worker_messages(now, worker, messages),
             Incoming::Ended(why) => {
                 if let Some(peer) = self.workers.all.remove(&worker) {
-                    tracing::info!("worker {} left: {why}", peer.name);
+                    tracing::info!("worker {} left: {}", peer.name, why_closed(&peer.connection, why));
                     self.machine.handle(now, Event::WorkerLost { worker });
                 }
             }

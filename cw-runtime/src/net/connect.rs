@@ -24,7 +24,7 @@ use crate::{
 /// Port of a master whose address names none.
 pub(crate) const DEFAULT_PORT: u16 = 5494;
 
-/// A try ends after this long. A handshake among a thousand others can take seconds.
+/// A try ends after this long, or with the time to wait. A handshake among a thousand others can take seconds.
 const TRY_TIME: Duration = Duration::from_secs(10);
 
 /// Longest pause between two tries.
@@ -94,7 +94,8 @@ pub(crate) async fn join(wanted: &Wanted, hello: &Hello) -> Result<Joined, Troub
     let mut pause = Duration::from_millis(2);
     let mut waiting = Waiting::new(wanted.timeout);
     loop {
-        let why = match try_once(wanted, &path, hello).await? {
+        let time = TRY_TIME.min(wanted.timeout.saturating_sub(start.elapsed()));
+        let why = match try_once(wanted, &path, hello, time).await? {
             Ok(joined) => {
                 waiting.over(&joined);
                 return Ok(joined);
@@ -143,7 +144,12 @@ impl Waiting {
 }
 
 /// One try: read the file, call all addresses at once, take the first that lets us in.
-async fn try_once(wanted: &Wanted, path: &Path, hello: &Hello) -> Result<Result<Joined, Failed>, Trouble> {
+async fn try_once(
+    wanted: &Wanted,
+    path: &Path,
+    hello: &Hello,
+    time: Duration,
+) -> Result<Result<Joined, Failed>, Trouble> {
     let access = match Access::read(path) {
         Ok(access) => access,
         // A master that is not started yet has not written it.
@@ -170,9 +176,9 @@ async fn try_once(wanted: &Wanted, path: &Path, hello: &Hello) -> Result<Result<
     tokio::select! {
         result = call_all(&addresses, &config, hello, &access) => Ok(result),
         () = changed(path, &access) => Ok(Err(Failed::again("the master has been started anew"))),
-        () = tokio::time::sleep(TRY_TIME) => {
+        () = tokio::time::sleep(time) => {
             let list = addresses.join(", ");
-            Ok(Err(Failed::again(format!("no answer within {} s from {list}", TRY_TIME.as_secs()))))
+            Ok(Err(Failed::again(format!("no answer from {list} within {:.1} s", time.as_secs_f64()))))
         }
     }
 }

@@ -136,6 +136,11 @@ fn printable(reason: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect()
 }
 
+/// Why a connection ended, in words; `otherwise` while it has not, or nobody knows.
+pub fn why_closed(connection: &quinn::Connection, otherwise: String) -> String {
+    connection.close_reason().map_or(otherwise, |error| explain(&error).to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

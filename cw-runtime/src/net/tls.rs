@@ -18,7 +18,7 @@ use rustls::{
 
 use super::endpoint;
 pub use super::identity::{Identity, IdentityText, KeyError, Pin};
-pub use super::refusal::{Refusal, explain};
+pub use super::refusal::{Refusal, explain, why_closed};
 
 /// The protocol both ends must name in the handshake; a later version of the wire gets a later number.
 pub const ALPN: &[u8] = b"cw/1";

@@ -21,6 +21,7 @@ use crate::{
     net::{
         connect::{self, Joined, Wanted},
         link::{Incoming, Link},
+        tls::why_closed,
     },
 };
 
@@ -121,6 +122,7 @@ impl Shell {
         if let Some(why) = lost {
             self.machine.handle(self.clock.now(), Event::MasterLost);
             self.act();
+            let why = why_closed(&joined.connection, why);
             return if leaving { Served::Left } else { Served::MasterLost(why) };
         }
         let _ = tokio::time::timeout(CLOSE_WAIT, self.link.drained()).await;

@@ -1,0 +1,15 @@
+//! Integration tests: real processes on real sockets.
+//!
+//! `it_program` (its source is in `program/`) is started as master, worker and client, each with a folder of its own
+//! for the cluster's files and a port the system chose. Tests wait for events, with a deadline, and never for time.
+//! Programs are examples, which a whole `cargo test` builds first; before `cargo test --test it` alone run
+//! `cargo build --examples`.
+
+mod bad_access;
+mod bad_input;
+mod calls;
+mod executors;
+#[cfg(target_os = "linux")]
+mod kills;
+mod roles;
+mod support;

@@ -1,0 +1,129 @@
+//! The program that the tests start as master, worker and client.
+//!
+//! Each scenario checks what it got with assertions and prints `done` when all of them held. It says nothing of
+//! where its tasks run: the tests give the same scenario to each mode.
+
+mod calls;
+mod jobs;
+mod maps;
+mod submits;
+mod trouble;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+#[derive(clap::Args)]
+struct Opts {
+    /// Where jobs and scenarios leave files for each other. Required of clients, and of no other role
+    #[arg(long)]
+    dir: PathBuf,
+
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(clap::Subcommand)]
+enum Scenario {
+    /// One argument, a tuple, none; awaited and waited for
+    Spawn,
+    /// Arguments that borrow
+    Borrow,
+    /// Jobs that return errors
+    Fail,
+    /// Retries and timeouts
+    Limits,
+    /// The order in which one slot runs tasks
+    Priority,
+    /// A handle that is dropped
+    Detach,
+    /// Handles that are aborted
+    Abort,
+    /// Calls from within a job
+    Inside,
+    /// A panic
+    Panic,
+    /// `main` returns an error
+    Err,
+    /// Maps that are awaited and collected
+    Map,
+    /// Maps that are streamed
+    Stream,
+    /// How far a map reads its input
+    Lazy,
+    /// Callbacks
+    Submit,
+    /// Jobs that end their process, each in one of these ways, beside healthy ones
+    Crash {
+        /// What each does
+        ways: Vec<String>,
+    },
+    /// A map of which some tasks end their process
+    CrashAmong,
+    /// Short tasks, a line for each result
+    Naps {
+        /// How many
+        count: u64,
+    },
+    /// Tasks until so many workers have run one
+    Spread {
+        /// How many
+        workers: usize,
+    },
+    /// A task whose process has a child; then it is ended so, and the program stays
+    Kill {
+        /// `abort`, `timeout`, or `never`
+        by: String,
+    },
+    /// A task that waits at one worker and runs at another
+    Moved,
+    /// Ends while a task runs whose process has a child
+    Leave,
+    /// Arguments and a result over the limit
+    Large,
+}
+
+#[cw::main]
+async fn main(opts: Opts) -> cw::Result<()> {
+    let dir = &opts.dir;
+    match opts.scenario {
+        Scenario::Spawn => calls::spawn().await?,
+        Scenario::Borrow => calls::borrow().await?,
+        Scenario::Fail => calls::fail().await,
+        Scenario::Limits => calls::limits(dir).await?,
+        Scenario::Priority => calls::priority(dir).await?,
+        Scenario::Detach => calls::detach(dir),
+        Scenario::Abort => calls::abort(dir).await?,
+        Scenario::Inside => calls::inside().await,
+        Scenario::Panic => trouble::panic().await?,
+        Scenario::Err => return Err(cw::Error::other("the model does not converge")),
+        Scenario::Map => maps::whole(dir).await?,
+        Scenario::Stream => maps::streamed(dir).await?,
+        Scenario::Lazy => maps::lazy().await?,
+        Scenario::Submit => submits::submit(dir).await,
+        Scenario::Crash { ways } => trouble::crash(dir, &ways).await?,
+        Scenario::CrashAmong => trouble::crash_among().await,
+        Scenario::Naps { count } => trouble::naps(count).await?,
+        Scenario::Spread { workers } => trouble::spread(workers).await?,
+        Scenario::Kill { by } => trouble::kill(dir, &by).await,
+        Scenario::Moved => trouble::moved(dir).await?,
+        Scenario::Leave => trouble::leave(dir),
+        Scenario::Large => trouble::large().await?,
+    }
+    println!("done");
+    Ok(())
+}
+
+/// Waits for a condition, but not for ever.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn until_there(path: &Path) {
+    until(&format!("{} is there", path.display()), || path.exists());
+}
