@@ -55,6 +55,11 @@ impl Trouble {
         Self { code, line }
     }
 
+    /// Makes a sentence of an error whose text says what was tried.
+    fn cannot(self) -> Self {
+        Self { line: format!("cannot {}", self.line), ..self }
+    }
+
     /// Prints the line and gives the code.
     pub(crate) fn report(&self) -> u8 {
         use std::io::Write;
@@ -77,13 +82,13 @@ impl std::error::Error for Trouble {}
 
 impl From<AccessError> for Trouble {
     fn from(error: AccessError) -> Self {
-        Self::because(ACCESS, &error)
+        Self::because(ACCESS, &error).cannot()
     }
 }
 
 impl From<BindError> for Trouble {
     fn from(error: BindError) -> Self {
-        Self::because(LISTEN, &error)
+        Self::because(LISTEN, &error).cannot()
     }
 }
 

@@ -138,7 +138,10 @@ fn printable(reason: &[u8]) -> String {
 
 /// Why a connection ended, in words; `otherwise` while it has not, or nobody knows.
 pub fn why_closed(connection: &quinn::Connection, otherwise: String) -> String {
-    connection.close_reason().map_or(otherwise, |error| explain(&error).to_string())
+    connection.close_reason().map_or(otherwise, |error| match explain(&error) {
+        Refusal::TimedOut => "the other end fell silent".to_owned(),
+        other => other.to_string(),
+    })
 }
 
 #[cfg(test)]

@@ -159,8 +159,26 @@ pub fn init() -> crate::error::Result<()> {
         leave(Trouble::new(exit::USAGE, line).report());
     }
     match enter(&flags) {
-        Next::Client => Ok(()),
+        Next::Client => {
+            // Made now, so that it is dropped when the thread ends, which for `main` is the program's end.
+            AT_END.with(|_| ());
+            Ok(())
+        }
         Next::Exit(code) => leave(code),
+    }
+}
+
+thread_local! {
+    static AT_END: CloseAtEnd = const { CloseAtEnd };
+}
+
+/// Ends the client with the thread that called `init`. Where the system drops nothing at a program's end, or
+/// the program is killed, the master notices by the silence.
+struct CloseAtEnd;
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        session::close();
     }
 }
 
