@@ -62,8 +62,8 @@ impl Trouble {
 
     /// Prints the line and gives the code.
     pub(crate) fn report(&self) -> u8 {
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "error: {}", self.line);
+        crate::stderr::write(format!("error: {}\n", self.line).as_bytes());
+        crate::stderr::flush();
         self.code
     }
 

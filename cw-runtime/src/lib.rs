@@ -17,6 +17,7 @@ mod master;
 pub mod net;
 mod program;
 mod start;
+mod stderr;
 mod worker;
 
 pub use api::{

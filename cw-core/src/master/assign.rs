@@ -1,16 +1,22 @@
 //! Placing tasks: whose turn it is, where there is room, what to fetch back.
 
+use std::time::Duration;
+
 use super::{Action, Master, tasks::State};
 use crate::{
     ids::{Attempt, ClientId, TaskId, WorkerId},
     wire::ToWorker,
 };
 
+/// No attempt is charged more than this, a year in microseconds, whatever a worker says it took.
+const USED_MAX: u64 = 31_536_000_000_000;
+
 /// Tasks go to one worker in a row until they are expected to run for this long, in microseconds.
 const RUN_TIME: u64 = 32;
 
-/// An idle slot fetches work that waits elsewhere only if it would wait longer than this, in microseconds.
-const RECALL_BACKLOG: u64 = 2_000;
+/// An idle slot fetches what waits at a worker once nothing has moved there for this long. While things
+/// move, what waits there starts soon; and a recall that brought nothing is not repeated at once.
+const RECALL_PAUSE: Duration = Duration::from_millis(5);
 
 impl Master {
     /// Sends queued tasks out while there is room, then balances what was sent ahead.
@@ -92,18 +98,26 @@ impl Master {
 
     /// Asks for un-started tasks back where they would wait while slots elsewhere are idle.
     fn recall_for_idle(&mut self) {
+        self.recall_at = None;
         let programs: Vec<_> = self.room.keys().copied().collect();
         for program in programs {
             let of_program = || self.workers.iter().filter(|(_, worker)| worker.program == program);
-            let idle: u32 = of_program().map(|(_, worker)| worker.free_slots()).sum();
+            // A worker that keeps somebody's results may not take just what would be fetched.
+            let keeps = |id| self.clients.values().any(|client| client.held_by.contains(id));
+            let takers = of_program().filter(|(id, _)| !keeps(id));
+            let idle: u64 = takers.map(|(_, worker)| u64::from(worker.free_slots())).sum();
             if idle == 0 || of_program().any(|(_, worker)| worker.recalling) {
                 continue;
             }
             let busiest = of_program()
-                .filter(|(_, worker)| worker.ahead() > 0 && worker.backlog() > RECALL_BACKLOG)
+                .filter(|(_, worker)| worker.ahead() > 0)
                 .max_by_key(|(id, worker)| (worker.backlog(), std::cmp::Reverse(**id)))
-                .map(|(id, worker)| (*id, worker.ahead().min(idle)));
-            if let Some((worker, tasks)) = busiest {
+                .map(|(id, worker)| (*id, u64::from(worker.ahead()).min(idle) as u32, worker.moved));
+            let Some((worker, tasks, moved)) = busiest else { continue };
+            let due = moved + RECALL_PAUSE;
+            if self.now < due {
+                self.recall_at = Some(self.recall_at.map_or(due, |other| other.min(due)));
+            } else {
                 self.workers.get_mut(&worker).expect("just found").recalling = true;
                 self.tell_worker(worker, ToWorker::Recall { tasks });
             }
@@ -111,9 +125,12 @@ impl Master {
     }
 
     pub(super) fn on_recalled(&mut self, worker: WorkerId) {
+        let now = self.now;
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.recalling = false;
+            worker.moved = now;
         }
+        self.unplaced = true;
     }
 
     pub(super) fn on_held(&mut self, worker: WorkerId, client: ClientId, held: bool) {
@@ -140,7 +157,7 @@ impl Master {
     pub(super) fn charge(&mut self, id: ClientId, charged: u32, used: u64) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let before = client.usage;
-        client.usage = client.usage.saturating_sub(u64::from(charged)) + used;
+        client.usage = client.usage.saturating_sub(u64::from(charged)) + used.min(USED_MAX);
         if client.usage != before && self.waiting.remove(&(before, id)) {
             self.waiting.insert((client.usage, id));
         }
@@ -186,6 +203,9 @@ impl Master {
         let Some(task) = client.tasks.get_mut(task_id) else { return };
         let charge = std::mem::take(&mut task.charge);
         if client.gone || matches!(task.state, State::Cancelling { .. }) {
+            if matches!(task.state, State::Cancelling { .. }) {
+                client.cancelling -= 1;
+            }
             client.tasks.remove(task_id);
         } else {
             task.state = State::Queued;

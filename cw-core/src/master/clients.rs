@@ -22,6 +22,8 @@ pub(super) struct Client {
     /// Queued tasks, highest priority first, then in order. No queue in it is empty.
     pub(super) queue: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
     pub(super) queued: usize,
+    /// Tasks that it gave up and a worker has not answered for.
+    pub(super) cancelling: usize,
     /// Slot time used, in microseconds: what decides whose turn it is.
     pub(super) usage: u64,
     pub(super) gone: bool,
@@ -60,6 +62,7 @@ impl Client {
             tasks: TaskMap::default(),
             queue: BTreeMap::new(),
             queued: 0,
+            cancelling: 0,
             usage,
             gone: false,
             held_by: BTreeSet::new(),

@@ -44,12 +44,13 @@ impl Master {
         let Report { client, task, attempt, class, micros, .. } = report;
         match self.take_back(worker, client, task, attempt) {
             Some(State::Sent { .. } | State::Held { .. }) => {}
-            // Stale, or its client no longer wants it: the worker may forget it.
+            // Its client no longer wants it: the worker may forget it.
             Some(State::Cancelling { .. }) => {
                 self.drop_cancelled(client, task);
                 return self
                     .tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
             }
+            _ if class == Class::Ok && self.unqueue_for_result(client, task, attempt) => {}
             _ => {
                 return self
                     .tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
@@ -82,6 +83,12 @@ impl Master {
         attempt: Attempt,
         why: Returned,
     ) {
+        if why == Returned::Leaving
+            && let Some(state) = self.workers.get_mut(&worker)
+        {
+            state.leaving = true;
+            self.note_load(worker);
+        }
         match self.take_back(worker, client, task, attempt) {
             Some(State::Sent { .. } | State::Held { .. }) => {
                 let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
@@ -97,19 +104,22 @@ impl Master {
     /// `None` if what it speaks of is not, or no longer, its business.
     fn take_back(
         &mut self,
-        worker: WorkerId,
+        worker_id: WorkerId,
         client: ClientId,
         task: TaskId,
         attempt: Attempt,
     ) -> Option<State> {
         let task = self.clients.get(&client)?.tasks.get(task)?;
-        if task.attempt != attempt || task.state.worker() != Some(worker) {
+        if task.attempt != attempt || task.state.worker() != Some(worker_id) {
             return None;
         }
         let (state, charge, bytes) = (task.state, task.charge, task.args.len());
         if state.takes_room() {
-            self.workers.get_mut(&worker)?.release(charge, bytes);
-            self.note_load(worker);
+            let now = self.now;
+            let worker = self.workers.get_mut(&worker_id)?;
+            worker.release(charge, bytes);
+            worker.moved = now;
+            self.note_load(worker_id);
         }
         Some(state)
     }
@@ -127,12 +137,31 @@ impl Master {
         };
     }
 
+    /// A result of an attempt that was given up came after all, and the task waits for another: the result is
+    /// as good as any. Takes the task out of its queue; says whether it was there.
+    fn unqueue_for_result(&mut self, id: ClientId, task_id: TaskId, attempt: Attempt) -> bool {
+        if self.state_of(id, task_id) != Some(State::Queued) {
+            return false;
+        }
+        let client = self.clients.get_mut(&id).expect("state_of found it");
+        let task = client.tasks.get(task_id).expect("state_of found it");
+        if attempt == Attempt(0) || attempt > task.attempt {
+            return false;
+        }
+        let priority = client.spec_of(task).what.priority;
+        client.unqueue(priority, task_id);
+        if client.queued == 0 {
+            self.waiting.remove(&(client.usage, id));
+        }
+        true
+    }
+
     fn drop_cancelled(&mut self, client: ClientId, task: TaskId) {
         self.requeue(client, task);
         self.forget_if_done(client);
     }
 
-    /// Drops a task that no worker has seen, and tells its client.
+    /// Drops a task that no worker has seen. Its client has its answer: it was the client that gave it up.
     pub(super) fn drop_queued(&mut self, id: ClientId, task_id: TaskId) {
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         let Some(task) = client.tasks.remove(task_id) else { return };
@@ -141,17 +170,16 @@ impl Master {
         if client.queued == 0 {
             self.waiting.remove(&(client.usage, id));
         }
-        self.end_here(id, task_id, task.ended(), &Failure::Cancelled);
     }
 
-    /// Asks a worker to give a task up. The client need not wait for that.
+    /// Asks a worker to give a task up. The client does not wait for that: it has its answer.
     pub(super) fn cancel_sent(&mut self, id: ClientId, task_id: TaskId, worker: WorkerId) {
         let task = self.clients.get_mut(&id).and_then(|client| client.tasks.get_mut(task_id));
         let task = task.expect("the caller looked it up");
         task.state = State::Cancelling { worker, held: !task.state.takes_room() };
-        let (attempt, ended) = (task.attempt, task.ended());
+        let attempt = task.attempt;
+        self.clients.get_mut(&id).expect("just seen").cancelling += 1;
         self.tell_worker(worker, ToWorker::Cancel { client: id, task: task_id, attempt });
-        self.end_here(id, task_id, ended, &Failure::Cancelled);
     }
 
     /// Tells a client that a task ended by the master's own decision; no worker keeps a result.

@@ -93,9 +93,13 @@ pub struct Master {
     waiting: BTreeSet<(u64, ClientId)>,
     /// Workers with room, per program, the least loaded first.
     room: BTreeMap<ProgramId, BTreeSet<(u64, WorkerId)>>,
+    /// The most tasks that any client was ever allowed: what is on its way may go by an older word.
+    window_told: u32,
     /// Workers whose load has changed since they were listed.
     changed: Vec<WorkerId>,
     actions: VecDeque<Action>,
+    /// When idle slots are next to fetch what waits elsewhere.
+    recall_at: Option<Time>,
     unplaced: bool,
 }
 
@@ -109,8 +113,10 @@ impl Master {
             workers: BTreeMap::new(),
             waiting: BTreeSet::new(),
             room: BTreeMap::new(),
+            window_told: 0,
             changed: Vec::new(),
             actions: VecDeque::new(),
+            recall_at: None,
             unplaced: false,
         }
     }
@@ -134,6 +140,7 @@ impl Master {
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = now;
         self.tell_stalled();
+        self.unplaced |= self.recall_at.is_some_and(|due| due <= now);
     }
 
     /// The next thing to do; drain it after every batch of events.
@@ -147,12 +154,12 @@ impl Master {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.next_stall()
+        [self.next_stall(), self.recall_at].into_iter().flatten().min()
     }
 
     /// Slots of all workers.
     pub fn slots(&self) -> u32 {
-        self.workers.values().map(|worker| worker.slots).sum()
+        self.workers.values().fold(0, |slots, worker| slots.saturating_add(worker.slots))
     }
 
     /// The window a client is given, which grows with the slots there are to fill.
@@ -207,12 +214,21 @@ impl Master {
     }
 
     fn on_submit(&mut self, id: ClientId, task: TaskId, spec: SpecIndex, args: Bytes) {
-        let bound = self.window().tasks as usize * 2;
+        let busy = self.clients.values().filter(|client| !client.tasks.is_empty()).map(|client| client.usage);
+        let least = busy.min();
+        self.window_told = self.window_told.max(self.window().tasks);
+        let bound = self.window_told as usize * 2;
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
+        if let Some(least) = least
+            && client.tasks.is_empty()
+        {
+            // Time in which it wanted nothing earns it no turns later.
+            client.usage = client.usage.max(least);
+        }
         let Some(declared) = client.specs.get(spec.0 as usize) else {
             return self.disconnect_client(id, "submitted a task without declaring its spec");
         };
-        if client.tasks.len() >= bound {
+        if client.tasks.len() - client.cancelling >= bound {
             return self.disconnect_client(id, "submitted more tasks than its window allows");
         }
         if client.tasks.contains(task) {
@@ -284,6 +300,9 @@ impl Master {
             && let Some(room) = self.room.get_mut(&worker.program)
         {
             room.remove(&(key, id));
+            if room.is_empty() {
+                self.room.remove(&worker.program);
+            }
         }
         for client in self.clients.keys().copied().collect::<Vec<_>>() {
             self.on_held(id, client, false);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Config;
 use crate::{
+    Time,
     idmap::IdMap,
     ids::{ClientId, ProgramId, SpecIndex},
 };
@@ -23,6 +24,10 @@ pub(super) struct Worker {
     bytes: u64,
     /// Whether a recall has not been answered yet.
     pub(super) recalling: bool,
+    /// Whether it hands back what it is sent, as it is about to leave.
+    pub(super) leaving: bool,
+    /// When something last ended there, or a recall did.
+    pub(super) moved: Time,
     /// The key under which it stands in the list of workers with room.
     pub(super) listed: Option<u64>,
     /// Whether its load has changed since it was listed.
@@ -44,6 +49,8 @@ impl Worker {
             expected: 0,
             bytes: 0,
             recalling: false,
+            leaving: false,
+            moved: Time::ZERO,
             listed: None,
             changed: false,
             declared: IdMap::default(),
@@ -59,6 +66,9 @@ impl Worker {
     /// A worker that is full of short tasks has room again only when a quarter of them is done: a few tasks
     /// at a time would wake it for each few.
     pub(super) fn has_room(&self, config: &Config) -> bool {
+        if self.leaving {
+            return false;
+        }
         if self.sent < self.slots {
             return true;
         }
@@ -79,6 +89,9 @@ impl Worker {
     }
 
     pub(super) fn free_slots(&self) -> u32 {
+        if self.leaving {
+            return 0;
+        }
         self.slots.saturating_sub(self.sent)
     }
 

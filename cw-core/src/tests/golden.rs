@@ -111,6 +111,7 @@ fn executor() {
     assert_eq!(golden(run, b"ab"), "070000000003ac02026162");
     assert_eq!(golden(FromExecutor::Done { class: Class::Ok, micros: 7 }, b"r"), "0400000000000772");
     assert_eq!(golden(FromExecutor::Ready { jobs: 2 }, b""), "020000000102");
+    assert_eq!(golden(FromExecutor::NotStarted { tasks: 3 }, b""), "020000000203");
 }
 
 #[test]

@@ -3,5 +3,6 @@
 mod calls;
 mod golden;
 mod hostile;
+mod races;
 mod trouble;
 mod world;

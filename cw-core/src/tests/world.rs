@@ -61,6 +61,8 @@ enum Arrival {
     AtWorker(usize, u32, Bytes),
     ExecutorReady(usize, ExecutorId),
     TaskEnds(usize, ExecutorId, u64),
+    /// A task has run for long, if it still does: what was read behind it goes back.
+    TaskIsLong(usize, ExecutorId, u64),
     ExecutorEnded(usize, ExecutorId, Ending),
 }
 
@@ -82,6 +84,7 @@ pub(super) struct WorkerHost {
     id: Option<WorkerId>,
     processes: BTreeMap<ExecutorId, Process>,
     pub(super) left: bool,
+    pub(super) broken: Option<String>,
     /// Tasks in the order they began to run.
     pub(super) began: Vec<(Time, TaskId)>,
     pub(super) killed: usize,
@@ -145,6 +148,7 @@ impl World {
             id: Some(WorkerId(self.next_worker)),
             processes: BTreeMap::new(),
             left: false,
+            broken: None,
             began: Vec::new(),
             killed: 0,
         });
@@ -365,6 +369,7 @@ impl World {
                 }
             }
             Arrival::TaskEnds(index, executor, run) => self.task_ends(index, executor, run),
+            Arrival::TaskIsLong(index, executor, run) => self.task_is_long(index, executor, run),
             Arrival::ExecutorEnded(index, executor, ending) => self.executor_ended(index, executor, ending),
             Arrival::AtClient(..) | Arrival::AtWorker(..) => {}
         }
@@ -412,6 +417,19 @@ impl World {
         self.begin_next(index, executor);
     }
 
+    fn task_is_long(&mut self, index: usize, executor: ExecutorId, run: u64) {
+        let Some(process) = self.workers[index].processes.get_mut(&executor) else { return };
+        if process.run != run || process.dying || process.queue.len() < 2 {
+            return;
+        }
+        let tasks = u32::try_from(process.queue.len() - 1).unwrap();
+        process.queue.truncate(1);
+        for (class, micros, body) in std::mem::take(&mut process.unflushed) {
+            self.executor_says(index, executor, ExecutorSaid::Done { class, micros, body });
+        }
+        self.executor_says(index, executor, ExecutorSaid::NotStarted { tasks });
+    }
+
     fn begin_next(&mut self, index: usize, executor: ExecutorId) {
         let host = &mut self.workers[index];
         let Some(process) = host.processes.get_mut(&executor) else { return };
@@ -420,8 +438,12 @@ impl World {
         process.started = self.now;
         process.run = self.sequence;
         let run = self.sequence;
-        if args[0] != 3 {
-            let millis = u64::from(u16::from_le_bytes([args[2], args[3]]));
+        let is_hung = args[0] == 3;
+        let millis = u64::from(u16::from_le_bytes([args[2], args[3]]));
+        if is_hung || millis > 10 {
+            self.after(Duration::from_millis(10), Arrival::TaskIsLong(index, executor, run));
+        }
+        if !is_hung {
             self.after(Duration::from_millis(millis), Arrival::TaskEnds(index, executor, run));
         }
         self.sequence += 1;
@@ -517,6 +539,7 @@ impl World {
                     Arrival::ExecutorEnded(index, executor, Ending::Signal(9)),
                 );
             }
+            worker::Action::Broken { why } => self.workers[index].broken = Some(why),
             worker::Action::Left => {
                 self.workers[index].left = true;
                 // What it said before it left still arrives.
@@ -546,6 +569,10 @@ impl World {
             }
             client::Action::Moving => {}
         }
+    }
+
+    pub(super) fn last_attempt(&self, client: usize, task: TaskId) -> u32 {
+        self.clients[client].done[&task].1.attempt.0
     }
 
     pub(super) fn class(&self, client: usize, task: TaskId) -> Class {

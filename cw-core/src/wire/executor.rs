@@ -34,6 +34,11 @@ pub enum FromExecutor {
         /// How many jobs it knows.
         jobs: u32,
     },
+    /// The task that runs takes long, and so many behind it, which were read and not begun, will not be run.
+    NotStarted {
+        /// How many, next after the one that runs.
+        tasks: u32,
+    },
 }
 
 impl Head for ToExecutor {

@@ -141,7 +141,7 @@ impl Head for ToWorker {
     }
 
     fn on_every_lane(&self) -> bool {
-        matches!(self, Self::Declare { .. } | Self::Cancel { .. })
+        matches!(self, Self::Declare { .. } | Self::Cancel { .. } | Self::Forget { .. })
     }
 }
 

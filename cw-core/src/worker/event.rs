@@ -44,6 +44,11 @@ pub enum ExecutorSaid {
         /// Result or failure.
         body: Bytes,
     },
+    /// The first task of its batch runs long; so many behind it, which it had not begun, it will not run.
+    NotStarted {
+        /// How many, next after the first.
+        tasks: u32,
+    },
     /// The process has ended, or could not be started. Nothing comes from it any more.
     Ended {
         /// How.
@@ -85,6 +90,11 @@ pub enum Action {
     Kill {
         /// Which.
         executor: ExecutorId,
+    },
+    /// No executor starts here: the worker is leaving because of that, and `Left` follows.
+    Broken {
+        /// Why, in one line.
+        why: String,
     },
     /// All is handed back: the worker may end.
     Left,

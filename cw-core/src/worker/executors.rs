@@ -24,7 +24,10 @@ pub(super) struct Slot {
 pub(super) enum Executor {
     #[default]
     Down,
-    Starting,
+    Starting {
+        /// When it is taken to hang, and killed; none once it was.
+        deadline: Option<Time>,
+    },
     Idle,
     Busy {
         batch: VecDeque<Running>,
@@ -32,6 +35,8 @@ pub(super) enum Executor {
         since: Time,
         /// Expected run time of the batch, in microseconds.
         expected: u64,
+        /// Whether the first runs so long that the executor handed back the others.
+        stuck: bool,
     },
     /// Killed, and not yet known to be dead.
     Dying {
@@ -64,11 +69,17 @@ pub(super) enum Death {
     Leaving,
     /// Nobody waits for what it runs.
     Abandoned,
+    /// The one it was killed for had ended before it died.
+    Spent,
 }
 
 impl Slot {
     pub(super) fn is_down(&self) -> bool {
         matches!(self.executor, Executor::Down)
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(self.executor, Executor::Starting { .. })
     }
 
     pub(super) fn batch(&self) -> &VecDeque<Running> {
@@ -79,10 +90,13 @@ impl Slot {
         }
     }
 
-    /// When the first of the batch runs out of time.
+    /// When its start, or the first of its batch, runs out of time.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let Executor::Busy { batch, since, .. } = &self.executor else { return None };
-        Some(*since + batch.front()?.timeout?)
+        match &self.executor {
+            Executor::Starting { deadline } => *deadline,
+            Executor::Busy { batch, since, .. } => Some(*since + batch.front()?.timeout?),
+            _ => None,
+        }
     }
 }
 
@@ -91,6 +105,7 @@ impl Worker {
         match said {
             ExecutorSaid::Ready => self.on_ready(executor),
             ExecutorSaid::Done { class, micros, body } => self.on_done(executor, class, micros, body),
+            ExecutorSaid::NotStarted { tasks } => self.on_not_started(executor, tasks),
             ExecutorSaid::Ended { ending, hint, stderr, worker } => {
                 self.on_ended(executor, Failure::Crashed { ending, hint, stderr, worker });
             }
@@ -100,7 +115,7 @@ impl Worker {
     fn on_ready(&mut self, executor: ExecutorId) {
         self.start_failures = 0;
         if let Some(slot) = self.slot_of(executor)
-            && matches!(slot.executor, Executor::Starting)
+            && matches!(slot.executor, Executor::Starting { .. })
         {
             slot.executor = Executor::Idle;
         }
@@ -110,8 +125,9 @@ impl Worker {
         let now = self.now;
         let Some(slot) = self.slot_of(executor) else { return };
         let running = match &mut slot.executor {
-            Executor::Busy { batch, since, expected } => {
+            Executor::Busy { batch, since, expected, stuck } => {
                 *since = now;
+                *stuck = false;
                 let done = batch.pop_front();
                 *expected -= done.as_ref().map_or(0, |done| u64::from(done.expected));
                 let kill = batch.front().is_some_and(|next| next.cancelled);
@@ -122,8 +138,13 @@ impl Worker {
                 }
                 done
             }
-            // It answered while the kill was on its way: what it did is done.
-            Executor::Dying { batch, .. } => batch.pop_front(),
+            // It answered while the kill was on its way: what it did is done, and the next is not to blame.
+            Executor::Dying { batch, why } => {
+                if matches!(why, Death::Cancelled | Death::TimedOut { .. }) {
+                    *why = Death::Spent;
+                }
+                batch.pop_front()
+            }
             _ => None,
         };
         let Some(running) = running else { return };
@@ -134,6 +155,27 @@ impl Worker {
         }
     }
 
+    /// The first of a batch runs long, and the executor hands back those behind it that it had not begun: they
+    /// go to whoever is free, and this executor gets no more until the first has ended.
+    fn on_not_started(&mut self, executor: ExecutorId, tasks: u32) {
+        let Some(slot) = self.slot_of(executor) else { return };
+        let back: Vec<Running> = match &mut slot.executor {
+            Executor::Busy { batch, expected, stuck, .. } => {
+                *stuck = true;
+                let last = batch.len().min(1 + tasks as usize);
+                let back: Vec<Running> = batch.drain(1.min(last)..last).collect();
+                *expected -= back.iter().map(|running| u64::from(running.expected)).sum::<u64>();
+                back
+            }
+            Executor::Dying { batch, .. } => {
+                let last = batch.len().min(1 + tasks as usize);
+                batch.drain(1.min(last)..last).collect()
+            }
+            _ => return,
+        };
+        back.iter().for_each(|running| self.hand_back_fed(running, Returned::NotStarted));
+    }
+
     /// An executor's process has ended: whatever was in it ends or goes back.
     fn on_ended(&mut self, executor: ExecutorId, evidence: Failure) {
         let Some(slot) = self.slot_of(executor) else { return };
@@ -141,7 +183,7 @@ impl Worker {
         let before = std::mem::take(&mut slot.executor);
         self.executors.remove(executor);
         match before {
-            Executor::Starting => self.on_start_failed(&evidence),
+            Executor::Starting { .. } => self.on_start_failed(&evidence),
             Executor::Busy { batch, .. } if batch.len() == 1 => self.blame(&batch[0], &evidence),
             Executor::Busy { batch, .. } => {
                 batch.iter().for_each(|running| self.hand_back_fed(running, Returned::Suspect));
@@ -163,14 +205,14 @@ impl Worker {
     fn bury(&mut self, mut batch: VecDeque<Running>, why: Death) {
         let first = batch.pop_front();
         match (first, why) {
-            (_, Death::Abandoned) => return,
             (Some(first), Death::TimedOut { after }) => {
                 let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
                 self.finish(&first, Class::TimedOut, micros, Failure::TimedOut { after }.encode());
             }
             (Some(first), Death::Cancelled) => self.hand_back(&first, Returned::Cancelled),
             (Some(first), Death::Leaving) => self.hand_back_fed(&first, Returned::Leaving),
-            (None, _) => {}
+            (Some(first), Death::Spent) => self.hand_back_fed(&first, Returned::NotStarted),
+            (None, _) | (_, Death::Abandoned) => {}
         }
         let back = if why == Death::Leaving { Returned::Leaving } else { Returned::NotStarted };
         batch.iter().for_each(|running| self.hand_back_fed(running, back));
@@ -180,7 +222,9 @@ impl Worker {
         let pause = self.config.start_pause * 2u32.saturating_pow(self.start_failures.min(8));
         self.start_failures += 1;
         self.start_after = self.now + pause;
-        if self.start_failures < self.config.start_failures {
+        // As long as one executor lives, tasks run, and it is the system that has no room for another.
+        let some_live = self.slots.iter().any(|slot| !slot.is_down() && !slot.is_starting());
+        if self.start_failures < self.config.start_failures || some_live {
             return;
         }
         let Failure::Crashed { ending, hint, stderr, worker } = evidence else { return };
@@ -191,9 +235,13 @@ impl Worker {
         };
         let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
         let tail = stderr.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
-        let failure = Failure::Refused {
-            why: format!("executors do not start on {worker}: the process {ended}{hint}{tail}"),
-        };
+        let why = format!("executors do not start on {worker}: the process {ended}{hint}{tail}");
+        if !self.config.alone {
+            // Others may do better; a worker that ends what it is given at once would be given everything.
+            self.actions.push_back(Action::Broken { why });
+            return self.on_leave();
+        }
+        let failure = Failure::Refused { why };
         for pending in std::mem::take(&mut self.queue) {
             let running = Running::of(&pending, 0, None);
             self.finish(&running, Class::Refused, 0, failure.encode());
@@ -216,14 +264,17 @@ impl Worker {
 
     pub(super) fn kill_overdue(&mut self) {
         let now = self.now;
-        let overdue: Vec<_> = self
-            .slots
-            .iter()
-            .filter(|slot| slot.deadline().is_some_and(|deadline| deadline <= now))
-            .filter_map(|slot| Some((slot.id?, slot.batch().front()?.timeout?)))
-            .collect();
-        for (executor, after) in overdue {
-            self.kill(executor, Death::TimedOut { after });
+        let is_overdue = |slot: &&Slot| slot.deadline().is_some_and(|deadline| deadline <= now);
+        let overdue: Vec<_> = self.slots.iter().filter(is_overdue).filter_map(|slot| slot.id).collect();
+        for executor in overdue {
+            let Some(slot) = self.slot_of(executor) else { continue };
+            if let Executor::Starting { deadline } = &mut slot.executor {
+                // Its end will be reported as that of one that could not start.
+                *deadline = None;
+                self.actions.push_back(Action::Kill { executor });
+            } else if let Some(after) = slot.batch().front().and_then(|first| first.timeout) {
+                self.kill(executor, Death::TimedOut { after });
+            }
         }
     }
 
@@ -231,23 +282,28 @@ impl Worker {
         let Some(slot) = self.slot_of(executor) else { return };
         let batch = match std::mem::take(&mut slot.executor) {
             Executor::Busy { batch, .. } => batch,
-            Executor::Dying { batch, why: before } => {
-                let why = if why == Death::Abandoned { why } else { before };
+            Executor::Dying { batch, why } => {
                 slot.executor = Executor::Dying { batch, why };
                 return;
             }
             Executor::Down => return,
-            Executor::Starting | Executor::Idle => VecDeque::new(),
+            Executor::Starting { .. } | Executor::Idle => VecDeque::new(),
         };
         slot.executor = Executor::Dying { batch, why };
         self.actions.push_back(Action::Kill { executor });
     }
 
-    /// Kills every executor that runs something, as nobody waits for it.
+    /// Kills every executor that runs something, as nobody waits for it. What it still says is about tasks of
+    /// a master that is gone, whose names another may give anew: nothing is left to match it.
     pub(super) fn abandon_all(&mut self) {
-        let busy: Vec<_> =
-            self.slots.iter().filter(|slot| !slot.batch().is_empty()).filter_map(|slot| slot.id).collect();
-        busy.into_iter().for_each(|executor| self.kill(executor, Death::Abandoned));
+        for place in 0..self.slots.len() {
+            let slot = &self.slots[place];
+            if let Some(executor) = slot.id.filter(|_| !slot.batch().is_empty()) {
+                self.kill(executor, Death::Abandoned);
+                self.slots[place].executor =
+                    Executor::Dying { batch: VecDeque::new(), why: Death::Abandoned };
+            }
+        }
     }
 
     /// Kills every executor, since the worker leaves.

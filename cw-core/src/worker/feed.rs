@@ -57,7 +57,9 @@ impl Worker {
     /// Whether the slot's executor may be fed the next task beside what it has: all of them are known
     /// to be short, and together too.
     fn takes_more(&self, slot: usize) -> bool {
-        let Executor::Busy { batch, expected, .. } = &self.slots[slot].executor else { return false };
+        let Executor::Busy { batch, expected, stuck: false, .. } = &self.slots[slot].executor else {
+            return false;
+        };
         let Some(next) = self.queue.front() else { return false };
         let Some(spec) = self.clients.get(&next.client).and_then(|client| client.spec(next.spec)) else {
             return true;
@@ -70,6 +72,8 @@ impl Worker {
             .is_some_and(|spec| spec.learned.is_known());
         batch.len() < self.config.batch_tasks
             && first_is_short
+            // Nobody waits for another client's task, should it run longer than those before it.
+            && first.client == next.client
             && !first.alone
             && !next.alone
             && spec.learned.is_known()
@@ -95,6 +99,7 @@ impl Worker {
                     expected: u64::from(running.expected),
                     batch: VecDeque::from([running]),
                     since: self.now,
+                    stuck: false,
                 }
             }
         }
@@ -104,7 +109,7 @@ impl Worker {
 
     /// Whether another executor is of use.
     pub(super) fn wants_executor(&self) -> bool {
-        let starting = self.slots.iter().filter(|slot| matches!(slot.executor, Executor::Starting)).count();
+        let starting = self.slots.iter().filter(|slot| slot.is_starting()).count();
         let wanted = if self.config.start_early { self.slots.len() } else { self.queue.len() };
         !self.leaving && starting < wanted && self.slots.iter().any(super::Slot::is_down)
     }
@@ -117,7 +122,7 @@ impl Worker {
             self.executors.insert(executor, place);
             let slot = &mut self.slots[place];
             slot.id = Some(executor);
-            slot.executor = Executor::Starting;
+            slot.executor = Executor::Starting { deadline: Some(self.now + self.config.start_time) };
             self.actions.push_back(Action::Start { executor });
         }
     }

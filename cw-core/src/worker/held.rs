@@ -16,9 +16,6 @@ use crate::{
 /// What each result counts against credit beside its bytes, so that small ones are bounded too.
 const RESULT_OVERHEAD: u64 = 64;
 
-/// More results than this are never acknowledged in one word, so a false count costs little.
-const RECEIVED_MAX: u32 = 1 << 20;
-
 /// A client that has, or had, tasks here.
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -125,7 +122,9 @@ impl Worker {
 
     pub(super) fn on_received(&mut self, id: ClientId, first: TaskId, tasks: u32, attempt: Attempt) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let last = first.0.saturating_add(u64::from(tasks.min(RECEIVED_MAX)));
+        // A false count costs no more than there is to forget.
+        let tasks = u64::from(tasks).min(client.sent.len() as u64);
+        let last = first.0.saturating_add(tasks);
         for task in (first.0..last).map(TaskId) {
             if client.sent.get(task).is_some_and(|held| held.attempt == attempt)
                 && let Some(held) = client.sent.remove(task)

@@ -12,9 +12,9 @@
 //! A busy executor has a *batch*: the tasks it was fed and has not answered, in order. The first is
 //! the one that runs, as far as the worker can know: an executor sends results in bundles, so when it
 //! dies with more than one task in its batch, several could be to blame. They go back to the master
-//! as suspects and run again alone. Only tasks of jobs known to be short share a batch, so what is
-//! fed ahead never waits long, and a task whose timeout or cancellation kills the executor is nearly
-//! always alone in it.
+//! as suspects and run again alone. Only tasks of one client and of jobs known to be short share a
+//! batch. Where the first nevertheless runs long, the executor hands back those it has not begun, so
+//! nothing waits behind it, and a task whose timeout or cancellation kills the executor is alone in it.
 //!
 //! An attempt is fed to an executor at most once: whatever an executor took with it goes back to the
 //! master, and comes again as a new attempt.
@@ -60,8 +60,12 @@ pub struct Config {
     pub batch_time: Duration,
     /// A client with more bytes of results held here starts no further task.
     pub held_bytes: u64,
-    /// Executors that die before they are ready, in a row, until waiting tasks are refused.
+    /// Executors that die before they are ready, in a row and with none alive, until the worker gives up.
     pub start_failures: u32,
+    /// How long an executor may take to get ready.
+    pub start_time: Duration,
+    /// Whether there is no other worker to leave the tasks to: those that cannot start are refused.
+    pub alone: bool,
     /// Pause after the first such death; doubles with each.
     pub start_pause: Duration,
 }
@@ -75,6 +79,8 @@ impl Default for Config {
             batch_time: Duration::from_micros(500),
             held_bytes: 64 << 20,
             start_failures: 3,
+            start_time: Duration::from_secs(30),
+            alone: false,
             start_pause: Duration::from_millis(100),
         }
     }
@@ -184,7 +190,8 @@ impl Worker {
     fn on_run(&mut self, pending: Pending) {
         let known = self.clients.get(&pending.client).is_some_and(|client| client.knows(pending.spec));
         if self.leaving || !known {
-            return self.give_back(&pending, Returned::Leaving);
+            let why = if self.leaving { Returned::Leaving } else { Returned::NotStarted };
+            return self.give_back(&pending, why);
         }
         if self.clients[&pending.client].blocked {
             return self.give_back(&pending, Returned::Held);
@@ -233,7 +240,9 @@ impl Worker {
 
     /// Leaves on purpose: hands back what it has, kills what runs.
     fn on_leave(&mut self) {
-        self.leaving = true;
+        if std::mem::replace(&mut self.leaving, true) {
+            return;
+        }
         while let Some(pending) = self.queue.pop_back() {
             self.give_back(&pending, Returned::Leaving);
         }

@@ -48,7 +48,10 @@ impl<R> TaskHandle<R> {
     /// Gives the task up: its process is killed if it runs, and awaiting it gives `Cancelled`. A task that has
     /// ended keeps its result. With `--threads` a running task cannot be killed and is left behind.
     pub fn abort(&self) {
-        if let Ok(hub) = session::hub() {
+        // A call that was refused has its answer, and a name that may be another's.
+        if !self.is_finished()
+            && let Ok(hub) = session::hub()
+        {
             hub.push([Command::Cancel(self.task)]);
         }
     }

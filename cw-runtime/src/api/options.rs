@@ -193,7 +193,8 @@ pub(super) fn refused(failure: &Failure) -> Completion {
 fn answer_without_client(task: TaskId, sink: Sink, completion: Completion) {
     match sink {
         Sink::Slot(slot) => slot.put(completion),
-        Sink::Callback(callback) => callback(task, completion),
+        // Not on the caller's thread, which may hold what the callback wants.
+        Sink::Callback(callback) => drop(std::thread::spawn(move || callback(task, completion))),
         Sink::Stream(..) => unreachable!("a map answers its own refusals"),
     }
 }

@@ -18,7 +18,7 @@ use cw_core::{
 use tokio::sync::Notify;
 
 use super::{
-    notice::Notices,
+    notice::{Notices, say},
     sink::{Answer, Answers, Callback, Sink, StreamQueue},
 };
 
@@ -128,7 +128,7 @@ impl Hub {
     pub(crate) fn poll_all_called(&self, waker: &std::task::Waker) -> bool {
         let mut submitted = self.submitted.lock().expect("no holder panics");
         let all = submitted.open == 0;
-        if !all {
+        if !all && !submitted.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
             submitted.waiting.push(waker.clone());
         }
         all
@@ -263,7 +263,7 @@ fn start_callbacks(hub: Arc<Hub>) -> std::sync::mpsc::Sender<(TaskId, Completion
         for (task, completion, callback) in receive {
             let call = std::panic::AssertUnwindSafe(|| callback(task, completion));
             if std::panic::catch_unwind(call).is_err() {
-                eprintln!("cw: the callback of {task} panicked; the others go on");
+                say(&format!("the callback of {task} panicked; the others go on"));
             }
             hub.called_back();
         }

@@ -43,7 +43,7 @@ struct House {
 
 impl House {
     fn new(hub: Arc<Hub>, slots: u32, pool: Pool) -> Self {
-        let config = worker::Config { slots, start_early: false, ..worker::Config::default() };
+        let config = worker::Config { slots, start_early: false, alone: true, ..worker::Config::default() };
         let mut house = Self {
             clock: Clock::start(),
             desk: Desk::new(hub),
@@ -82,7 +82,13 @@ impl House {
             tokio::select! {
                 () = self.desk.hub().wake.notified() => {}
                 Some(words) = said.recv() => { let now = self.clock.now(); self.hear(now, words); }
-                () = self.clock.sleep_until(due) => self.on_time(),
+                () = self.clock.sleep_until(due) => {
+                    // What was said before the time was up comes first.
+                    while let Ok(words) = said.try_recv() {
+                        self.hear(self.clock.now(), words);
+                    }
+                    self.on_time();
+                }
             }
         }
         self.leave(said).await;
@@ -150,6 +156,8 @@ impl House {
             worker::Action::Start { executor } => self.pool.start(executor),
             worker::Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
             worker::Action::Kill { executor } => self.pool.kill(executor),
+            // A worker that is alone does not leave by itself: it refuses what it cannot run.
+            worker::Action::Broken { .. } => {}
             worker::Action::Left => self.left = true,
         }
     }

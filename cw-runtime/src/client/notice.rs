@@ -45,9 +45,7 @@ fn in_words(why: &Stall) -> String {
     }
 }
 
-/// One line of cw's own on stderr. A closed stderr is no reason to fail.
+/// One line of cw's own on stderr.
 pub(crate) fn say(line: &str) {
-    use std::io::Write;
-    // In one piece, so that two processes on one terminal do not mix their lines.
-    let _ = std::io::stderr().write_all(format!("cw: {line}\n").as_bytes());
+    crate::stderr::write(format!("cw: {line}\n").as_bytes());
 }

@@ -3,7 +3,7 @@
 //! Shutdown, in this order:
 //! 1. the program closes the hub; whatever is open is dropped;
 //! 2. what was said is sent, the last acknowledgements among it, and `Leave` after it;
-//! 3. the connection is closed, and the master's notice of that awaited, at most [`CLOSE_WAIT`].
+//! 3. the master closes the connection once it has read that, at most [`CLOSE_WAIT`] later.
 
 use std::{sync::Arc, time::Duration};
 
@@ -100,7 +100,8 @@ impl Shell {
         }
         link.send(&FromClient::Leave, &[]);
         link.flush();
-        let _ = tokio::time::timeout(CLOSE_WAIT, link.drained()).await;
+        // The master closes the connection when it has read the client's last word.
+        let _ = tokio::time::timeout(CLOSE_WAIT, joined.connection.closed()).await;
         joined.connection.close(0u32.into(), b"the program has ended");
         let _ = tokio::time::timeout(CLOSE_WAIT, joined.endpoint.wait_idle()).await;
         None

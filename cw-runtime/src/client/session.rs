@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, OnceLock, mpsc},
     thread,
     time::Duration,
@@ -69,6 +70,7 @@ pub(crate) fn close() {
     if let Some(hub) = SESSION.get() {
         hub.close(CLOSE_WAIT);
     }
+    crate::stderr::flush();
 }
 
 fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
@@ -102,9 +104,17 @@ fn spawn_thread(hub: &Arc<Hub>, serve: impl Future<Output = ()> + Send + 'static
     let hub = Arc::clone(hub);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = move || {
-        runtime.block_on(serve);
-        // Whatever a task of the runtime still does is dropped with it, before the end is told.
-        drop(runtime);
+        let served = panic::catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(serve);
+            // Whatever a task of the runtime still does is dropped with it, before the end is told.
+            drop(runtime);
+        }));
+        if served.is_err() {
+            // Every answer would be waited for in vain.
+            std::process::exit(i32::from(
+                Trouble::new(exit::SYSTEM, "a fault in cw: its client has ended").report(),
+            ));
+        }
         hub.note_closed();
     };
     thread::Builder::new().name("cw-net".to_owned()).spawn(body)?;

@@ -124,9 +124,7 @@ impl Answers {
                 stream.put(answers);
             }
         }
-        // Maps that ended would stay for ever.
-        if self.streams.len() > 16 {
-            self.streams.clear();
-        }
+        // A map that nobody reads any more is not kept for its sake.
+        self.streams.retain(|(stream, _)| Arc::strong_count(stream) > 1);
     }
 }

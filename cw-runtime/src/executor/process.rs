@@ -2,20 +2,22 @@
 //!
 //! Results go out in bundles: when there is nothing more to run, or when the oldest of them has waited for
 //! [`BUNDLE_TIME`]. That is looked at between tasks; while a task runs, a second thread looks after what
-//! was left unsent before it, so a long task never keeps back the results of short ones.
+//! was left unsent before it, so a long task never keeps back the results of short ones; and it hands back the
+//! tasks that came behind a long one.
 
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use cw_core::wire::{self, FromExecutor, ToExecutor};
+use rustix::net::RecvFlags;
 
 use super::{nonce, run::Runner};
 use crate::job::Registry;
@@ -25,6 +27,9 @@ const BUNDLE_TIME: Duration = Duration::from_micros(100);
 
 /// How often the second thread looks, while tasks run.
 const TICK: Duration = Duration::from_millis(1);
+
+/// A task that runs for longer keeps back none that came after it.
+const LONG: Duration = Duration::from_millis(10);
 
 /// Bytes of results that are sent at once, however young.
 const BUNDLE_BYTES: usize = 64 << 10;
@@ -48,31 +53,34 @@ pub(crate) fn main() -> u8 {
 }
 
 fn serve(registry: &'static Registry) -> io::Result<()> {
-    let (mut socket, results) = nonce::take_sockets()?;
+    let (socket, results) = nonce::take_sockets()?;
     outlive_nobody();
+    let tasks = Arc::new(Mutex::new(Tasks { socket, buffer: BytesMut::new() }));
     let bundle = Arc::new(Bundle::new(results));
-    bundle.start_watching();
+    bundle.start_watching(Arc::clone(&tasks));
     let jobs = u32::try_from(registry.entries().len()).expect("a program has far fewer jobs");
     bundle.add(&FromExecutor::Ready { jobs }, &[], Instant::now())?;
     bundle.send()?;
 
     let mut runner = Runner::new(registry);
-    let mut tasks = Tasks::default();
     let mut out = Vec::new();
+    let lock = || tasks.lock().expect("no holder panics");
     loop {
         // A task's end is the next one's start, so the clock is read once for each.
         let mut now = Instant::now();
-        while let Some((ToExecutor::Run { job, .. }, args)) = tasks.next()? {
+        loop {
+            // Not in the loop's condition: the lock must be free while the task runs.
+            let next = lock().next()?;
+            let Some((ToExecutor::Run { job, .. }, args)) = next else { break };
             let start = now;
-            bundle.running.store(true, Ordering::Relaxed);
+            bundle.note_start(start);
             let class = runner.run(job, &args, &mut out);
-            bundle.running.store(false, Ordering::Relaxed);
             now = Instant::now();
             let micros = u64::try_from((now - start).as_micros()).unwrap_or(u64::MAX);
             bundle.add(&FromExecutor::Done { class, micros }, &out, now)?;
         }
         bundle.send()?;
-        if !tasks.read(&mut socket)? {
+        if !lock().read()? {
             return Ok(());
         }
     }
@@ -88,9 +96,9 @@ fn outlive_nobody() {
     }
 }
 
-/// Tasks that were read and not run.
-#[derive(Default)]
+/// Tasks that have come and were not begun. Held by the runner between tasks, and while it waits for one.
 struct Tasks {
+    socket: UnixStream,
     buffer: BytesMut,
 }
 
@@ -103,7 +111,7 @@ impl Tasks {
     }
 
     /// Reads what is there; false at the end.
-    fn read(&mut self, socket: &mut UnixStream) -> io::Result<bool> {
+    fn read(&mut self) -> io::Result<bool> {
         let had = self.buffer.len();
         let missing = self
             .buffer
@@ -111,7 +119,7 @@ impl Tasks {
             .map_or(0, |length| (u32::from_le_bytes(*length) as usize + 4).saturating_sub(had));
         self.buffer.resize(had + missing.clamp(16 << 10, 1 << 20), 0);
         let read = loop {
-            match socket.read(&mut self.buffer[had..]) {
+            match self.socket.read(&mut self.buffer[had..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }
@@ -124,13 +132,31 @@ impl Tasks {
         self.buffer.truncate(had + read);
         Ok(read > 0)
     }
+
+    /// Throws away the whole tasks that have come, read or not; gives how many.
+    fn drop_all(&mut self) -> io::Result<u32> {
+        let mut chunk = [0; 16 << 10];
+        while let Ok((read, _)) = rustix::net::recv(&self.socket, &mut chunk[..], RecvFlags::DONTWAIT)
+            && read > 0
+        {
+            self.buffer.extend_from_slice(&chunk[..read]);
+        }
+        let mut dropped = 0;
+        while self.next()?.is_some() {
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
 }
 
 /// Results on their way out. Shared with the thread that watches over long tasks.
 struct Bundle {
     pending: Mutex<Pending>,
     filled: Condvar,
-    running: AtomicBool,
+    /// When the task that runs began, in microseconds since `epoch`, plus 1; 0 between tasks. Set back to 0
+    /// only together with the task's result, under the lock of `pending`.
+    began: AtomicU64,
+    epoch: Instant,
 }
 
 struct Pending {
@@ -145,7 +171,19 @@ struct Pending {
 impl Bundle {
     fn new(socket: UnixStream) -> Self {
         let pending = Pending { socket, bytes: BytesMut::new(), since: Instant::now(), asleep: false };
-        Self { pending: Mutex::new(pending), filled: Condvar::new(), running: AtomicBool::new(false) }
+        let (began, epoch) = (AtomicU64::new(0), Instant::now());
+        Self { pending: Mutex::new(pending), filled: Condvar::new(), began, epoch }
+    }
+
+    fn note_start(&self, start: Instant) {
+        let micros = u64::try_from((start - self.epoch).as_micros()).unwrap_or(u64::MAX - 1);
+        self.began.store(micros + 1, Ordering::Relaxed);
+    }
+
+    /// How long the task that runs has been running; none between tasks.
+    fn running_for(&self) -> Option<Duration> {
+        let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.epoch.elapsed().saturating_sub(Duration::from_micros(began)))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
@@ -161,6 +199,7 @@ impl Bundle {
                 self.filled.notify_one();
             }
         }
+        self.began.store(0, Ordering::Relaxed);
         wire::encode(message, body, &mut pending.bytes);
         if pending.bytes.len() >= BUNDLE_BYTES || now - pending.since >= BUNDLE_TIME {
             pending.send()?;
@@ -174,20 +213,23 @@ impl Bundle {
 
     /// Starts the thread that sends what a long task would keep back. While results come it looks every
     /// [`TICK`]; after some ticks without any it sleeps until it is called.
-    fn start_watching(self: &Arc<Self>) {
+    fn start_watching(self: &Arc<Self>, tasks: Arc<Mutex<Tasks>>) {
         const IDLE_TICKS: u32 = 20;
         let bundle = Arc::clone(self);
         let watch = move || {
             let mut idle = 0;
             loop {
                 std::thread::sleep(TICK);
+                if bundle.running_for().is_some_and(|time| time > LONG) && bundle.hand_back(&tasks).is_err() {
+                    return;
+                }
                 let mut pending = bundle.lock();
                 idle = if pending.bytes.is_empty() { idle + 1 } else { 0 };
-                let late = pending.since.elapsed() >= TICK && bundle.running.load(Ordering::Relaxed);
+                let late = pending.since.elapsed() >= TICK && bundle.running_for().is_some();
                 if !pending.bytes.is_empty() && late && pending.send().is_err() {
                     return;
                 }
-                if idle > IDLE_TICKS {
+                if idle > IDLE_TICKS && bundle.running_for().is_none() {
                     pending.asleep = true;
                     drop(
                         bundle
@@ -203,6 +245,25 @@ impl Bundle {
         if let Err(error) = named.spawn(watch) {
             eprintln!("cw executor: no thread for results ({error}); those before a long task may come late");
         }
+    }
+}
+
+impl Bundle {
+    /// Tells the worker that what waits behind the task that runs will not be run here.
+    fn hand_back(&self, tasks: &Mutex<Tasks>) -> io::Result<()> {
+        // Whoever holds it is about to begin the next task, or waits for one: nothing is stuck.
+        let Ok(mut tasks) = tasks.try_lock() else { return Ok(()) };
+        let mut pending = self.lock();
+        // Its result may have been added meanwhile; under both locks it cannot be.
+        if self.running_for().is_none() {
+            return Ok(());
+        }
+        let dropped = tasks.drop_all()?;
+        if dropped > 0 {
+            wire::encode(&FromExecutor::NotStarted { tasks: dropped }, &[], &mut pending.bytes);
+            pending.send()?;
+        }
+        Ok(())
     }
 }
 

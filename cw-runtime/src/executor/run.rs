@@ -93,7 +93,11 @@ pub(crate) fn too_large(what: &str, bytes: usize) -> Failure {
 fn failed(fail: Fail) -> Failure {
     let Fail { kind, message, chain, value } = fail;
     match kind {
-        FailKind::Failed => Failure::Failed { message, chain, value },
+        FailKind::Failed => Failure::Failed {
+            message: cut(message),
+            chain: chain.into_iter().take(CAUSES_MAX).map(cut).collect(),
+            value: value.filter(|(_, bytes)| bytes.len() <= VALUE_BYTES_MAX),
+        },
         FailKind::Undecodable => {
             Failure::Refused { why: format!("its arguments cannot be decoded: {message}") }
         }
@@ -108,7 +112,25 @@ fn panicked(payload: &(dyn std::any::Any + Send)) -> Failure {
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned());
     let (location, backtrace) = LAST_PANIC.take().unwrap_or_default();
-    Failure::Panicked { message, location, backtrace }
+    Failure::Panicked { message: cut(message), location, backtrace: backtrace.map(cut) }
+}
+
+/// Longest text of an error that crosses, in bytes.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Most causes of an error that cross.
+const CAUSES_MAX: usize = 64;
+
+/// Biggest error value that crosses, in bytes; of a bigger one only the texts do.
+const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// A text that is not longer than [`TEXT_BYTES_MAX`], and says so if it was.
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push_str(" .. (cut)");
+    }
+    text
 }
 
 /// Notes place and backtrace of each panic before the hook that was there prints it.

@@ -130,6 +130,7 @@ fn check(hello: Result<Hello, HelloError>, peer: Peer) -> Result<Hello, (Refusal
         };
         (refusal, why)
     })?;
+    let hello = tamed(hello);
     let asked = match hello.role {
         Role::Client => Peer::Client,
         Role::Worker { .. } => Peer::Worker,
@@ -141,6 +142,23 @@ fn check(hello: Result<Hello, HelloError>, peer: Peer) -> Result<Hello, (Refusal
     }
     Ok(hello)
 }
+
+/// The greeting with its texts fit to be shown to others, and its number of slots one that can be counted.
+fn tamed(mut hello: Hello) -> Hello {
+    for text in [&mut hello.name, &mut hello.program_name, &mut hello.version, &mut hello.target] {
+        *text = text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect();
+    }
+    if let Role::Worker { slots } = &mut hello.role {
+        *slots = (*slots).clamp(1, SLOTS_MAX);
+    }
+    hello
+}
+
+/// Longest name that is shown.
+const TEXT_CHARS_MAX: usize = 200;
+
+/// Most slots of a worker.
+const SLOTS_MAX: u32 = 65_536;
 
 /// Tells a peer why it is not let in, and waits until it has read that.
 async fn refuse(send: &mut quinn::SendStream, refusal: Refusal) {

@@ -85,6 +85,14 @@ impl<Id, H> Inbox<Id, H> {
     }
 }
 
+impl Peer {
+    /// Closes the connection of a peer that has said its last word, which tells it that it was heard.
+    fn see_off(self, role: &str) {
+        tracing::info!("{role} {} left", self.name);
+        self.connection.close(0u32.into(), b"goodbye");
+    }
+}
+
 impl<Id: Copy + Eq + Hash> Peers<Id> {
     fn new() -> Self {
         Self { all: HashMap::default(), fresh: Vec::new() }
@@ -196,7 +204,11 @@ impl Shell {
         match incoming {
             Incoming::Messages(messages) => {
                 for (message, body) in messages {
+                    let is_last = message == FromClient::Leave;
                     self.machine.handle(now, Event::ClientSaid { client, message, body });
+                    if is_last && let Some(peer) = self.clients.all.remove(&client) {
+                        peer.see_off("client");
+                    }
                 }
             }
             Incoming::Ended(why) => {
@@ -223,7 +235,11 @@ impl Shell {
 
     fn on_worker_messages(&mut self, now: Time, worker: WorkerId, messages: Vec<(FromWorker, Bytes)>) {
         for (message, body) in messages {
+            let is_last = message == FromWorker::Leaving;
             self.machine.handle(now, Event::WorkerSaid { worker, message, body });
+            if is_last && let Some(peer) = self.workers.all.remove(&worker) {
+                peer.see_off("worker");
+            }
         }
     }
 

@@ -52,16 +52,8 @@ struct Lane {
 #[derive(Default)]
 struct Outgoing {
     // A std mutex: it is held for a move of one pointer, and never across an await.
-    chunks: Mutex<Queue>,
+    chunks: Mutex<Vec<Bytes>>,
     more: Notify,
-    idle: Notify,
-}
-
-#[derive(Default)]
-struct Queue {
-    chunks: Vec<Bytes>,
-    writing: bool,
-    ended: bool,
 }
 
 impl Link {
@@ -119,51 +111,25 @@ impl Link {
     pub(crate) fn flush(&mut self) {
         for lane in &mut self.lanes {
             if !lane.fresh.is_empty() {
-                let mut queue = lane.shared.chunks.lock().expect("no holder panics");
-                queue.chunks.push(lane.fresh.split().freeze());
-                drop(queue);
+                let mut chunks = lane.shared.chunks.lock().expect("no holder panics");
+                chunks.push(lane.fresh.split().freeze());
+                drop(chunks);
                 lane.shared.more.notify_one();
             }
         }
-    }
-
-    /// Waits until all that was flushed is in the hands of the streams, or they have ended.
-    pub(crate) async fn drained(&self) {
-        for lane in &self.lanes {
-            loop {
-                let idle = lane.shared.idle.notified();
-                if lane.shared.chunks.lock().expect("no holder panics").is_idle() {
-                    break;
-                }
-                idle.await;
-            }
-        }
-    }
-}
-
-impl Queue {
-    fn is_idle(&self) -> bool {
-        self.ended || (self.chunks.is_empty() && !self.writing)
     }
 }
 
 /// Writes what is flushed until the stream fails. The reader of the same stream reports its end.
 async fn write_all(mut writer: impl AsyncWrite + Unpin, shared: Arc<Outgoing>) {
     loop {
-        let chunks = {
-            let mut queue = shared.chunks.lock().expect("no holder panics");
-            queue.writing = !queue.chunks.is_empty();
-            std::mem::take(&mut queue.chunks)
-        };
+        let chunks = std::mem::take(&mut *shared.chunks.lock().expect("no holder panics"));
         if chunks.is_empty() {
-            shared.idle.notify_waiters();
             shared.more.notified().await;
             continue;
         }
         for chunk in chunks {
             if writer.write_all(&chunk).await.is_err() {
-                shared.chunks.lock().expect("no holder panics").ended = true;
-                shared.idle.notify_waiters();
                 return;
             }
         }

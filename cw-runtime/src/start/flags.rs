@@ -40,7 +40,7 @@ pub(crate) struct ClusterFlags {
     pub(crate) access: Option<PathBuf>,
 
     /// Address of the master, if not the one in the access file (clients and workers)
-    #[arg(id = "cw::master", long = "master", env = "CW_MASTER", value_name = "HOST[:PORT]")]
+    #[arg(id = "cw::master", long = "master", env = "CW_MASTER", value_name = "HOST[:PORT]", value_parser = address)]
     pub(crate) master: Option<String>,
 
     /// Address to listen on (master). Default: port 5494 on all interfaces, or any free one
@@ -63,4 +63,16 @@ pub(crate) struct ClusterFlags {
     /// How long to wait for a master that does not answer. Default: 1m for a client, 10m for a worker
     #[arg(id = "cw::connect_timeout", long = "connect-timeout", env = "CW_CONNECT_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) connect_timeout: Option<Duration>,
+}
+
+/// Checks that what follows the last colon of a host is a port.
+fn address(text: &str) -> Result<String, String> {
+    let is_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
+    match text.rsplit_once(':') {
+        _ if text.is_empty() => Err("no host".to_owned()),
+        Some((_, port)) if !is_v6 && port.parse::<u16>().is_err() && !port.ends_with(']') => {
+            Err(format!("`{port}` is no port: 0 to 65535"))
+        }
+        _ => Ok(text.to_owned()),
+    }
 }

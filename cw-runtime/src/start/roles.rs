@@ -46,7 +46,9 @@ pub(super) fn enter(flags: &ClusterFlags) -> Next {
         Some(RoleFlag::Worker) => serve_worker(flags).map(|()| Next::Exit(0)),
         Some(RoleFlag::Client) | None => prepare_client(flags).map(|()| Next::Client),
     };
-    result.unwrap_or_else(|trouble| Next::Exit(trouble.report()))
+    let next = result.unwrap_or_else(|trouble| Next::Exit(trouble.report()));
+    crate::stderr::flush();
+    next
 }
 
 fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
@@ -186,6 +188,6 @@ fn start_log() {
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| crate::stderr::Log)
         .try_init();
 }

@@ -3,8 +3,8 @@
 //! A task per process carries what it says, until it ends:
 //! 1. results are read off the socket until the process has ended or closed it;
 //! 2. its process group is killed, so that nothing it started outlives it;
-//! 3. what it had written before is read to the end;
-//! 4. the last lines of its stderr are awaited, briefly, as a stranger may hold the pipe;
+//! 3. what it had written before is read to the end, briefly, as a stranger may hold the socket;
+//! 4. so are the last lines of its stderr;
 //! 5. its end is reported, with the evidence.
 
 use std::{
@@ -14,7 +14,10 @@ use std::{
         unix::{net::UnixStream, process::ExitStatusExt},
     },
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,7 @@ const TAIL_WAIT: Duration = Duration::from_millis(200);
 pub(super) struct ProcessExecutor {
     link: Link,
     pid: Pid,
+    reaped: Arc<AtomicBool>,
 }
 
 impl ProcessExecutor {
@@ -71,6 +75,7 @@ impl ProcessExecutor {
         nonce::send_socket(&tasks, their_results)?;
         let mut child = Command::new(image.path())
             .arg0_name()
+            .without_role()
             .env(nonce::VARIABLE, nonce)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -85,9 +90,11 @@ impl ProcessExecutor {
         let (deliver, incoming) = mpsc::channel(16);
         link.add_lane((unix::reader(results)?, BytesMut::new()), unix::writer(tasks)?, (), deliver);
         let (tail, tail_done) = keep_tail(child.stderr.take());
-        let carrier = Carrier { id, pid, worker, said, incoming, tail, tail_done };
+        let reaped = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&reaped);
+        let carrier = Carrier { id, pid, reaped: told, worker, said, incoming, tail, tail_done };
         tokio::spawn(carrier.carry(child));
-        Ok(Self { link, pid })
+        Ok(Self { link, pid, reaped })
     }
 
     pub(super) fn feed(&mut self, message: &ToExecutor, body: &Bytes) {
@@ -100,16 +107,30 @@ impl ProcessExecutor {
 
     /// Kills the process and all of its group.
     pub(super) fn kill(&self) {
-        kill_group(self.pid);
+        // Once it is reaped its number may be another's.
+        if !self.reaped.load(Ordering::Relaxed) {
+            kill_group(self.pid);
+        }
     }
 }
 
-/// Names the process for `ps`: the image's own path says nothing.
-trait Arg0 {
+/// What is done to the command of every executor.
+trait ExecutorCommand {
+    /// Names the process for `ps`: the image's own path says nothing.
     fn arg0_name(&mut self) -> &mut Self;
+
+    /// Takes away what says who its parent is, so that another cw program that a job starts is a plain one.
+    fn without_role(&mut self) -> &mut Self;
 }
 
-impl Arg0 for Command {
+impl ExecutorCommand for Command {
+    fn without_role(&mut self) -> &mut Self {
+        let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+            name.to_str().is_some_and(|name| name.starts_with("CW_") && name != "CW_HOME" && name != "CW_LOG")
+        });
+        ours.fold(self, |command, name| command.env_remove(name))
+    }
+
     fn arg0_name(&mut self) -> &mut Self {
         self.arg0(format!("{} (cw executor)", crate::program::file_name()))
     }
@@ -124,6 +145,7 @@ fn kill_group(pid: Pid) {
 struct Carrier {
     id: ExecutorId,
     pid: Pid,
+    reaped: Arc<AtomicBool>,
     worker: String,
     said: mpsc::Sender<Said>,
     incoming: mpsc::Receiver<((), Incoming<FromExecutor>)>,
@@ -149,19 +171,26 @@ impl Carrier {
             Some(status) => Some(status),
             None => child.wait().await.ok(),
         };
-        while let Some(((), Incoming::Messages(messages))) = self.incoming.recv().await {
-            self.pass_on(messages).await;
-        }
+        self.reaped.store(true, Ordering::Relaxed);
+        let _ = tokio::time::timeout(TAIL_WAIT, self.pass_on_rest()).await;
         let _ = tokio::time::timeout(TAIL_WAIT, &mut self.tail_done).await;
         let ended = self.evidence(status, kills_before);
         // If the worker is gone, nobody wants to know.
         let _ = self.said.send((self.id, vec![ended])).await;
     }
 
+    /// Passes on what the process had written before its end.
+    async fn pass_on_rest(&mut self) {
+        while let Some(((), Incoming::Messages(messages))) = self.incoming.recv().await {
+            self.pass_on(messages).await;
+        }
+    }
+
     async fn pass_on(&self, messages: Vec<(FromExecutor, Bytes)>) {
         let words = messages.into_iter().map(|(message, body)| match message {
             FromExecutor::Ready { .. } => ExecutorSaid::Ready,
             FromExecutor::Done { class, micros } => ExecutorSaid::Done { class, micros, body },
+            FromExecutor::NotStarted { tasks } => ExecutorSaid::NotStarted { tasks },
         });
         let _ = self.said.send((self.id, words.collect())).await;
     }
@@ -213,6 +242,5 @@ fn keep_tail(stderr: Option<ChildStderr>) -> (Arc<Mutex<Vec<u8>>>, oneshot::Rece
 }
 
 fn pass_to_stderr(bytes: &[u8]) {
-    // A closed stderr is no reason to fail.
-    let _ = io::Write::write_all(&mut io::stderr(), bytes);
+    crate::stderr::write(bytes);
 }

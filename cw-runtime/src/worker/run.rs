@@ -3,7 +3,7 @@
 //! Shutdown, in this order:
 //! 1. `shutdown` ends; the machine is told to leave: it hands back what it has and kills what runs;
 //! 2. the loop goes on until all executors are dead and the master was told, at most [`LEAVE_WAIT`];
-//! 3. what was said is sent, and the connection closed.
+//! 3. the master closes the connection once it has read all, at most [`CLOSE_WAIT`] later.
 
 use std::{future::Future, time::Duration};
 
@@ -17,7 +17,7 @@ use super::pool::{Kind, Pool, Said};
 use crate::{
     client::notice::say,
     clock::Clock,
-    exit::Trouble,
+    exit::{self, Trouble},
     net::{
         connect::{self, Joined, Wanted},
         link::{Incoming, Link},
@@ -56,7 +56,8 @@ pub(crate) async fn run(
     tokio::pin!(shutdown);
     let (pool, said) = Pool::new(kind);
     let machine = Worker::new(Config { slots, ..Config::default() });
-    let mut shell = Shell { clock: Clock::start(), machine, pool, said, link: Link::new(), left: false };
+    let mut shell =
+        Shell { clock: Clock::start(), machine, pool, said, link: Link::new(), left: false, broken: None };
     // Executors start while the master is looked for.
     shell.act();
     loop {
@@ -66,7 +67,7 @@ pub(crate) async fn run(
         };
         tracing::info!("joined the master at {} with {slots} slots", joined.address);
         match shell.serve(joined, shutdown.as_mut()).await {
-            Served::Left => return Ok(()),
+            Served::Left => return shell.broken.map_or(Ok(()), |why| Err(Trouble::new(exit::SYSTEM, why))),
             Served::MasterLost(why) => {
                 say(&format!("lost the master ({why}); its tasks were dropped; looking for it again"));
             }
@@ -81,6 +82,8 @@ struct Shell {
     said: mpsc::Receiver<Said>,
     link: Link,
     left: bool,
+    /// Why the worker leaves by itself, if it does.
+    broken: Option<String>,
 }
 
 impl Shell {
@@ -101,7 +104,13 @@ impl Shell {
             tokio::select! {
                 Some(((), incoming)) = from_master.recv() => lost = self.on_master(incoming),
                 Some(words) = self.said.recv() => self.hear(words),
-                () = self.clock.sleep_until(due) => self.machine.handle_timeout(self.clock.now()),
+                () = self.clock.sleep_until(due) => {
+                    // What was said before the time was up comes first.
+                    while let Ok(words) = self.said.try_recv() {
+                        self.hear(words);
+                    }
+                    self.machine.handle_timeout(self.clock.now());
+                }
                 () = &mut shutdown, if !leaving => {
                     leaving = true;
                     deadline.as_mut().reset(tokio::time::Instant::now() + LEAVE_WAIT);
@@ -125,7 +134,8 @@ impl Shell {
             let why = why_closed(&joined.connection, why);
             return if leaving { Served::Left } else { Served::MasterLost(why) };
         }
-        let _ = tokio::time::timeout(CLOSE_WAIT, self.link.drained()).await;
+        // The master closes the connection when it has read the worker's last word.
+        let _ = tokio::time::timeout(CLOSE_WAIT, joined.connection.closed()).await;
         joined.connection.close(0u32.into(), b"the worker was stopped");
         let _ = tokio::time::timeout(CLOSE_WAIT, joined.endpoint.wait_idle()).await;
         Served::Left
@@ -163,6 +173,7 @@ impl Shell {
                 Action::Start { executor } => self.pool.start(executor),
                 Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
                 Action::Kill { executor } => self.pool.kill(executor),
+                Action::Broken { why } => self.broken = Some(why),
                 Action::Left => self.left = true,
             }
         }

@@ -1,0 +1,288 @@
+//! Faults that were found by reading: each scenario once went wrong.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::world::{Do, PROGRAM, World, plain};
+use crate::{
+    Time,
+    ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId, WorkerId},
+    master::{self, Master},
+    wire::{Class, Ending, FromClient, FromWorker, Spec, ToWorker},
+    worker::{self, Action, ExecutorSaid, Worker},
+};
+
+fn ms(millis: u64) -> Time {
+    Time::ZERO + Duration::from_millis(millis)
+}
+
+fn tell(message: ToWorker) -> worker::Event {
+    worker::Event::MasterSaid { message, body: Bytes::new() }
+}
+
+fn run(client: u32, task: u64) -> worker::Event {
+    let (client, task, attempt, spec) = (ClientId(client), TaskId(task), Attempt(1), SpecIndex(0));
+    tell(ToWorker::Run { client, task, attempt, spec, alone: false })
+}
+
+fn said(executor: u64, said: ExecutorSaid) -> worker::Event {
+    worker::Event::ExecutorSaid { executor: ExecutorId(executor), said }
+}
+
+fn done() -> ExecutorSaid {
+    ExecutorSaid::Done { class: Class::Ok, micros: 10, body: Bytes::new() }
+}
+
+fn ended() -> ExecutorSaid {
+    let (ending, stderr) = (Ending::Signal(9), "no room".to_owned());
+    ExecutorSaid::Ended { ending, hint: None, stderr, worker: "node:1".to_owned() }
+}
+
+fn drain(worker: &mut Worker) -> Vec<Action> {
+    std::iter::from_fn(|| worker.poll_action()).collect()
+}
+
+/// A worker of one slot whose executor is up, and that knows client 1 and its spec.
+fn worker_of(slots: u32, what: Spec) -> Worker {
+    let mut worker = Worker::new(worker::Config { slots, ..worker::Config::default() });
+    drain(&mut worker);
+    worker.handle(ms(0), said(0, ExecutorSaid::Ready));
+    worker.handle(ms(0), tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what }));
+    worker.handle(ms(0), tell(ToWorker::Credit { client: ClientId(1), bytes: 1 << 20 }));
+    worker
+}
+
+#[test]
+fn a_result_for_a_master_that_is_gone_is_not_given_to_the_next_as_its_own() {
+    let mut worker = worker_of(1, plain());
+    worker.handle(ms(0), run(1, 5));
+    drain(&mut worker);
+    worker.handle(ms(1), worker::Event::MasterLost);
+    drain(&mut worker);
+    // Another master numbers another client the same.
+    worker.handle(ms(2), tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: plain() }));
+    worker.handle(ms(2), run(1, 5));
+    worker.handle(ms(3), said(0, done()));
+    let actions = drain(&mut worker);
+    let is_finished =
+        |action: &Action| matches!(action, Action::Tell { message: FromWorker::Finished { .. }, .. });
+    assert!(!actions.iter().any(is_finished), "{actions:?}");
+}
+
+#[test]
+fn a_task_that_ends_while_it_is_killed_does_not_leave_the_blame_to_its_neighbour() {
+    let mut worker = worker_of(1, Spec { timeout: Some(Duration::from_millis(500)), ..plain() });
+    worker.handle(ms(0), run(1, 1));
+    drain(&mut worker);
+    worker.handle(ms(1), said(0, done()));
+    drain(&mut worker);
+    worker.handle(ms(2), run(1, 2));
+    worker.handle(ms(2), run(1, 3));
+    drain(&mut worker);
+    worker.handle_timeout(ms(502));
+    drain(&mut worker);
+    // Task 2 had answered before the kill arrived; task 3 never ran.
+    worker.handle(ms(502), said(0, done()));
+    worker.handle(ms(503), said(0, ended()));
+    let actions = drain(&mut worker);
+    let blamed = |action: &Action| {
+        matches!(action, Action::Tell { message: FromWorker::Finished { class: Class::TimedOut, .. }, .. })
+    };
+    assert!(!actions.iter().any(blamed), "{actions:?}");
+}
+
+#[test]
+fn a_slot_that_cannot_start_takes_nothing_from_one_that_runs() {
+    let mut worker = worker_of(2, plain());
+    (0..4).for_each(|task| worker.handle(ms(0), run(1, task)));
+    let mut actions = drain(&mut worker);
+    let mut executor = 1;
+    for at in [1, 1_000, 2_000, 3_000] {
+        worker.handle(ms(at), said(executor, ended()));
+        actions.extend(drain(&mut worker));
+        worker.handle_timeout(ms(at + 990));
+        for action in drain(&mut worker) {
+            if let Action::Start { executor: next } = action {
+                executor = next.0;
+            }
+            actions.push(action);
+        }
+    }
+    assert!(executor >= 4, "it goes on trying");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Tell { .. } | Action::Broken { .. })));
+}
+
+#[test]
+fn a_worker_where_nothing_starts_hands_back_and_leaves_saying_why() {
+    let mut worker = Worker::new(worker::Config::default());
+    drain(&mut worker);
+    worker.handle(ms(0), tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: plain() }));
+    worker.handle(ms(0), run(1, 1));
+    let mut actions = Vec::new();
+    for executor in 0..3 {
+        worker.handle(ms(1_000 * executor), said(executor, ended()));
+        actions.extend(drain(&mut worker));
+        worker.handle_timeout(ms(1_000 * executor + 990));
+        actions.extend(drain(&mut worker));
+    }
+    assert!(actions.iter().any(|action| matches!(action, Action::Broken { why } if why.contains("no room"))));
+    assert!(actions.contains(&Action::Left));
+    let returned = |a: &Action| matches!(a, Action::Tell { message: FromWorker::Returned { .. }, .. });
+    assert!(actions.iter().any(returned), "{actions:?}");
+}
+
+#[test]
+fn an_executor_that_never_gets_ready_is_killed_and_counted_as_not_starting() {
+    let mut worker = Worker::new(worker::Config::default());
+    drain(&mut worker);
+    let due = worker.poll_timeout().expect("its start has a deadline");
+    worker.handle_timeout(due);
+    assert_eq!(drain(&mut worker), [Action::Kill { executor: ExecutorId(0) }]);
+    assert_eq!(worker.poll_timeout(), None, "it is not killed again and again");
+    worker.handle(due, said(0, ended()));
+    drain(&mut worker);
+    assert!(worker.poll_timeout().is_some(), "another is started after a pause");
+}
+
+#[test]
+fn a_leaving_worker_is_sent_nothing_more() {
+    let now = Time::ZERO;
+    let mut master = Master::new(master::Config::default());
+    let config = worker::Config { slots: 2, start_early: false, ..worker::Config::default() };
+    let mut worker = Worker::new(config);
+    let (program, text) = (ProgramId::default(), String::new());
+    let (program_name, name) = (text.clone(), text);
+    let joined = master::Event::WorkerJoined { worker: WorkerId(0), program, program_name, name, slots: 2 };
+    master.handle(now, joined);
+    master.handle(now, master::Event::ClientJoined { client: ClientId(0), program });
+    let hear = |message| master::Event::ClientSaid { client: ClientId(0), message, body: Bytes::new() };
+    master.handle(now, hear(FromClient::Declare { spec: SpecIndex(0), what: plain() }));
+    (1..=2)
+        .for_each(|n| master.handle(now, hear(FromClient::Submit { task: TaskId(n), spec: SpecIndex(0) })));
+    let settle = |master: &mut Master, worker: &mut Worker| {
+        for _ in 0..1_000 {
+            let mut any = false;
+            while let Some(action) = master.poll_action() {
+                any = true;
+                if let master::Action::TellWorker { message, body, .. } = action {
+                    worker.handle(now, worker::Event::MasterSaid { message, body });
+                }
+            }
+            while let Some(action) = worker.poll_action() {
+                any = true;
+                if let Action::Tell { message, body } = action {
+                    master.handle(now, master::Event::WorkerSaid { worker: WorkerId(0), message, body });
+                }
+            }
+            if !any {
+                return;
+            }
+        }
+        panic!("master and worker never come to rest");
+    };
+    settle(&mut master, &mut worker);
+    (0..2).for_each(|n| worker.handle(now, said(n, ExecutorSaid::Ready)));
+    settle(&mut master, &mut worker);
+    worker.handle(now, worker::Event::Leave);
+    settle(&mut master, &mut worker);
+    worker.handle(now, said(0, ended()));
+    settle(&mut master, &mut worker);
+}
+
+#[test]
+fn short_tasks_do_not_wait_behind_one_that_hangs() {
+    let mut world = World::new();
+    world.worker(2);
+    let (a, b) = (world.client(), world.client());
+    [a, b].iter().for_each(|client| world.declare(*client, plain()));
+    for _ in 0..50 {
+        world.submit(a, 0, Do::Return.args(0));
+        world.submit(b, 0, Do::Return.args(0));
+    }
+    world.run();
+    world.submit(a, 0, Do::Hang.args(0));
+    let mut quick = Vec::new();
+    for _ in 0..200 {
+        quick.push((b, world.submit(b, 0, Do::Return.args(0))));
+        quick.push((a, world.submit(a, 0, Do::Return.args(0))));
+    }
+    world.run_until(world.now + Duration::from_secs(60));
+    assert!(quick.iter().all(|(client, task)| world.clients[*client].done.contains_key(task)));
+}
+
+#[test]
+fn a_short_task_behind_a_hung_one_moves_to_another_worker() {
+    let mut world = World::new();
+    world.worker(1);
+    let client = world.client();
+    world.declare(client, plain());
+    for _ in 0..50 {
+        world.submit(client, 0, Do::Return.args(0));
+    }
+    world.run();
+    world.submit(client, 0, Do::Hang.args(0));
+    let quick: Vec<TaskId> = (0..20).map(|_| world.submit(client, 0, Do::Return.args(0))).collect();
+    world.run_until(world.now + Duration::from_millis(50));
+    world.worker(1);
+    world.run_until(world.now + Duration::from_secs(10));
+    assert!(quick.iter().all(|task| world.clients[client].done.contains_key(task)));
+}
+
+#[test]
+fn a_client_that_was_idle_has_saved_up_no_turns() {
+    let mut world = World::new();
+    world.worker(1);
+    let (idler, busy) = (world.client(), world.client());
+    [idler, busy].iter().for_each(|client| world.declare(*client, plain()));
+    for _ in 0..1_000 {
+        world.submit(busy, 0, Do::Return.args(100));
+    }
+    world.run_until(Time::ZERO + Duration::from_secs(30));
+    let before = world.clients[busy].done.len();
+    for _ in 0..1_000 {
+        world.submit(idler, 0, Do::Return.args(100));
+    }
+    world.run_until(Time::ZERO + Duration::from_secs(60));
+    let turns = world.clients[busy].done.len() - before;
+    assert!((120..180).contains(&turns), "{turns} of 300 turns went to one of two clients");
+}
+
+#[test]
+fn what_no_idle_worker_may_take_is_not_fetched_again_and_again() {
+    let mut world = World::new();
+    world.worker(1);
+    let client = world.client();
+    world.declare(client, plain());
+    world.submit(client, 0, Do::Return.args(0));
+    world.run();
+    let message = FromWorker::Held { client: ClientId(0), held: true };
+    let held = master::Event::WorkerSaid { worker: WorkerId(0), message, body: Bytes::new() };
+    world.master.handle(world.now, held);
+    world.worker(1);
+    let long = world.submit(client, 0, Do::Return.args(20_000));
+    let next = world.submit(client, 0, Do::Return.args(1));
+    world.run();
+    assert_eq!(world.class(client, long), Class::Ok);
+    assert!(world.last_attempt(client, next) < 5, "{} attempts", world.last_attempt(client, next));
+}
+
+#[test]
+fn a_result_that_comes_after_its_attempt_was_given_up_is_taken() {
+    let mut world = World::new();
+    world.worker_with(PROGRAM, worker::Config::default());
+    let client = world.client();
+    world.declare(client, plain());
+    let task = world.submit(client, 0, Do::Return.args(1_000));
+    world.run_until(ms(100));
+    let (c, attempt) = (ClientId(0), Attempt(1));
+    let hear = |message| master::Event::WorkerSaid { worker: WorkerId(0), message, body: Bytes::new() };
+    world.stop_worker(0);
+    world.run_until(ms(200));
+    let message = FromWorker::Finished { client: c, task, attempt, class: Class::Ok, micros: 1 };
+    world.master.handle(world.now, hear(message));
+    world.hear_again(client);
+    world.run_until(ms(300));
+    assert_eq!(world.class(client, task), Class::Ok);
+    world.master.check();
+}
