@@ -66,7 +66,8 @@ pub(super) async fn answer(
             pending.fetch_sub(1, Ordering::Relaxed);
             let why = match passed {
                 Ok(Ok(caller)) => return drop(callers.send(caller).await),
-                Ok(Err(why)) => why,
+                Ok(Err(NotIn::Left)) => return,
+                Ok(Err(NotIn::Refused(why))) => why,
                 Err(_) => format!("it did not say who it is within {} s", DEADLINE.as_secs()),
             };
             let _ = complain.try_send(format!("refused {from}: {why}"));
@@ -98,10 +99,26 @@ impl Complaints {
     }
 }
 
-async fn pass(incoming: quinn::Incoming, clients: &Pin, workers: &Pin) -> Result<Caller, String> {
+/// Why a caller is not in.
+enum NotIn {
+    /// It changed its mind: it had found the master at another address.
+    Left,
+    Refused(String),
+}
+
+impl From<String> for NotIn {
+    fn from(why: String) -> Self {
+        Self::Refused(why)
+    }
+}
+
+async fn pass(incoming: quinn::Incoming, clients: &Pin, workers: &Pin) -> Result<Caller, NotIn> {
     let connection = incoming.await.map_err(|error| tls::explain(&error).to_string())?;
-    let peer = tls::peer_of(&connection, clients, workers).ok_or("its key is of no role")?;
-    let broken = |error: quinn::ConnectionError| tls::explain(&error).to_string();
+    let peer = tls::peer_of(&connection, clients, workers).ok_or("its key is of no role".to_owned())?;
+    let broken = |error: quinn::ConnectionError| match tls::explain(&error) {
+        tls::Refusal::ClosedByPeer { .. } => NotIn::Left,
+        other => NotIn::Refused(other.to_string()),
+    };
     let (mut send, mut receive) = connection.accept_bi().await.map_err(broken)?;
     let (send_long, receive_long) = connection.accept_bi().await.map_err(broken)?;
     let mut read = BytesMut::new();
@@ -110,7 +127,7 @@ async fn pass(incoming: quinn::Incoming, clients: &Pin, workers: &Pin) -> Result
         Ok(hello) => hello,
         Err((refusal, why)) => {
             refuse(&mut send, refusal).await;
-            return Err(why);
+            return Err(NotIn::Refused(why));
         }
     };
     // Short messages go before long ones.

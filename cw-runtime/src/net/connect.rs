@@ -27,6 +27,9 @@ pub(crate) const DEFAULT_PORT: u16 = 5494;
 /// A try ends after this long, or with the time to wait. A handshake among a thousand others can take seconds.
 const TRY_TIME: Duration = Duration::from_secs(10);
 
+/// The user hears of a try that takes longer.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -95,7 +98,18 @@ pub(crate) async fn join(wanted: &Wanted, hello: &Hello) -> Result<Joined, Troub
     let mut waiting = Waiting::new(wanted.timeout);
     loop {
         let time = TRY_TIME.min(wanted.timeout.saturating_sub(start.elapsed()));
-        let why = match try_once(wanted, &path, hello, time).await? {
+        let tried = {
+            let trying = try_once(wanted, &path, hello, time);
+            tokio::pin!(trying);
+            loop {
+                // The try goes on where it was.
+                tokio::select! {
+                    tried = &mut trying => break tried?,
+                    () = tokio::time::sleep(QUIET) => waiting.say(start.elapsed(), "no answer yet"),
+                }
+            }
+        };
+        let why = match tried {
             Ok(joined) => {
                 waiting.over(&joined);
                 return Ok(joined);
@@ -215,14 +229,20 @@ async fn call_all(
     access: &Access,
 ) -> Result<Joined, Failed> {
     let mut calls = JoinSet::new();
+    let file = access.path.display().to_string();
     for address in addresses {
-        let (address, config, hello) = (address.clone(), config.clone(), hello.clone());
-        let file = access.path.display().to_string();
-        calls.spawn(async move { call_name(&address, config, &hello, &file).await });
+        let (address, config, file) = (address.clone(), config.clone(), file.clone());
+        calls.spawn(async move { call_name(&address, config, &file).await });
     }
     let mut reasons = Vec::new();
     let mut is_final = true;
     while let Some(result) = calls.join_next().await {
+        // Only whoever answers first is greeted, or this process would join once for each address.
+        let result = match result {
+            Ok(Ok(answered)) => Ok(answered.greet(hello, &file).await),
+            Ok(Err(failed)) => Ok(Err(failed)),
+            Err(error) => Err(error),
+        };
         match result {
             Ok(Ok(joined)) => return Ok(joined),
             Ok(Err(failed)) => {
@@ -236,32 +256,42 @@ async fn call_all(
     Err(Failed { why: reasons.join("; "), is_final })
 }
 
-async fn call_name(
-    name: &str,
-    config: quinn::ClientConfig,
-    hello: &Hello,
-    file: &str,
-) -> Result<Joined, Failed> {
+/// A master that has finished the TLS handshake.
+struct Answered {
+    endpoint: quinn::Endpoint,
+    connection: quinn::Connection,
+    address: SocketAddr,
+}
+
+impl Answered {
+    async fn greet(self, hello: &Hello, file: &str) -> Result<Joined, Failed> {
+        let Self { endpoint, connection, address } = self;
+        greet(endpoint, connection.clone(), address, hello).await.map_err(|failed| {
+            // The first word after the handshake shows whether the master took our key.
+            match connection.close_reason() {
+                Some(error) => explain(address, &error, file),
+                None => failed,
+            }
+        })
+    }
+}
+
+async fn call_name(name: &str, config: quinn::ClientConfig, file: &str) -> Result<Answered, Failed> {
     let found = tokio::net::lookup_host(name).await;
     let addresses: Vec<SocketAddr> = found
         .map_err(|error| Failed::again(format!("{name}: the name cannot be resolved: {error}")))?
         .collect();
     let mut last = Failed::again(format!("{name}: the name has no address"));
     for address in addresses {
-        match call(address, config.clone(), hello, file).await {
-            Ok(joined) => return Ok(joined),
+        match call(address, config.clone(), file).await {
+            Ok(answered) => return Ok(answered),
             Err(failed) => last = failed,
         }
     }
     Err(last)
 }
 
-async fn call(
-    address: SocketAddr,
-    config: quinn::ClientConfig,
-    hello: &Hello,
-    file: &str,
-) -> Result<Joined, Failed> {
+async fn call(address: SocketAddr, config: quinn::ClientConfig, file: &str) -> Result<Answered, Failed> {
     let again = |error: String| Failed::again(format!("{address}: {error}"));
     let (socket, buffers) =
         endpoint::bind(endpoint::local_for(address)).map_err(|error| again(error.to_string()))?;
@@ -272,13 +302,7 @@ async fn call(
     let connecting =
         endpoint.connect_with(config, address, SERVER_NAME).map_err(|error| again(error.to_string()))?;
     let connection = connecting.await.map_err(|error| explain(address, &error, file))?;
-    greet(endpoint, connection.clone(), address, hello).await.map_err(|failed| {
-        // The first word after the handshake shows whether the master took our key.
-        match connection.close_reason() {
-            Some(error) => explain(address, &error, file),
-            None => failed,
-        }
-    })
+    Ok(Answered { endpoint, connection, address })
 }
 
 fn explain(address: SocketAddr, error: &quinn::ConnectionError, file: &str) -> Failed {

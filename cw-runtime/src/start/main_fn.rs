@@ -83,8 +83,10 @@ pub fn main_sync<A: MainArgs, T: Termination>(program: Program, body: impl FnOnc
     match read_flags::<A>(program) {
         Err(code) => code,
         Ok(options) => {
+            // Also when `main` panics: the cluster need not wait for the silence.
+            let at_end = CloseAtEnd;
             let code = body(options).report();
-            session::close();
+            drop(at_end);
             exit::with_fatal(code)
         }
     }
@@ -150,7 +152,7 @@ fn relaxed(mut command: Command) -> Command {
 /// None that return: a cluster that cannot be reached ends the process with one line and its exit code.
 pub fn init() -> crate::error::Result<()> {
     if nonce::is_executor() {
-        leave(process::main());
+        leave(outside_of_runtimes(process::main));
     }
     let command = ClusterOnly::command().ignore_errors(true).disable_help_flag(true);
     let matches = command.get_matches();
@@ -158,15 +160,32 @@ pub fn init() -> crate::error::Result<()> {
     if let Some(line) = wrong_value(&matches) {
         leave(Trouble::new(exit::USAGE, line).report());
     }
-    match enter(&flags) {
+    let serves = matches!(flags.role, Some(RoleFlag::Master | RoleFlag::Worker));
+    let next = if serves { outside_of_runtimes(move || enter(&flags)) } else { enter(&flags) };
+    match next {
         Next::Client => {
-            // Made now, so that it is dropped when the thread ends, which for `main` is the program's end.
-            AT_END.with(|_| ());
+            // Dropped with the thread, which for the main one is at the program's end.
+            if std::thread::current().name() == Some("main") {
+                AT_END.with(|_| ());
+            }
             Ok(())
         }
         Next::Exit(code) => leave(code),
     }
 }
+
+/// Calls on a thread of its own where this one is within an async runtime, in which no other may be run.
+fn outside_of_runtimes<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return call();
+    }
+    let stack = std::thread::Builder::new().stack_size(MAIN_STACK_BYTES);
+    let thread = stack.spawn(call).expect("a process that has just begun can start a thread");
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The stack a main thread has, and jobs may count on.
+const MAIN_STACK_BYTES: usize = 8 << 20;
 
 thread_local! {
     static AT_END: CloseAtEnd = const { CloseAtEnd };
