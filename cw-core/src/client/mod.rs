@@ -67,7 +67,8 @@ struct Task {
 enum State {
     Waiting,
     Sent,
-    Recording(Completion),
+    /// Boxed, as it is rare, and would make every task three times as big.
+    Recording(Box<Completion>),
 }
 
 impl Default for Client {
@@ -182,7 +183,7 @@ impl Client {
                 class: completion.class,
                 body: completion.body.clone(),
             });
-            entry.state = State::Recording(completion);
+            entry.state = State::Recording(Box::new(completion));
             return;
         }
         self.tasks.remove(task);
@@ -194,7 +195,7 @@ impl Client {
             return;
         }
         if let Some(Task { state: State::Recording(completion), .. }) = self.tasks.remove(task) {
-            self.complete(task, completion);
+            self.complete(task, *completion);
         }
     }
 

@@ -201,6 +201,7 @@ impl Master {
     fn on_client_joined(&mut self, client: ClientId, program: ProgramId) {
         // A newcomer starts level with the least served, so it neither starves the others nor is starved.
         let usage = self.clients.values().map(|client| client.usage).min().unwrap_or(0);
+        self.window_told = self.window_told.max(self.window().tasks);
         self.clients.insert(client, Client::new(program, usage));
     }
 
@@ -214,17 +215,11 @@ impl Master {
     }
 
     fn on_submit(&mut self, id: ClientId, task: TaskId, spec: SpecIndex, args: Bytes) {
-        let busy = self.clients.values().filter(|client| !client.tasks.is_empty()).map(|client| client.usage);
-        let least = busy.min();
-        self.window_told = self.window_told.max(self.window().tasks);
         let bound = self.window_told as usize * 2;
-        let client = self.clients.get_mut(&id).expect("checked by on_client_said");
-        if let Some(least) = least
-            && client.tasks.is_empty()
-        {
-            // Time in which it wanted nothing earns it no turns later.
-            client.usage = client.usage.max(least);
+        if self.clients[&id].tasks.is_empty() {
+            self.level(id);
         }
+        let client = self.clients.get_mut(&id).expect("checked by on_client_said");
         let Some(declared) = client.specs.get(spec.0 as usize) else {
             return self.disconnect_client(id, "submitted a task without declaring its spec");
         };
@@ -238,6 +233,15 @@ impl Master {
         client.tasks.insert(task, Task::new(spec, args));
         client.push_back(priority, task);
         self.note_waiting(id);
+    }
+
+    /// A client that wanted nothing for a time has earned no turns by that: it goes on level with the least
+    /// served of those who want something.
+    fn level(&mut self, id: ClientId) {
+        let busy = self.clients.values().filter(|client| !client.tasks.is_empty());
+        let least = busy.map(|client| client.usage).min().unwrap_or(0);
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        client.usage = client.usage.max(least);
     }
 
     fn on_cancel(&mut self, id: ClientId, task: TaskId) {
@@ -324,6 +328,7 @@ impl Master {
 
     fn announce_window(&mut self, before: Window) {
         let window = self.window();
+        self.window_told = self.window_told.max(window.tasks);
         if window != before {
             let clients: Vec<ClientId> = self.clients.keys().copied().collect();
             clients
