@@ -123,7 +123,7 @@ impl Client {
     fn on_declare(&mut self, what: Spec) {
         let spec = SpecIndex(u32::try_from(self.specs.len()).expect("a program has far fewer specs"));
         if self.connected {
-            self.tell(FromClient::Declare { spec, what: what.clone() }, Bytes::new());
+            self.tell(FromClient::Declare { spec, what: Box::new(what.clone()) }, Bytes::new());
         }
         self.specs.push(what);
     }
@@ -163,7 +163,7 @@ impl Client {
                 self.on_finished(task, Completion { class, attempt, attempts, worker, micros, body });
             }
             ToClient::Window(window) => self.window = window,
-            ToClient::Stalled(why) => self.actions.push_back(Action::Stalled(why)),
+            ToClient::Stalled(why) => self.actions.push_back(Action::Stalled(*why)),
             ToClient::Moving => self.actions.push_back(Action::Moving),
         }
     }
@@ -250,7 +250,7 @@ impl Client {
         self.window = window;
         for (index, what) in self.specs.clone().into_iter().enumerate() {
             let spec = SpecIndex(u32::try_from(index).expect("declared under this index"));
-            self.tell(FromClient::Declare { spec, what }, Bytes::new());
+            self.tell(FromClient::Declare { spec, what: Box::new(what) }, Bytes::new());
         }
     }
 

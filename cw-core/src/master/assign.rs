@@ -88,7 +88,11 @@ impl Master {
         if self.workers.get_mut(&to).expect("listed as having room").declare(id, spec_index) {
             self.actions.push_back(Action::TellWorker {
                 worker: to,
-                message: ToWorker::Declare { client: id, spec: spec_index, what: what.what.clone() },
+                message: ToWorker::Declare {
+                    client: id,
+                    spec: spec_index,
+                    what: Box::new(what.what.clone()),
+                },
                 body: bytes::Bytes::new(),
             });
         }

@@ -177,7 +177,7 @@ impl Master {
             FromClient::Received { first, tasks, attempt, worker } => {
                 self.tell_worker(worker, ToWorker::Received { client, first, tasks, attempt });
             }
-            FromClient::Declare { spec, what } => self.on_declare(client, spec, what),
+            FromClient::Declare { spec, what } => self.on_declare(client, spec, *what),
             FromClient::Cancel { task } => self.on_cancel(client, task),
             FromClient::Leave => self.on_client_lost(client),
         }

@@ -66,7 +66,7 @@ impl Master {
                 *since = self.now;
             }
             *told = Some(why.clone());
-            self.tell_client(id, ToClient::Stalled(why), Bytes::new());
+            self.tell_client(id, ToClient::Stalled(Box::new(why)), Bytes::new());
         }
     }
 

@@ -45,7 +45,7 @@ fn from_client() {
     assert_eq!(golden(FromClient::Submit { task: TASK, spec: SpecIndex(1) }, b"ab"), "0600000000ac02016162");
     let received = FromClient::Received { first: TASK, tasks: 3, attempt: ATTEMPT, worker: WorkerId(9) };
     assert_eq!(golden(received, b""), "0600000001ac02030209");
-    let declare = FromClient::Declare { spec: SpecIndex(1), what: spec() };
+    let declare = FromClient::Declare { spec: SpecIndex(1), what: Box::new(spec()) };
     assert_eq!(golden(declare, b""), "0d0000000201030103010180cab5ee0103");
     assert_eq!(golden(FromClient::Cancel { task: TASK }, b""), "0300000003ac02");
     assert_eq!(golden(FromClient::Leave, b""), "0100000004");
@@ -64,8 +64,8 @@ fn to_client() {
     assert_eq!(golden(finished, b"r"), "0a00000000ac0202020109000172");
     let window = ToClient::Window(Window { tasks: 10, bytes: 1_000 });
     assert_eq!(golden(window, b""), "04000000010ae807");
-    assert_eq!(golden(ToClient::Stalled(Stall::NoWorker), b""), "020000000200");
-    assert_eq!(golden(ToClient::Stalled(Stall::Busy { slots: 2 }), b""), "03000000020102");
+    assert_eq!(golden(ToClient::Stalled(Box::new(Stall::NoWorker)), b""), "020000000200");
+    assert_eq!(golden(ToClient::Stalled(Box::new(Stall::Busy { slots: 2 })), b""), "03000000020102");
     assert_eq!(golden(ToClient::Moving, b""), "0100000003");
 }
 
@@ -76,7 +76,7 @@ fn to_worker() {
     assert_eq!(golden(run, b"ab"), "090000000005ac020201006162");
     let received = ToWorker::Received { client: CLIENT, first: TASK, tasks: 3, attempt: ATTEMPT };
     assert_eq!(golden(received, b""), "060000000105ac020302");
-    let declare = ToWorker::Declare { client: CLIENT, spec: SpecIndex(1), what: spec() };
+    let declare = ToWorker::Declare { client: CLIENT, spec: SpecIndex(1), what: Box::new(spec()) };
     assert_eq!(golden(declare, b""), "0e000000020501030103010180cab5ee0103");
     assert_eq!(golden(ToWorker::Credit { client: CLIENT, bytes: 128 }, b""), "0400000003058001");
     let cancel = ToWorker::Cancel { client: CLIENT, task: TASK, attempt: ATTEMPT };

@@ -48,7 +48,10 @@ fn worker_of(slots: u32, what: Spec) -> Worker {
     let mut worker = Worker::new(worker::Config { slots, ..worker::Config::default() });
     drain(&mut worker);
     worker.handle(ms(0), said(0, ExecutorSaid::Ready));
-    worker.handle(ms(0), tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what }));
+    worker.handle(
+        ms(0),
+        tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: Box::new(what) }),
+    );
     worker.handle(ms(0), tell(ToWorker::Credit { client: ClientId(1), bytes: 1 << 20 }));
     worker
 }
@@ -61,7 +64,10 @@ fn a_result_for_a_master_that_is_gone_is_not_given_to_the_next_as_its_own() {
     worker.handle(ms(1), worker::Event::MasterLost);
     drain(&mut worker);
     // Another master numbers another client the same.
-    worker.handle(ms(2), tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: plain() }));
+    worker.handle(
+        ms(2),
+        tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: Box::new(plain()) }),
+    );
     worker.handle(ms(2), run(1, 5));
     worker.handle(ms(3), said(0, done()));
     let actions = drain(&mut worker);
@@ -117,7 +123,10 @@ fn a_slot_that_cannot_start_takes_nothing_from_one_that_runs() {
 fn a_worker_where_nothing_starts_hands_back_and_leaves_saying_why() {
     let mut worker = Worker::new(worker::Config::default());
     drain(&mut worker);
-    worker.handle(ms(0), tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: plain() }));
+    worker.handle(
+        ms(0),
+        tell(ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: Box::new(plain()) }),
+    );
     worker.handle(ms(0), run(1, 1));
     let mut actions = Vec::new();
     for executor in 0..3 {
@@ -157,7 +166,7 @@ fn a_leaving_worker_is_sent_nothing_more() {
     master.handle(now, joined);
     master.handle(now, master::Event::ClientJoined { client: ClientId(0), program });
     let hear = |message| master::Event::ClientSaid { client: ClientId(0), message, body: Bytes::new() };
-    master.handle(now, hear(FromClient::Declare { spec: SpecIndex(0), what: plain() }));
+    master.handle(now, hear(FromClient::Declare { spec: SpecIndex(0), what: Box::new(plain()) }));
     (1..=2)
         .for_each(|n| master.handle(now, hear(FromClient::Submit { task: TaskId(n), spec: SpecIndex(0) })));
     let settle = |master: &mut Master, worker: &mut Worker| {

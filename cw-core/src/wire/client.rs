@@ -32,8 +32,8 @@ pub enum FromClient {
     Declare {
         /// The index; they are declared in order, from 0.
         spec: SpecIndex,
-        /// Its meaning.
-        what: Spec,
+        /// Its meaning. Boxed, as all messages would be as big as the biggest.
+        what: Box<Spec>,
     },
     /// The task's result is not wanted any more.
     Cancel {
@@ -65,7 +65,7 @@ pub enum ToClient {
     /// How much the client may have in flight from here on.
     Window(Window),
     /// Nothing of this client's has moved for a while, and why. Comes again when the reason changes.
-    Stalled(Stall),
+    Stalled(Box<Stall>),
     /// The client's tasks move again.
     Moving,
 }

@@ -38,8 +38,8 @@ pub enum ToWorker {
         client: ClientId,
         /// The index.
         spec: SpecIndex,
-        /// Its meaning.
-        what: Spec,
+        /// Its meaning. Boxed, as all messages would be as big as the biggest.
+        what: Box<Spec>,
     },
     /// How many bytes of this client's results may be on the way and not acknowledged.
     Credit {

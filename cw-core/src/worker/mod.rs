@@ -179,7 +179,7 @@ impl Worker {
             ToWorker::Received { client, first, tasks, attempt } => {
                 self.on_received(client, first, tasks, attempt);
             }
-            ToWorker::Declare { client, spec, what } => self.on_declare(client, spec, what),
+            ToWorker::Declare { client, spec, what } => self.on_declare(client, spec, *what),
             ToWorker::Credit { client, bytes } => self.on_credit(client, bytes),
             ToWorker::Cancel { client, task, attempt } => self.on_cancel(client, task, attempt),
             ToWorker::Recall { tasks } => self.on_recall(tasks),
