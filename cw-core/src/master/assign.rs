@@ -207,10 +207,7 @@ impl Master {
         let Some(task) = client.tasks.get_mut(task_id) else { return };
         let charge = std::mem::take(&mut task.charge);
         if client.gone || matches!(task.state, State::Cancelling { .. }) {
-            if matches!(task.state, State::Cancelling { .. }) {
-                client.cancelling -= 1;
-            }
-            client.tasks.remove(task_id);
+            client.take_out(task_id);
         } else {
             task.state = State::Queued;
             let priority = client.specs[task.spec.0 as usize].what.priority;

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
 };
 
-use super::tasks::Task;
+use super::tasks::{State, Task};
 use crate::{
     TaskMap, Time,
     ids::{ProgramId, TaskId, WorkerId},
@@ -22,6 +22,8 @@ pub(super) struct Client {
     /// Queued tasks, highest priority first, then in order. No queue in it is empty.
     pub(super) queue: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
     pub(super) queued: usize,
+    /// Bytes of arguments of all its tasks.
+    pub(super) bytes: u64,
     /// Tasks that it gave up and a worker has not answered for.
     pub(super) cancelling: usize,
     /// Slot time used, in microseconds: what decides whose turn it is.
@@ -62,12 +64,27 @@ impl Client {
             tasks: TaskMap::default(),
             queue: BTreeMap::new(),
             queued: 0,
+            bytes: 0,
             cancelling: 0,
             usage,
             gone: false,
             held_by: BTreeSet::new(),
             stall: Stalling::No,
         }
+    }
+
+    /// Takes in a new task.
+    pub(super) fn take_in(&mut self, id: TaskId, task: Task) {
+        self.bytes += task.args.len() as u64;
+        self.tasks.insert(id, task);
+    }
+
+    /// Takes a task out for good. The queue is another matter.
+    pub(super) fn take_out(&mut self, id: TaskId) -> Option<Task> {
+        let task = self.tasks.remove(id)?;
+        self.bytes -= task.args.len() as u64;
+        self.cancelling -= usize::from(matches!(task.state, State::Cancelling { .. }));
+        Some(task)
     }
 
     pub(super) fn push_back(&mut self, priority: i32, task: TaskId) {

@@ -69,7 +69,7 @@ impl Master {
             return self.tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
         }
         let attempts = entry.ended() + u32::from(class == Class::Ok);
-        state.tasks.remove(task);
+        state.take_out(task);
         self.charge(client, charged, micros);
         let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
         self.tell_client(client, message, report.body);
@@ -164,7 +164,7 @@ impl Master {
     /// Drops a task that no worker has seen. Its client has its answer: it was the client that gave it up.
     pub(super) fn drop_queued(&mut self, id: ClientId, task_id: TaskId) {
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        let Some(task) = client.tasks.remove(task_id) else { return };
+        let Some(task) = client.take_out(task_id) else { return };
         let priority = client.spec_of(&task).what.priority;
         client.unqueue(priority, task_id);
         if client.queued == 0 {

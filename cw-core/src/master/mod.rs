@@ -42,7 +42,7 @@ use bytes::Bytes;
 use crate::{
     Time,
     ids::{ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
-    wire::{FromClient, FromWorker, Spec, ToClient, ToWorker, Window},
+    wire::{FromClient, FromWorker, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker, Window},
 };
 use clients::Client;
 pub use event::{Action, Event};
@@ -223,14 +223,15 @@ impl Master {
         let Some(declared) = client.specs.get(spec.0 as usize) else {
             return self.disconnect_client(id, "submitted a task without declaring its spec");
         };
-        if client.tasks.len() - client.cancelling >= bound {
-            return self.disconnect_client(id, "submitted more tasks than its window allows");
+        let bytes_bound = 2 * self.config.window.bytes + PAYLOAD_BYTES_MAX as u64;
+        if client.tasks.len() - client.cancelling >= bound || client.bytes > bytes_bound {
+            return self.disconnect_client(id, "submitted more than its window allows");
         }
         if client.tasks.contains(task) {
             return;
         }
         let priority = declared.what.priority;
-        client.tasks.insert(task, Task::new(spec, args));
+        client.take_in(task, Task::new(spec, args));
         client.push_back(priority, task);
         self.note_waiting(id);
     }
@@ -264,7 +265,7 @@ impl Master {
         client.queue.clear();
         client.queued = 0;
         for task in client.tasks.sorted_keys(|task| matches!(task.state, State::Queued)) {
-            client.tasks.remove(task);
+            client.take_out(task);
         }
         let unanswered = |task: &Task| matches!(task.state, State::Sent { .. } | State::Held { .. });
         for task in client.tasks.sorted_keys(unanswered) {
@@ -364,6 +365,10 @@ impl Master {
     /// Re-derives what is kept incrementally; panics where the two differ.
     pub(crate) fn check(&self) {
         for (id, client) in &self.clients {
+            let all = client.tasks.sorted_keys(|_| true);
+            let bytes =
+                all.iter().map(|task| client.tasks.get(*task).unwrap().args.len() as u64).sum::<u64>();
+            assert_eq!(client.bytes, bytes, "{id}: bytes");
             assert_eq!(client.queued, client.queue.values().map(VecDeque::len).sum::<usize>());
             let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));
             assert_eq!(queued.len(), client.queued, "{id}: queued tasks and the queue differ");

@@ -85,7 +85,7 @@ impl Master {
         client.queued = 0;
         self.waiting.remove(&(client.usage, id));
         for task in client.tasks.sorted_keys(|_| true) {
-            let entry = self.clients.get_mut(&id).and_then(|client| client.tasks.remove(task));
+            let entry = self.clients.get_mut(&id).and_then(|client| client.take_out(task));
             let ended = entry.expect("listed above").ended();
             self.end_here(id, task, ended, &failure);
         }

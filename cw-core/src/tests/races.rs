@@ -221,6 +221,24 @@ fn short_tasks_do_not_wait_behind_one_that_hangs() {
 }
 
 #[test]
+fn short_tasks_do_not_wait_behind_one_that_hangs_on_a_cluster() {
+    let mut world = World::new();
+    world.bundle = 64;
+    (0..2).for_each(|_| assert!(world.worker(2) < 2));
+    let client = world.client();
+    world.declare(client, plain());
+    for _ in 0..2_000 {
+        world.submit(client, 0, Do::Return.args(0));
+    }
+    world.run();
+    world.submit(client, 0, Do::Hang.args(0));
+    let quick: Vec<TaskId> = (0..500).map(|_| world.submit(client, 0, Do::Return.args(0))).collect();
+    world.run_until(world.now + Duration::from_secs(10));
+    let missing = quick.iter().filter(|task| !world.clients[client].done.contains_key(task)).count();
+    assert_eq!(missing, 0);
+}
+
+#[test]
 fn a_short_task_behind_a_hung_one_moves_to_another_worker() {
     let mut world = World::new();
     world.worker(1);

@@ -157,6 +157,8 @@ struct Bundle {
     /// only together with the task's result, under the lock of `pending`.
     began: AtomicU64,
     epoch: Instant,
+    /// `asleep` of `pending`, to be seen without the lock.
+    dozing: AtomicBool,
 }
 
 struct Pending {
@@ -172,17 +174,29 @@ impl Bundle {
     fn new(socket: UnixStream) -> Self {
         let pending = Pending { socket, bytes: BytesMut::new(), since: Instant::now(), asleep: false };
         let (began, epoch) = (AtomicU64::new(0), Instant::now());
-        Self { pending: Mutex::new(pending), filled: Condvar::new(), began, epoch }
+        let dozing = AtomicBool::new(false);
+        Self { pending: Mutex::new(pending), filled: Condvar::new(), began, epoch, dozing }
     }
 
     fn note_start(&self, start: Instant) {
         let micros = u64::try_from((start - self.epoch).as_micros()).unwrap_or(u64::MAX - 1);
-        self.began.store(micros + 1, Ordering::Relaxed);
+        // In one order with `dozing`: either this sees it set, or the watching thread sees the task.
+        self.began.store(micros + 1, Ordering::SeqCst);
+        if self.dozing.load(Ordering::SeqCst) {
+            self.wake(&mut self.lock());
+        }
+    }
+
+    fn wake(&self, pending: &mut Pending) {
+        if std::mem::take(&mut pending.asleep) {
+            self.dozing.store(false, Ordering::SeqCst);
+            self.filled.notify_one();
+        }
     }
 
     /// How long the task that runs has been running; none between tasks.
     fn running_for(&self) -> Option<Duration> {
-        let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
+        let began = self.began.load(Ordering::SeqCst).checked_sub(1)?;
         Some(self.epoch.elapsed().saturating_sub(Duration::from_micros(began)))
     }
 
@@ -195,9 +209,7 @@ impl Bundle {
         let mut pending = self.lock();
         if pending.bytes.is_empty() {
             pending.since = now;
-            if std::mem::take(&mut pending.asleep) {
-                self.filled.notify_one();
-            }
+            self.wake(&mut pending);
         }
         self.began.store(0, Ordering::Relaxed);
         wire::encode(message, body, &mut pending.bytes);
@@ -219,7 +231,8 @@ impl Bundle {
         let watch = move || {
             let mut idle = 0;
             loop {
-                std::thread::sleep(TICK);
+                // A task of hours is not looked at every millisecond of them.
+                std::thread::sleep(if idle > IDLE_TICKS { LONG } else { TICK });
                 if bundle.running_for().is_some_and(|time| time > LONG) && bundle.hand_back(&tasks).is_err() {
                     return;
                 }
@@ -229,15 +242,16 @@ impl Bundle {
                 if !pending.bytes.is_empty() && late && pending.send().is_err() {
                     return;
                 }
-                if idle > IDLE_TICKS && bundle.running_for().is_none() {
+                if idle > IDLE_TICKS {
                     pending.asleep = true;
-                    drop(
-                        bundle
-                            .filled
-                            .wait_while(pending, |pending| pending.asleep)
-                            .expect("no holder panics"),
-                    );
-                    idle = 0;
+                    bundle.dozing.store(true, Ordering::SeqCst);
+                    if bundle.running_for().is_some() {
+                        bundle.wake(&mut pending);
+                    }
+                    let woken = bundle.filled.wait_while(pending, |pending| pending.asleep);
+                    drop(woken.expect("no holder panics"));
+                    // While it still runs, what it ran before stays counted.
+                    idle = if bundle.running_for().is_some_and(|time| time > LONG) { idle } else { 0 };
                 }
             }
         };

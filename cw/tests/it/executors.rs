@@ -41,6 +41,15 @@ fn workers_survive_every_end_of_their_executors() {
 }
 
 #[test]
+fn short_tasks_do_not_wait_behind_one_that_hangs() {
+    let (home, cluster) = (Home::new(), Cluster::start(2));
+    // On one slot each, so that the hung task is surely before some of them.
+    let embedded = home.program(&["--slots", "2"], &["behind"]);
+    cluster.client(&["behind"]).finish().well();
+    embedded.finish().well();
+}
+
+#[test]
 fn tasks_that_crash_among_others_take_none_with_them() {
     let (home, mut cluster) = (Home::new(), Cluster::start(2));
     let embedded = home.program(&["--slots", "2"], &["crash-among"]);

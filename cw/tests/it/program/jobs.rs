@@ -53,6 +53,15 @@ pub(crate) fn nap(n: u64) -> u64 {
     n
 }
 
+/// Nothing, at once; unless told to wait for a file.
+#[cw::job]
+pub(crate) fn quick(n: u64, wait_for: Option<PathBuf>) -> u64 {
+    while wait_for.as_ref().is_some_and(|path| !path.exists()) {
+        std::thread::yield_now();
+    }
+    n
+}
+
 /// The worker whose executor runs this.
 #[cw::job]
 pub(crate) fn whereabouts(_n: u64) -> i32 {

@@ -62,6 +62,7 @@ enum Scenario {
     /// A map of which some tasks end their process
     CrashAmong,
     /// Short tasks, a line for each result
+    Behind,
     Naps {
         /// How many
         count: u64,
@@ -104,6 +105,7 @@ async fn main(opts: Opts) -> cw::Result<()> {
         Scenario::Submit => submits::submit(dir).await,
         Scenario::Crash { ways } => trouble::crash(dir, &ways).await?,
         Scenario::CrashAmong => trouble::crash_among().await,
+        Scenario::Behind => trouble::behind(&opts.dir).await?,
         Scenario::Naps { count } => trouble::naps(count).await?,
         Scenario::Spread { workers } => trouble::spread(workers).await?,
         Scenario::Kill { by } => trouble::kill(dir, &by).await,

@@ -1,13 +1,15 @@
-//! A program without `#[cw::main]`, whose `main` calls `cw::init` first.
+//! A program without `#[cw::main]`, whose `main` calls `cw::init` first, within a runtime of its own.
 
 #[cw::job]
-fn square(n: u64) -> u64 {
+async fn square(n: u64) -> u64 {
+    tokio::task::yield_now().await;
     n * n
 }
 
-fn main() -> cw::Result<()> {
+#[tokio::main]
+async fn main() -> cw::Result<()> {
     cw::init()?;
-    let squares = cw::map(square, 0..10).wait()?;
+    let squares = cw::map(square, 0..10).await?;
     println!("{squares:?}");
     Ok(())
 }

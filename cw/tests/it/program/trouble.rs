@@ -55,6 +55,19 @@ pub(crate) async fn crash_among() {
     assert_eq!(seen, 400);
 }
 
+/// A job that is known to be short hangs amid many calls of it; the others end all the same.
+pub(crate) async fn behind(dir: &Path) -> cw::Result<()> {
+    cw::map(quick, (0..2_000).map(|n| (n, None))).await?;
+    let file = dir.join("go on");
+    let hangs = cw::spawn(quick, (7, Some(file.clone())));
+    let others = cw::map(quick, (0..500).map(|n| (n, None))).await?;
+    assert_eq!(others, (0..500).collect::<Vec<u64>>());
+    assert!(!hangs.is_finished());
+    fs::write(file, "")?;
+    assert_eq!(hangs.await?, 7);
+    Ok(())
+}
+
 pub(crate) async fn naps(count: u64) -> cw::Result<()> {
     let mut runs = cw::map(nap, 0..count).unordered();
     let mut seen = BTreeSet::new();
