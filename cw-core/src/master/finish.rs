@@ -47,17 +47,13 @@ impl Master {
             // Its client no longer wants it: the worker may forget it.
             Some(State::Cancelling { .. }) => {
                 self.drop_cancelled(client, task);
-                return self
-                    .tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
+                return self.release_result(worker, client, task, attempt);
             }
             _ if class == Class::Ok && self.unqueue_for_result(client, task, attempt) => {}
-            _ => {
-                return self
-                    .tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
-            }
+            _ => return self.release_result(worker, client, task, attempt),
         }
-        let state = self.clients.get_mut(&client).expect("take_back found it");
-        let entry = state.tasks.get_mut(task).expect("take_back found it");
+        let state = self.clients.get_mut(&client).expect("the task was just found");
+        let entry = state.tasks.get_mut(task).expect("the task was just found");
         let charged = entry.charge;
         let spec = &mut state.specs[entry.spec.0 as usize];
         if class == Class::Ok {
@@ -66,13 +62,18 @@ impl Master {
         if may_retry(entry, &spec.what, class) {
             self.requeue(client, task);
             self.charge(client, 0, micros);
-            return self.tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
+            return self.release_result(worker, client, task, attempt);
         }
         let attempts = entry.ended() + u32::from(class == Class::Ok);
         state.take_out(task);
         self.charge(client, charged, micros);
         let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
         self.tell_client(client, message, report.body);
+    }
+
+    /// Lets a worker forget a result that its client does not get.
+    fn release_result(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
+        self.tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
     }
 
     pub(super) fn on_returned(

@@ -170,6 +170,21 @@ fn results_wait_at_the_worker_while_their_client_does_not_read() {
 }
 
 #[test]
+fn durable_results_are_recorded_once_each_and_others_not_at_all() {
+    let mut world = World::new();
+    world.worker(2);
+    let client = world.client();
+    world.declare(client, plain());
+    let submit = |n| world.submit_as(client, 0, Do::Return.args(n), n % 2 == 0);
+    let tasks: Vec<TaskId> = (0..40).map(submit).collect();
+    world.run();
+    let mut recorded = world.clients[client].recorded.clone();
+    recorded.sort_unstable();
+    assert_eq!(recorded, tasks.iter().copied().step_by(2).collect::<Vec<_>>());
+    world.assert_quiet();
+}
+
+#[test]
 fn a_durable_result_is_recorded_before_it_is_reported_and_acknowledged() {
     let mut machine = client::Client::new();
     let now = Time::ZERO;

@@ -116,7 +116,6 @@ pub(super) struct World {
     /// Executors keep up to so many results back, as real ones do under load.
     pub(super) bundle: usize,
     pub(super) disconnected: Vec<(ClientId, &'static str)>,
-    pub(super) bytes_to_clients: u64,
 }
 
 impl World {
@@ -132,7 +131,6 @@ impl World {
             next_worker: 0,
             bundle: 1,
             disconnected: Vec::new(),
-            bytes_to_clients: 0,
         }
     }
 
@@ -493,7 +491,6 @@ impl World {
                 let Some(index) = self.clients.iter().position(|host| host.id == Some(client)) else {
                     return;
                 };
-                self.bytes_to_clients += body.len() as u64;
                 let link = self.clients[index].link;
                 self.after(LINK_DELAY, Arrival::AtClient(index, link, frame(&message, &body)));
             }

@@ -178,16 +178,14 @@ impl Desk {
         &self.hub
     }
 
-    /// Passes the program's commands to the machine; says whether there were any.
-    pub(crate) fn take_commands(&mut self, now: Time) -> bool {
+    /// Passes the program's commands to the machine.
+    pub(crate) fn take_commands(&mut self, now: Time) {
         let mut commands = std::mem::take(&mut self.commands);
         self.hub.take(&mut commands);
-        let any = !commands.is_empty();
         for command in commands.drain(..) {
             self.on_command(now, command);
         }
         self.commands = commands;
-        any
     }
 
     fn on_command(&mut self, now: Time, command: Command) {

@@ -67,11 +67,7 @@ impl Shell {
     /// Serves one connection; gives the reason if it broke, none if the hub was closed.
     async fn serve(&mut self, joined: Joined) -> Option<String> {
         let (deliver, mut from_master) = mpsc::channel::<((), Incoming<ToClient>)>(INBOX_MAX);
-        let mut link = Link::new();
-        let mut read = Some(joined.read);
-        for (send, receive) in joined.lanes {
-            link.add_lane((receive, read.take().unwrap_or_default()), send, (), deliver.clone());
-        }
+        let mut link = Link::over(joined.lanes, joined.read, (), &deliver);
         self.desk.machine.handle(self.clock.now(), Event::Connected { window: window_of(&joined.welcome) });
         let mut lost = None;
         loop {

@@ -269,11 +269,7 @@ fn open<Id: Copy + Send + 'static, H: Head + Send + 'static>(
     id: Id,
     deliver: &mpsc::Sender<(Id, Incoming<H>)>,
 ) -> Link {
-    let mut link = Link::new();
-    let mut read = Some(read);
-    for (send, receive) in lanes {
-        link.add_lane((receive, read.take().unwrap_or_default()), send, id, deliver.clone());
-    }
+    let mut link = Link::over(lanes, read, id, deliver);
     link.send_raw(0, &wire::encode_reply(&Reply::Welcome(welcome)));
     link.flush();
     link

@@ -62,6 +62,27 @@ impl Link {
         Self { lanes: Vec::new(), tasks: JoinSet::new() }
     }
 
+    /// A link over the lanes of a connection. `read` holds what was already read off the first.
+    pub(crate) fn over<K, H, W, R>(
+        lanes: [(W, R); 2],
+        read: BytesMut,
+        key: K,
+        deliver: &mpsc::Sender<(K, Incoming<H>)>,
+    ) -> Self
+    where
+        K: Copy + Send + 'static,
+        H: Head + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+        R: AsyncRead + Unpin + Send + 'static,
+    {
+        let mut link = Self::new();
+        let mut read = Some(read);
+        for (writer, reader) in lanes {
+            link.add_lane((reader, read.take().unwrap_or_default()), writer, key, deliver.clone());
+        }
+        link
+    }
+
     /// Adds a lane. `read` holds what was already read off the stream. What arrives goes into `deliver`
     /// under `key`; while that is full the stream is not read, which the sender feels in time.
     pub(crate) fn add_lane<K, H>(

@@ -89,11 +89,7 @@ struct Shell {
 impl Shell {
     async fn serve(&mut self, joined: Joined, mut shutdown: impl Future<Output = ()> + Unpin) -> Served {
         let (deliver, mut from_master) = mpsc::channel::<((), Incoming<ToWorker>)>(INBOX_MAX);
-        self.link = Link::new();
-        let mut read = Some(joined.read);
-        for (send, receive) in joined.lanes {
-            self.link.add_lane((receive, read.take().unwrap_or_default()), send, (), deliver.clone());
-        }
+        self.link = Link::over(joined.lanes, joined.read, (), &deliver);
         let deadline = tokio::time::sleep(Duration::MAX);
         tokio::pin!(deadline);
         let mut leaving = false;
@@ -132,7 +128,8 @@ impl Shell {
             self.machine.handle(self.clock.now(), Event::MasterLost);
             self.act();
             let why = why_closed(&joined.connection, why);
-            return if leaving { Served::Left } else { Served::MasterLost(why) };
+            let leaves = leaving || self.left || self.broken.is_some();
+            return if leaves { Served::Left } else { Served::MasterLost(why) };
         }
         // The master closes the connection when it has read the worker's last word.
         let _ = tokio::time::timeout(CLOSE_WAIT, joined.connection.closed()).await;
