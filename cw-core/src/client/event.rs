@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     ids::{Attempt, SpecIndex, TaskId, WorkerId},
-    wire::{Class, FromClient, Spec, Stall, ToClient, Window},
+    wire::{Class, Counts, FromClient, Spec, Stall, ToClient, Window},
 };
 
 /// Something that happened.
@@ -50,6 +50,11 @@ pub enum Event {
     },
     /// The connection to the master ended; another may come.
     MasterLost,
+    /// Whether somebody looks at the progress of this client's tasks.
+    Watch {
+        /// Whether.
+        on: bool,
+    },
     /// No other will come.
     GiveUp {
         /// Why.
@@ -87,6 +92,15 @@ pub enum Action {
     Stalled(Stall),
     /// Tell the user that things move again.
     Moving,
+    /// Show where the tasks are.
+    Counts(Counts),
+    /// Show how far a task has come.
+    Progress {
+        /// The task.
+        task: TaskId,
+        /// Thousandths of the whole.
+        thousandths: u16,
+    },
 }
 
 /// How a task ended.

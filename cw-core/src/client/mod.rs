@@ -13,10 +13,15 @@
 //! the caller has it, then it is acknowledged and the worker may forget it. A result that comes twice
 //! is acknowledged twice and reported once.
 //!
+//! Within the window tasks go in the order of their priority, equals in the order of the calls. A full window does not
+//! stop a task of a higher priority than any in it leaves room for: only what is as urgent counts against it, up to
+//! one and a half windows in all.
+//!
 //! The machine keeps each task's arguments until its end: when the master is lost, what has no result
 //! is handed in again.
 
 mod event;
+mod window;
 
 use std::collections::VecDeque;
 
@@ -29,18 +34,18 @@ use crate::{
     ids::{Attempt, SpecIndex, TaskId, WorkerId},
     wire::{Class, Failure, FromClient, Spec, ToClient, Window},
 };
+use window::{InFlight, Waiting};
 
 /// The client's state. See the [module](self) for the states of a task.
 #[derive(Debug)]
 pub struct Client {
     connected: bool,
-    window: Window,
-    /// Tasks and bytes of arguments with the master.
-    in_flight: (u32, u64),
+    in_flight: InFlight,
     specs: Vec<Spec>,
     tasks: TaskMap<Task>,
-    /// Tasks that wait for room in the window, in order. May name tasks that were cancelled.
-    waiting: VecDeque<TaskId>,
+    waiting: Waiting,
+    /// Whether somebody looks at the progress.
+    watched: bool,
     /// Acknowledgements of consecutive tasks, which are said in one word.
     received: Option<Received>,
     actions: VecDeque<Action>,
@@ -82,11 +87,11 @@ impl Client {
     pub fn new() -> Self {
         Self {
             connected: false,
-            window: Window { tasks: 1, bytes: 0 },
-            in_flight: (0, 0),
+            in_flight: InFlight::default(),
             specs: Vec::new(),
             tasks: TaskMap::default(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
+            watched: false,
             received: None,
             actions: VecDeque::new(),
         }
@@ -102,6 +107,7 @@ impl Client {
             Event::Cancel { task } => self.on_cancel(task),
             Event::Connected { window } => self.on_connected(window),
             Event::MasterLost => self.on_master_lost(),
+            Event::Watch { on } => self.on_watch(on),
             Event::GiveUp { why } => self.on_give_up(why),
         }
     }
@@ -120,6 +126,11 @@ impl Client {
         self.tasks.len()
     }
 
+    /// Tasks that wait for room in the window, and the bytes of their arguments.
+    pub fn waiting(&self) -> (usize, u64) {
+        (self.waiting.tasks(), self.waiting.bytes())
+    }
+
     fn on_declare(&mut self, what: Spec) {
         let spec = SpecIndex(u32::try_from(self.specs.len()).expect("a program has far fewer specs"));
         if self.connected {
@@ -129,31 +140,46 @@ impl Client {
     }
 
     fn on_submit(&mut self, task: TaskId, spec: SpecIndex, durable: bool, args: Bytes) {
+        self.waiting.push_back(self.priority(spec), task, args.len() as u64);
         self.tasks.insert(task, Task { spec, durable, args, state: State::Waiting });
-        self.waiting.push_back(task);
+    }
+
+    fn priority(&self, spec: SpecIndex) -> i32 {
+        self.specs.get(spec.0 as usize).map_or(0, |spec| spec.priority)
     }
 
     fn send_waiting(&mut self) {
         while self.connected
-            && let Some(task) = self.waiting.front().copied()
+            && let Some((priority, task)) = self.waiting.first()
         {
-            let Some(entry) = self.tasks.get_mut(task) else {
+            let Some(entry) = self.tasks.get_mut(task).filter(|entry| matches!(entry.state, State::Waiting))
+            else {
                 // Cancelled while it waited.
-                self.waiting.pop_front();
+                self.waiting.drop_first();
                 continue;
             };
             let bytes = entry.args.len() as u64;
-            let (tasks, in_flight) = self.in_flight;
-            let fits = tasks < self.window.tasks && (tasks == 0 || in_flight + bytes <= self.window.bytes);
-            if !fits {
+            if !self.in_flight.has_room(priority, bytes) {
                 return;
             }
-            self.waiting.pop_front();
+            self.waiting.pop_first(bytes);
+            self.in_flight.add(priority, bytes);
             entry.state = State::Sent;
-            self.in_flight = (tasks + 1, in_flight + bytes);
             let message = FromClient::Submit { task, spec: entry.spec };
             let body = entry.args.clone();
             self.tell(message, body);
+        }
+    }
+
+    /// Takes a task out of what is with the master.
+    fn settle(&mut self, spec: SpecIndex, bytes: usize) {
+        self.in_flight.remove(self.priority(spec), bytes as u64);
+    }
+
+    fn on_watch(&mut self, on: bool) {
+        self.watched = on;
+        if self.connected {
+            self.tell(FromClient::Watch { on }, Bytes::new());
         }
     }
 
@@ -162,9 +188,13 @@ impl Client {
             ToClient::Finished { task, attempt, attempts, worker, class, micros } => {
                 self.on_finished(task, Completion { class, attempt, attempts, worker, micros, body });
             }
-            ToClient::Window(window) => self.window = window,
+            ToClient::Window(window) => self.in_flight.window = window,
             ToClient::Stalled(why) => self.actions.push_back(Action::Stalled(*why)),
             ToClient::Moving => self.actions.push_back(Action::Moving),
+            ToClient::Counts(counts) => self.actions.push_back(Action::Counts(counts)),
+            ToClient::Progress { task, thousandths } => {
+                self.actions.push_back(Action::Progress { task, thousandths });
+            }
         }
     }
 
@@ -175,9 +205,10 @@ impl Client {
         if !matches!(entry.state, State::Sent) {
             return;
         }
-        let bytes = entry.args.len() as u64;
-        self.in_flight = (self.in_flight.0 - 1, self.in_flight.1 - bytes);
-        if entry.durable {
+        let (spec, bytes, durable) = (entry.spec, entry.args.len(), entry.durable);
+        self.settle(spec, bytes);
+        if durable {
+            let entry = self.tasks.get_mut(task).expect("just seen");
             self.actions.push_back(Action::Record {
                 task,
                 class: completion.class,
@@ -231,15 +262,16 @@ impl Client {
     /// The caller does not want the result: it gets its answer now, and the master is told.
     fn on_cancel(&mut self, task: TaskId) {
         let Some(entry) = self.tasks.get(task) else { return };
+        let (spec, bytes) = (entry.spec, entry.args.len());
         match entry.state {
             State::Recording(_) => return,
             State::Sent => {
-                self.in_flight = (self.in_flight.0 - 1, self.in_flight.1 - entry.args.len() as u64);
+                self.settle(spec, bytes);
                 if self.connected {
                     self.tell(FromClient::Cancel { task }, Bytes::new());
                 }
             }
-            State::Waiting => {}
+            State::Waiting => self.waiting.forget(bytes as u64),
         }
         self.tasks.remove(task);
         self.actions.push_back(Action::Complete { task, completion: Completion::local(&Failure::Cancelled) });
@@ -247,29 +279,35 @@ impl Client {
 
     fn on_connected(&mut self, window: Window) {
         self.connected = true;
-        self.window = window;
+        self.in_flight.window = window;
         for (index, what) in self.specs.clone().into_iter().enumerate() {
             let spec = SpecIndex(u32::try_from(index).expect("declared under this index"));
             self.tell(FromClient::Declare { spec, what: Box::new(what) }, Bytes::new());
+        }
+        if self.watched {
+            self.tell(FromClient::Watch { on: true }, Bytes::new());
         }
     }
 
     /// What had been handed in is handed in again, in order, when there is a master again.
     fn on_master_lost(&mut self) {
         self.connected = false;
-        self.in_flight = (0, 0);
+        self.in_flight.clear();
         self.received = None;
         self.actions.retain(|action| !matches!(action, Action::Tell { .. }));
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Sent)).into_iter().rev() {
-            self.tasks.get_mut(task).expect("just listed").state = State::Waiting;
-            self.waiting.push_front(task);
+            let entry = self.tasks.get_mut(task).expect("just listed");
+            entry.state = State::Waiting;
+            let (spec, bytes) = (entry.spec, entry.args.len() as u64);
+            self.waiting.push_front(self.priority(spec), task, bytes);
         }
     }
 
     /// There will be no master: all that is open ends.
     fn on_give_up(&mut self, why: String) {
         self.connected = false;
-        self.waiting.clear();
+        self.waiting = Waiting::default();
+        self.in_flight.clear();
         let failure = Failure::Disconnected { why };
         for task in self.tasks.sorted_keys(|_| true) {
             self.tasks.remove(task);

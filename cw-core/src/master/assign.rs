@@ -26,6 +26,8 @@ impl Master {
             self.send_run(client, worker);
         }
         self.recall_for_idle();
+        self.make_way();
+        self.accrue();
     }
 
     /// The client with least slot time used that a worker has room for, and that worker.
@@ -65,6 +67,7 @@ impl Master {
         task.state = State::Sent { worker: to };
         task.charge = spec.learned.expected();
         client.usage += u64::from(task.charge);
+        client.outstanding += u64::from(task.charge);
         let charge = task.charge;
         let message = ToWorker::Run {
             client: id,
@@ -76,7 +79,7 @@ impl Master {
         let (args, spec_index, what) = (task.args.clone(), task.spec, spec);
 
         let worker = self.workers.get_mut(&to).expect("listed as having room");
-        worker.take_on(task.charge, args.len());
+        worker.take_on(id, task.charge, args.len());
         if worker.meet(id) {
             let bytes = (self.config.result_bytes / self.workers.len() as u64).max(256 << 10);
             self.actions.push_back(Action::TellWorker {
@@ -206,6 +209,7 @@ impl Master {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let Some(task) = client.tasks.get_mut(task_id) else { return };
         let charge = std::mem::take(&mut task.charge);
+        client.outstanding -= u64::from(charge);
         if client.gone || matches!(task.state, State::Cancelling { .. }) {
             client.take_out(task_id);
         } else {

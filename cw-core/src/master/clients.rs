@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
 };
 
-use super::tasks::{State, Task};
+use super::{
+    tasks::{State, Task},
+    watch::Watch,
+};
 use crate::{
     TaskMap, Time,
     ids::{ProgramId, TaskId, WorkerId},
@@ -26,12 +29,22 @@ pub(super) struct Client {
     pub(super) bytes: u64,
     /// Tasks that it gave up and a worker has not answered for.
     pub(super) cancelling: usize,
-    /// Slot time used, in microseconds: what decides whose turn it is.
+    /// Slot time used, in microseconds, with what its tasks at workers are expected to take: what decides whose
+    /// turn it is.
     pub(super) usage: u64,
+    /// The part of `usage` that is charged for tasks at workers.
+    pub(super) outstanding: u64,
+    /// Slot time of its tasks that run, as far as it was counted.
+    pub(super) ran: u64,
+    /// The part of `usage` that was paid for running tasks beyond their charge.
+    pub(super) advance: u64,
+    /// The lowest priority of its specs.
+    lowest_priority: i32,
     pub(super) gone: bool,
     /// Workers where its results pile up: they are sent none of its tasks.
     pub(super) held_by: BTreeSet<WorkerId>,
     pub(super) stall: Stalling,
+    pub(super) watch: Watch,
 }
 
 /// Whether a client's tasks move.
@@ -67,10 +80,42 @@ impl Client {
             bytes: 0,
             cancelling: 0,
             usage,
+            outstanding: 0,
+            ran: 0,
+            advance: 0,
+            lowest_priority: i32::MAX,
             gone: false,
             held_by: BTreeSet::new(),
             stall: Stalling::No,
+            watch: Watch::default(),
         }
+    }
+
+    /// Takes in its next spec.
+    pub(super) fn declare(&mut self, what: Spec) {
+        self.lowest_priority = self.lowest_priority.min(what.priority);
+        self.specs.push(SpecState::new(what));
+    }
+
+    /// The priority of its next task.
+    pub(super) fn top_priority(&self) -> Option<i32> {
+        self.queue.first_key_value().map(|(Reverse(priority), _)| *priority)
+    }
+
+    /// Whether its next task may go before others of its own that were sent.
+    pub(super) fn has_urgent(&self) -> bool {
+        self.top_priority().is_some_and(|priority| priority > self.lowest_priority)
+    }
+
+    /// Slot time used by tasks that have ended, and paid in advance for those that run.
+    pub(super) fn used(&self) -> u64 {
+        self.usage.saturating_sub(self.outstanding)
+    }
+
+    /// Whether it has jobs whose tasks take so many microseconds, or nobody knows what they take.
+    pub(super) fn is_long(&self, micros: u32) -> bool {
+        let is_long = |spec: &SpecState| !spec.learned.is_known() || spec.learned.expected() >= micros;
+        !self.tasks.is_empty() && self.specs.iter().any(is_long)
     }
 
     /// Takes in a new task.
@@ -83,6 +128,7 @@ impl Client {
     pub(super) fn take_out(&mut self, id: TaskId) -> Option<Task> {
         let task = self.tasks.remove(id)?;
         self.bytes -= task.args.len() as u64;
+        self.outstanding -= u64::from(task.charge);
         self.cancelling -= usize::from(matches!(task.state, State::Cancelling { .. }));
         Some(task)
     }

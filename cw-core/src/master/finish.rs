@@ -42,7 +42,7 @@ fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
 impl Master {
     pub(super) fn on_finished(&mut self, worker: WorkerId, report: Report) {
         let Report { client, task, attempt, class, micros, .. } = report;
-        match self.take_back(worker, client, task, attempt) {
+        match self.take_back(worker, client, task, attempt, true) {
             Some(State::Sent { .. } | State::Held { .. }) => {}
             // Its client no longer wants it: the worker may forget it.
             Some(State::Cancelling { .. }) => {
@@ -61,12 +61,12 @@ impl Master {
         }
         if may_retry(entry, &spec.what, class) {
             self.requeue(client, task);
-            self.charge(client, 0, micros);
+            self.settle(client, 0, micros);
             return self.release_result(worker, client, task, attempt);
         }
         let attempts = entry.ended() + u32::from(class == Class::Ok);
         state.take_out(task);
-        self.charge(client, charged, micros);
+        self.settle(client, charged, micros);
         let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
         self.tell_client(client, message, report.body);
     }
@@ -90,7 +90,11 @@ impl Master {
             state.leaving = true;
             self.note_load(worker);
         }
-        match self.take_back(worker, client, task, attempt) {
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state.note_returned();
+        }
+        let ran = matches!(why, Returned::Suspect | Returned::Cancelled);
+        match self.take_back(worker, client, task, attempt, ran) {
             Some(State::Sent { .. } | State::Held { .. }) => {
                 let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
                 entry.expect("take_back found it").alone |= why == Returned::Suspect;
@@ -101,7 +105,7 @@ impl Master {
         }
     }
 
-    /// The state of the very attempt that a worker speaks of, with the worker relieved of it.
+    /// The state of the very attempt that a worker speaks of, with the worker relieved of it, which `ran` or not.
     /// `None` if what it speaks of is not, or no longer, its business.
     fn take_back(
         &mut self,
@@ -109,6 +113,7 @@ impl Master {
         client: ClientId,
         task: TaskId,
         attempt: Attempt,
+        ran: bool,
     ) -> Option<State> {
         let task = self.clients.get(&client)?.tasks.get(task)?;
         if task.attempt != attempt || task.state.worker() != Some(worker_id) {
@@ -118,7 +123,7 @@ impl Master {
         if state.takes_room() {
             let now = self.now;
             let worker = self.workers.get_mut(&worker_id)?;
-            worker.release(charge, bytes);
+            worker.release(client, charge, bytes, ran);
             worker.moved = now;
             self.note_load(worker_id);
         }
@@ -127,7 +132,7 @@ impl Master {
 
     /// An attempt has ended and its result waits for credit: its slot is free, and it is not done.
     pub(super) fn on_waiting(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
-        if !self.take_back(worker, client, task, attempt).is_some_and(State::takes_room) {
+        if !self.take_back(worker, client, task, attempt, true).is_some_and(State::takes_room) {
             return;
         }
         let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));

@@ -27,9 +27,12 @@
 mod assign;
 mod clients;
 mod event;
+mod fair;
 mod finish;
+mod shares;
 mod stall;
 mod tasks;
+mod watch;
 mod workers;
 
 use std::{
@@ -100,6 +103,10 @@ pub struct Master {
     actions: VecDeque<Action>,
     /// When idle slots are next to fetch what waits elsewhere.
     recall_at: Option<Time>,
+    /// When it is next looked for tasks that should make way.
+    look_at: Option<Time>,
+    /// Since when running tasks are to be paid for.
+    accrued: Option<Time>,
     unplaced: bool,
 }
 
@@ -117,6 +124,8 @@ impl Master {
             changed: Vec::new(),
             actions: VecDeque::new(),
             recall_at: None,
+            look_at: None,
+            accrued: None,
             unplaced: false,
         }
     }
@@ -140,7 +149,10 @@ impl Master {
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = now;
         self.tell_stalled();
-        self.unplaced |= self.recall_at.is_some_and(|due| due <= now);
+        self.tell_counts();
+        self.accrue();
+        let due = [self.recall_at, self.look_at].into_iter().flatten().min();
+        self.unplaced |= due.is_some_and(|due| due <= now);
     }
 
     /// The next thing to do; drain it after every batch of events.
@@ -154,7 +166,8 @@ impl Master {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        [self.next_stall(), self.recall_at].into_iter().flatten().min()
+        let others = [self.next_stall(), self.next_look(), self.next_counts()];
+        others.into_iter().chain([self.recall_at]).flatten().min()
     }
 
     /// Slots of all workers.
@@ -180,6 +193,7 @@ impl Master {
             FromClient::Declare { spec, what } => self.on_declare(client, spec, *what),
             FromClient::Cancel { task } => self.on_cancel(client, task),
             FromClient::Leave => self.on_client_lost(client),
+            FromClient::Watch { on } => self.on_watch(client, on),
         }
     }
 
@@ -195,12 +209,15 @@ impl Master {
             FromWorker::Recalled => self.on_recalled(worker),
             FromWorker::Held { client, held } => self.on_held(worker, client, held),
             FromWorker::Leaving => self.on_worker_lost(worker),
+            FromWorker::Progress { client, task, attempt, thousandths } => {
+                self.on_progress(worker, client, task, attempt, thousandths);
+            }
         }
     }
 
     fn on_client_joined(&mut self, client: ClientId, program: ProgramId) {
         // A newcomer starts level with the least served, so it neither starves the others nor is starved.
-        let usage = self.clients.values().map(|client| client.usage).min().unwrap_or(0);
+        let usage = self.clients.values().map(Client::used).min().unwrap_or(0);
         self.window_told = self.window_told.max(self.window().tasks);
         self.clients.insert(client, Client::new(program, usage));
     }
@@ -208,7 +225,7 @@ impl Master {
     fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {
         let specs = &mut self.clients.get_mut(&client).expect("checked by on_client_said").specs;
         if specs.len() == spec.0 as usize {
-            specs.push(clients::SpecState::new(what));
+            self.clients.get_mut(&client).expect("just seen").declare(what);
         } else if specs.get(spec.0 as usize).is_none_or(|known| known.what != what) {
             self.disconnect_client(client, "declared its specs out of order");
         }
@@ -234,15 +251,6 @@ impl Master {
         client.take_in(task, Task::new(spec, args));
         client.push_back(priority, task);
         self.note_waiting(id);
-    }
-
-    /// A client that wanted nothing for a time has earned no turns by that: it goes on level with the least
-    /// served of those who want something.
-    fn level(&mut self, id: ClientId) {
-        let busy = self.clients.values().filter(|client| !client.tasks.is_empty());
-        let least = busy.map(|client| client.usage).min().unwrap_or(0);
-        let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        client.usage = client.usage.max(least);
     }
 
     fn on_cancel(&mut self, id: ClientId, task: TaskId) {
@@ -373,6 +381,9 @@ impl Master {
             let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));
             assert_eq!(queued.len(), client.queued, "{id}: queued tasks and the queue differ");
             assert_eq!(self.waiting.contains(&(client.usage, *id)), client.queued > 0, "{id}: waiting list");
+            let charged =
+                all.iter().map(|task| u64::from(client.tasks.get(*task).unwrap().charge)).sum::<u64>();
+            assert_eq!(client.outstanding, charged, "{id}: charges");
         }
         for (id, worker) in &self.workers {
             let mut sent = 0;
@@ -381,6 +392,7 @@ impl Master {
                 sent += client.tasks.sorted_keys(there).len();
             }
             assert_eq!(worker.sent as usize, sent, "{id}: tasks there");
+            assert_eq!(worker.shares.tasks(), sent, "{id}: tasks there, by client");
             assert_eq!(worker.listed.is_some(), worker.has_room(&self.config), "{id}: room");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Config;
+use super::{Config, shares::Shares};
 use crate::{
     Time,
     idmap::IdMap,
@@ -22,8 +22,12 @@ pub(super) struct Worker {
     expected: u64,
     /// The bytes of their arguments.
     bytes: u64,
+    /// Whose tasks they are, and which of them run.
+    pub(super) shares: Shares,
     /// Whether a recall has not been answered yet.
     pub(super) recalling: bool,
+    /// For whom, and for which priority, others were asked to make way, and whether anything came of it.
+    asked: Option<(ClientId, i32, bool)>,
     /// Whether it hands back what it is sent, as it is about to leave.
     pub(super) leaving: bool,
     /// When something last ended there, or a recall did.
@@ -48,7 +52,9 @@ impl Worker {
             sent: 0,
             expected: 0,
             bytes: 0,
+            shares: Shares::new(slots.max(1)),
             recalling: false,
+            asked: None,
             leaving: false,
             moved: Time::ZERO,
             listed: None,
@@ -105,16 +111,39 @@ impl Worker {
         self.expected / u64::from(self.slots)
     }
 
-    pub(super) fn take_on(&mut self, charge: u32, bytes: usize) {
+    pub(super) fn take_on(&mut self, client: ClientId, charge: u32, bytes: usize) {
         self.sent += 1;
         self.expected += u64::from(charge);
         self.bytes += bytes as u64;
+        // What was asked for in vain may be here now.
+        self.asked = None;
+        self.shares.add(client, charge);
     }
 
-    pub(super) fn release(&mut self, charge: u32, bytes: usize) {
+    /// A task has ended here or came back; `ran` says which.
+    pub(super) fn release(&mut self, client: ClientId, charge: u32, bytes: usize, ran: bool) {
         self.sent = self.sent.saturating_sub(1);
         self.expected = self.expected.saturating_sub(u64::from(charge));
         self.bytes = self.bytes.saturating_sub(bytes as u64);
+        self.shares.remove(client, charge, ran);
+    }
+
+    /// Whether it may be asked to have others make way for this client's tasks of this priority.
+    pub(super) fn may_be_asked_for(&self, client: ClientId, priority: i32) -> bool {
+        let in_vain = self.asked == Some((client, priority, false));
+        !self.recalling && !self.leaving && self.ahead() > 0 && !in_vain
+    }
+
+    pub(super) fn ask_for(&mut self, client: ClientId, priority: i32) {
+        self.recalling = true;
+        self.asked = Some((client, priority, false));
+    }
+
+    /// Something was handed back.
+    pub(super) fn note_returned(&mut self) {
+        if let Some((.., brought)) = &mut self.asked {
+            *brought = true;
+        }
     }
 
     /// Notes that it is told a spec; says whether it did not know it.
@@ -133,6 +162,7 @@ impl Worker {
 
     /// Notes that it is to forget a client; says whether it knew it.
     pub(super) fn forget(&mut self, client: ClientId) -> bool {
+        self.shares.forget(client);
         for key in self.declared.sorted_keys(|()| true) {
             if key.0 == client {
                 self.declared.remove(key);

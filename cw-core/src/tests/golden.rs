@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     ids::{Attempt, ClientId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::{
-        self, Class, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello, JobLine, Refusal,
-        Reply, Returned, Role, Spec, Stall, ToClient, ToExecutor, ToWorker, Welcome, Window,
+        self, Class, Counts, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello, JobLine,
+        Refusal, Reply, Returned, Role, Spec, Stall, ToClient, ToExecutor, ToWorker, Welcome, Window,
     },
 };
 
@@ -49,6 +49,7 @@ fn from_client() {
     assert_eq!(golden(declare, b""), "0d0000000201030103010180cab5ee0103");
     assert_eq!(golden(FromClient::Cancel { task: TASK }, b""), "0300000003ac02");
     assert_eq!(golden(FromClient::Leave, b""), "0100000004");
+    assert_eq!(golden(FromClient::Watch { on: true }, b""), "020000000501");
 }
 
 #[test]
@@ -67,6 +68,9 @@ fn to_client() {
     assert_eq!(golden(ToClient::Stalled(Box::new(Stall::NoWorker)), b""), "020000000200");
     assert_eq!(golden(ToClient::Stalled(Box::new(Stall::Busy { slots: 2 })), b""), "03000000020102");
     assert_eq!(golden(ToClient::Moving, b""), "0100000003");
+    let counts = Counts { running: 8, workers: 2, slots: 300 };
+    assert_eq!(golden(ToClient::Counts(counts), b""), "05000000040802ac02");
+    assert_eq!(golden(ToClient::Progress { task: TASK, thousandths: 500 }, b""), "0500000005ac02f403");
 }
 
 #[test]
@@ -82,6 +86,8 @@ fn to_worker() {
     let cancel = ToWorker::Cancel { client: CLIENT, task: TASK, attempt: ATTEMPT };
     assert_eq!(golden(cancel, b""), "050000000405ac0202");
     assert_eq!(golden(ToWorker::Recall { tasks: 4 }, b""), "020000000504");
+    let make_way = ToWorker::MakeWay { client: CLIENT, priority: -1, tasks: 4 };
+    assert_eq!(golden(make_way, b""), "0400000007050104");
     assert_eq!(golden(ToWorker::Forget { client: CLIENT }, b""), "020000000605");
 }
 
@@ -103,6 +109,8 @@ fn from_worker() {
     assert_eq!(golden(FromWorker::Held { client: CLIENT, held: true }, b""), "03000000050501");
     let waiting = FromWorker::Waiting { client: CLIENT, task: TASK, attempt: ATTEMPT };
     assert_eq!(golden(waiting, b""), "050000000405ac0202");
+    let progress = FromWorker::Progress { client: CLIENT, task: TASK, attempt: ATTEMPT, thousandths: 500 };
+    assert_eq!(golden(progress, b""), "070000000605ac0202f403");
 }
 
 #[test]
@@ -112,6 +120,7 @@ fn executor() {
     assert_eq!(golden(FromExecutor::Done { class: Class::Ok, micros: 7 }, b"r"), "0400000000000772");
     assert_eq!(golden(FromExecutor::Ready { jobs: 2 }, b""), "020000000102");
     assert_eq!(golden(FromExecutor::NotStarted { tasks: 3 }, b""), "020000000203");
+    assert_eq!(golden(FromExecutor::Progress { thousandths: 500 }, b""), "0300000003f403");
 }
 
 #[test]

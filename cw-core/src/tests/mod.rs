@@ -1,6 +1,7 @@
 //! The three machines against each other, on virtual time.
 
 mod calls;
+mod fair;
 mod golden;
 mod hostile;
 mod races;

@@ -17,8 +17,8 @@ use crate::{
     ids::{ClientId, ExecutorId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
     wire::{
-        self, Class, Ending, Failure, FromClient, FromWorker, Head, Spec, Stall, ToClient, ToExecutor,
-        ToWorker,
+        self, Class, Counts, Ending, Failure, FromClient, FromWorker, Head, Spec, Stall, ToClient,
+        ToExecutor, ToWorker,
     },
     worker::{self, ExecutorSaid, Worker},
 };
@@ -98,6 +98,7 @@ pub(super) struct ClientHost {
     pub(super) done: BTreeMap<TaskId, (Time, Completion)>,
     pub(super) recorded: Vec<TaskId>,
     pub(super) stalls: Vec<(Time, Stall)>,
+    pub(super) counts: Vec<(Time, Counts)>,
     /// While set the client reads nothing; what arrives waits here.
     pub(super) deaf: bool,
     unread: VecDeque<Bytes>,
@@ -178,6 +179,7 @@ impl World {
             done: BTreeMap::new(),
             recorded: Vec::new(),
             stalls: Vec::new(),
+            counts: Vec::new(),
             deaf: false,
             unread: VecDeque::new(),
             next_task: 0,
@@ -564,7 +566,11 @@ impl World {
                 let now = self.now;
                 self.clients[index].stalls.push((now, why));
             }
-            client::Action::Moving => {}
+            client::Action::Moving | client::Action::Progress { .. } => {}
+            client::Action::Counts(counts) => {
+                let now = self.now;
+                self.clients[index].counts.push((now, counts));
+            }
         }
     }
 

@@ -42,6 +42,11 @@ pub enum FromClient {
     },
     /// The client is done: whatever it left behind is dropped.
     Leave,
+    /// Whether somebody looks at the client's progress: then `Counts` and `Progress` come.
+    Watch {
+        /// Whether.
+        on: bool,
+    },
 }
 
 /// From the master to a client.
@@ -68,6 +73,26 @@ pub enum ToClient {
     Stalled(Box<Stall>),
     /// The client's tasks move again.
     Moving,
+    /// Where the client's tasks are, now and then, to a client that watches.
+    Counts(Counts),
+    /// How far a task has come, as it says itself; to a client that watches.
+    Progress {
+        /// The task.
+        task: TaskId,
+        /// Thousandths of the whole, at most 1,000.
+        thousandths: u16,
+    },
+}
+
+/// Where a client's tasks are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Its tasks in slots, as far as the master can tell.
+    pub running: u32,
+    /// Workers that run its program.
+    pub workers: u32,
+    /// The slots of those.
+    pub slots: u32,
 }
 
 /// How a task is to be run: the job and the options of the call.

@@ -39,6 +39,11 @@ pub enum FromExecutor {
         /// How many, next after the one that runs.
         tasks: u32,
     },
+    /// How far the task that runs has come, as it says itself.
+    Progress {
+        /// Thousandths of the whole, at most 1,000.
+        thousandths: u16,
+    },
 }
 
 impl Head for ToExecutor {

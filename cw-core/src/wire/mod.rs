@@ -18,7 +18,7 @@ mod worker;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use client::{FromClient, Spec, Stall, ToClient, Window};
+pub use client::{Counts, FromClient, Spec, Stall, ToClient, Window};
 pub use executor::{FromExecutor, ToExecutor};
 pub use failure::{Class, Ending, Failure};
 pub use frame::{FRAME_BYTES_MAX, FrameTooLong, PAYLOAD_BYTES_MAX, next_frame};

@@ -67,6 +67,16 @@ pub enum ToWorker {
         /// Whose.
         client: ClientId,
     },
+    /// As `Recall`, for a client whose turn it is: hand back only what it goes before, that is other clients'
+    /// tasks, and its own of a lower priority.
+    MakeWay {
+        /// Whose turn it is.
+        client: ClientId,
+        /// The priority of its next task.
+        priority: i32,
+        /// At most so many.
+        tasks: u32,
+    },
 }
 
 /// From a worker to the master.
@@ -115,6 +125,17 @@ pub enum FromWorker {
         client: ClientId,
         /// Whether they wait.
         held: bool,
+    },
+    /// How far a running task has come, as it says itself.
+    Progress {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Thousandths of the whole, at most 1,000.
+        thousandths: u16,
     },
 }
 

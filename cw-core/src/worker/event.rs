@@ -49,6 +49,11 @@ pub enum ExecutorSaid {
         /// How many, next after the first.
         tasks: u32,
     },
+    /// How far the first task of its batch has come, as the task says.
+    Progress {
+        /// Thousandths of the whole.
+        thousandths: u16,
+    },
     /// The process has ended, or could not be started. Nothing comes from it any more.
     Ended {
         /// How.

@@ -106,6 +106,7 @@ impl Worker {
             ExecutorSaid::Ready => self.on_ready(executor),
             ExecutorSaid::Done { class, micros, body } => self.on_done(executor, class, micros, body),
             ExecutorSaid::NotStarted { tasks } => self.on_not_started(executor, tasks),
+            ExecutorSaid::Progress { thousandths } => self.on_progress(executor, thousandths),
             ExecutorSaid::Ended { ending, hint, stderr, worker } => {
                 self.on_ended(executor, Failure::Crashed { ending, hint, stderr, worker });
             }
@@ -153,6 +154,13 @@ impl Worker {
         } else {
             self.finish(&running, class, micros, body);
         }
+    }
+
+    fn on_progress(&mut self, executor: ExecutorId, thousandths: u16) {
+        let Some(slot) = self.slot_of(executor) else { return };
+        let Executor::Busy { batch, .. } = &slot.executor else { return };
+        let Some(Running { client, task, attempt, .. }) = batch.front().cloned() else { return };
+        self.tell(FromWorker::Progress { client, task, attempt, thousandths }, Bytes::new());
     }
 
     /// The first of a batch runs long, and the executor hands back those behind it that it had not begun: they

@@ -184,6 +184,7 @@ impl Worker {
             ToWorker::Cancel { client, task, attempt } => self.on_cancel(client, task, attempt),
             ToWorker::Recall { tasks } => self.on_recall(tasks),
             ToWorker::Forget { client } => self.on_forget(client),
+            ToWorker::MakeWay { client, priority, tasks } => self.on_make_way(client, priority, tasks),
         }
     }
 
@@ -196,7 +197,25 @@ impl Worker {
         if self.clients[&pending.client].blocked {
             return self.give_back(&pending, Returned::Held);
         }
-        self.queue.push_back(pending);
+        let place = self.place_of(&pending);
+        self.queue.insert(place, pending);
+    }
+
+    /// Where a task waits: last, but before those of its client that have a lower priority.
+    fn place_of(&self, new: &Pending) -> usize {
+        let priority = |pending: &Pending| self.priority_of(pending.client, pending.spec);
+        let goes_after = |other: &Pending| {
+            other.client != new.client || other.spec == new.spec || priority(other) >= priority(new)
+        };
+        if self.queue.back().is_none_or(goes_after) {
+            return self.queue.len();
+        }
+        let behind = self.queue.iter().position(|other| !goes_after(other));
+        behind.unwrap_or(self.queue.len())
+    }
+
+    fn priority_of(&self, client: ClientId, spec: SpecIndex) -> i32 {
+        self.clients.get(&client).and_then(|client| client.spec(spec)).map_or(0, |spec| spec.what.priority)
     }
 
     fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {
@@ -221,6 +240,23 @@ impl Worker {
         for _ in 0..tasks {
             let Some(pending) = self.queue.pop_back() else { break };
             self.give_back(&pending, Returned::Recalled);
+        }
+        self.tell(FromWorker::Recalled, Bytes::new());
+    }
+
+    /// As a recall, but only what is of others, or of a lower priority.
+    fn on_make_way(&mut self, client: ClientId, priority: i32, tasks: u32) {
+        let mut left = tasks;
+        for place in (0..self.queue.len()).rev() {
+            if left == 0 {
+                break;
+            }
+            let Pending { client: owner, spec, .. } = self.queue[place];
+            if owner != client || self.priority_of(owner, spec) < priority {
+                let pending = self.queue.remove(place).expect("within the queue");
+                self.give_back(&pending, Returned::Recalled);
+                left -= 1;
+            }
         }
         self.tell(FromWorker::Recalled, Bytes::new());
     }

@@ -227,6 +227,8 @@ impl Desk {
                 Action::Record { task, .. } => self.machine.handle(now, Event::Recorded { task }),
                 Action::Stalled(why) => self.notices.stalled(&why),
                 Action::Moving => self.notices.moving(),
+                // Nobody asks for them yet.
+                Action::Counts(_) | Action::Progress { .. } => {}
             }
         }
         any

@@ -191,6 +191,7 @@ impl Carrier {
             FromExecutor::Ready { .. } => ExecutorSaid::Ready,
             FromExecutor::Done { class, micros } => ExecutorSaid::Done { class, micros, body },
             FromExecutor::NotStarted { tasks } => ExecutorSaid::NotStarted { tasks },
+            FromExecutor::Progress { thousandths } => ExecutorSaid::Progress { thousandths },
         });
         let _ = self.said.send((self.id, words.collect())).await;
     }

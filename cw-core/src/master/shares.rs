@@ -1,0 +1,159 @@
+//! Whose tasks a worker has, and which of them are in slots, as far as the master can tell.
+//!
+//! A worker starts tasks in the order in which they were sent, so those sent first are taken to run. A word about a task
+//! that contradicts that is believed about the client it names; the counts stay whole.
+
+use std::collections::VecDeque;
+
+use crate::{idmap::IdMap, ids::ClientId};
+
+/// The tasks at one worker.
+#[derive(Debug)]
+pub(super) struct Shares {
+    slots: u32,
+    running: u32,
+    of: IdMap<ClientId, Share>,
+    /// Un-started tasks in order, as runs of one client's. No run is empty.
+    ahead: VecDeque<(ClientId, u32)>,
+}
+
+/// One client's tasks at a worker.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    running: u32,
+    ahead: u32,
+    /// What all of them are charged, in microseconds.
+    charge: u64,
+}
+
+impl Shares {
+    pub(super) fn new(slots: u32) -> Self {
+        Self { slots, running: 0, of: IdMap::default(), ahead: VecDeque::new() }
+    }
+
+    /// A task was sent.
+    pub(super) fn add(&mut self, client: ClientId, charge: u32) {
+        let share = self.share(client);
+        share.ahead += 1;
+        share.charge += u64::from(charge);
+        match self.ahead.back_mut() {
+            Some((last, tasks)) if *last == client => *tasks += 1,
+            _ => self.ahead.push_back((client, 1)),
+        }
+        self.start_next();
+    }
+
+    /// A task has ended, or came back.
+    pub(super) fn remove(&mut self, client: ClientId, charge: u32, ran: bool) {
+        let share = self.share(client);
+        share.charge = share.charge.saturating_sub(u64::from(charge));
+        if (ran && share.running > 0) || share.ahead == 0 {
+            share.running = share.running.saturating_sub(1);
+            self.running = self.running.saturating_sub(1);
+        } else {
+            share.ahead -= 1;
+            self.take_from_ahead(client, ran);
+        }
+        self.start_next();
+    }
+
+    pub(super) fn forget(&mut self, client: ClientId) {
+        self.of.remove(client);
+        self.ahead.retain(|(other, _)| *other != client);
+    }
+
+    /// A client's tasks that wait here for a slot.
+    pub(super) fn ahead_of(&self, client: ClientId) -> u32 {
+        self.of.get(client).map_or(0, |share| share.ahead)
+    }
+
+    /// What those are charged: their part of what all of its tasks here are.
+    pub(super) fn charge_ahead_of(&self, client: ClientId) -> u64 {
+        self.of.get(client).map_or(0, |share| {
+            let tasks = u64::from(share.running + share.ahead);
+            share.charge.saturating_mul(u64::from(share.ahead)) / tasks.max(1)
+        })
+    }
+
+    /// A client's tasks that are in slots here, and what they are charged.
+    pub(super) fn running(&self, client: ClientId) -> (u32, u64) {
+        let share = self.of.get(client).copied().unwrap_or_default();
+        (share.running, share.charge - self.charge_ahead_of(client))
+    }
+
+    fn share(&mut self, client: ClientId) -> &mut Share {
+        if !self.of.contains(client) {
+            self.of.insert(client, Share::default());
+        }
+        self.of.get_mut(client).expect("just inserted")
+    }
+
+    /// Slots that are free take what was sent first.
+    fn start_next(&mut self) {
+        while self.running < self.slots
+            && let Some((client, _)) = self.ahead.front().copied()
+        {
+            self.take_from_ahead(client, true);
+            let share = self.share(client);
+            share.ahead = share.ahead.saturating_sub(1);
+            share.running += 1;
+            self.running += 1;
+        }
+    }
+
+    /// Takes one of a client's tasks out of the order, the first or the last.
+    fn take_from_ahead(&mut self, client: ClientId, first: bool) {
+        let is_its = |(owner, _): &(ClientId, u32)| *owner == client;
+        let place =
+            if first { self.ahead.iter().position(is_its) } else { self.ahead.iter().rposition(is_its) };
+        let Some(place) = place else { return };
+        self.ahead[place].1 -= 1;
+        if self.ahead[place].1 == 0 {
+            self.ahead.remove(place);
+        }
+    }
+
+    /// All tasks here.
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> usize {
+        let clients = self.of.sorted_keys(|_| true);
+        let all = clients.into_iter().map(|client| *self.of.get(client).unwrap());
+        let tasks = all.map(|share| (share.running + share.ahead) as usize).sum();
+        assert_eq!(tasks, (self.running + self.ahead.iter().map(|(_, tasks)| tasks).sum::<u32>()) as usize);
+        tasks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ClientId = ClientId(1);
+    const B: ClientId = ClientId(2);
+
+    #[test]
+    fn what_was_sent_first_runs_first() {
+        let mut shares = Shares::new(2);
+        (0..3).for_each(|_| shares.add(A, 10));
+        (0..3).for_each(|_| shares.add(B, 20));
+        assert_eq!((shares.running(A).0, shares.ahead_of(A)), (2, 1));
+        assert_eq!((shares.running(B), shares.ahead_of(B), shares.charge_ahead_of(B)), ((0, 0), 3, 60));
+        shares.remove(A, 10, true);
+        shares.remove(A, 10, true);
+        assert_eq!((shares.running(A), shares.running(B)), ((1, 10), (1, 20)));
+        shares.remove(B, 20, false);
+        assert_eq!(shares.ahead_of(B), 1, "one came back that had not started");
+        assert_eq!(shares.tasks(), 3);
+    }
+
+    #[test]
+    fn words_out_of_order_keep_the_counts_whole() {
+        let mut shares = Shares::new(1);
+        shares.add(A, 1);
+        shares.add(B, 1);
+        shares.remove(B, 1, true);
+        assert_eq!((shares.running(A).0, shares.tasks()), (1, 1));
+        shares.remove(A, 1, false);
+        assert_eq!(shares.tasks(), 0);
+    }
+}

@@ -1,0 +1,85 @@
+//! What a client that watches its progress is told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Master, tasks::State};
+use crate::{
+    Time,
+    ids::{Attempt, ClientId, TaskId, WorkerId},
+    wire::{Counts, ToClient},
+};
+
+/// How often the counts are told, if they change.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// A client's wish to know how far it is.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// When it is told next; none if nobody watches.
+    due: Option<Time>,
+    told: Option<Counts>,
+}
+
+impl Master {
+    pub(super) fn on_watch(&mut self, id: ClientId, on: bool) {
+        let now = self.now;
+        let client = self.clients.get_mut(&id).expect("checked by on_client_said");
+        client.watch = Watch { due: on.then_some(now), told: None };
+        self.tell_counts();
+    }
+
+    /// Tells the clients whose time has come where their tasks are.
+    pub(super) fn tell_counts(&mut self) {
+        let due: Vec<ClientId> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.watch.due.is_some_and(|due| due <= self.now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let counts = self.counts(id);
+            let next = self.now + TELL_EVERY;
+            let watch = &mut self.clients.get_mut(&id).expect("just listed").watch;
+            watch.due = Some(next);
+            if watch.told.replace(counts) != Some(counts) {
+                self.tell_client(id, ToClient::Counts(counts), Bytes::new());
+            }
+        }
+    }
+
+    fn counts(&self, id: ClientId) -> Counts {
+        let program = self.clients[&id].program;
+        let here = || self.workers.values().filter(|worker| worker.program == program);
+        Counts {
+            running: self.running(id).0,
+            workers: u32::try_from(here().count()).unwrap_or(u32::MAX),
+            slots: here().fold(0, |slots, worker| slots.saturating_add(worker.slots)),
+        }
+    }
+
+    pub(super) fn next_counts(&self) -> Option<Time> {
+        self.clients.values().filter(|client| !client.gone).filter_map(|client| client.watch.due).min()
+    }
+
+    /// Passes on how far a task has come, if its client wants to know and the word is about its current attempt.
+    pub(super) fn on_progress(
+        &mut self,
+        worker: WorkerId,
+        id: ClientId,
+        task: TaskId,
+        attempt: Attempt,
+        thousandths: u16,
+    ) {
+        let Some(client) = self.clients.get(&id).filter(|client| client.watch.due.is_some()) else { return };
+        let is_current = client
+            .tasks
+            .get(task)
+            .is_some_and(|task| task.attempt == attempt && task.state == State::Sent { worker });
+        if is_current {
+            let thousandths = thousandths.min(1_000);
+            self.tell_client(id, ToClient::Progress { task, thousandths }, Bytes::new());
+        }
+    }
+}
