@@ -26,6 +26,7 @@ pub use api::{
 };
 pub use cw_core::ids::TaskId;
 pub use error::{Error, Result, TaskError, TaskErrorKind};
+pub use executor::context::{Ctx, ctx};
 pub use job::{IntoArgs, Job, JobInfo, jobs};
 pub use start::init;
 

@@ -119,8 +119,12 @@ pub(crate) fn file_name() -> String {
 
 /// `host:pid`: where this process runs.
 pub(crate) fn process_name() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{host}:{}", std::process::id())
+    format!("{}:{}", host_name(), std::process::id())
+}
+
+/// The node's name.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// This process's greeting.

@@ -1,8 +1,10 @@
 //! What runs user code: a process (or, weaker, a thread) that takes tasks one after the other.
 
+pub(crate) mod context;
 pub(crate) mod nonce;
 pub(crate) mod process;
 pub(crate) mod run;
+pub(crate) mod scratch;
 pub(crate) mod thread;
 
 use std::cell::Cell;

@@ -5,7 +5,7 @@
 //! another standard input and is an ordinary program: so no executor begets executors.
 
 use std::{
-    io::{IoSlice, IoSliceMut},
+    io::{IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
@@ -18,6 +18,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+use serde::{Deserialize, Serialize};
 
 /// The environment variable with the nonce.
 pub(crate) const VARIABLE: &str = "CW_EXECUTOR";
@@ -40,22 +41,41 @@ pub(crate) fn is_executor() -> bool {
 
 /// Takes the socket, leaving an empty standard input in its place: jobs must neither read it nor hand it
 /// to processes they start. Over it comes a second one, for results.
-pub(crate) fn take_sockets() -> std::io::Result<(UnixStream, UnixStream)> {
+pub(crate) fn take_sockets() -> std::io::Result<(UnixStream, UnixStream, Birth)> {
     let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     let results = receive_socket(&socket)?;
-    Ok((UnixStream::from(socket), results))
+    let mut socket = UnixStream::from(socket);
+    let mut length = [0; 4];
+    socket.read_exact(&mut length)?;
+    let mut birth = vec![0; u32::from_le_bytes(length) as usize];
+    socket.read_exact(&mut birth)?;
+    let birth = postcard::from_bytes(&birth).map_err(std::io::Error::other)?;
+    Ok((socket, results, birth))
+}
+
+/// What an executor is told of where it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Birth {
+    /// Its worker's name, `host:pid`.
+    pub(crate) worker: String,
+    /// Where the folders of its tasks are to be, as the bytes of a path; its worker removes it at the end.
+    pub(crate) scratch: Vec<u8>,
 }
 
 /// Sends an executor the socket for its results. Two sockets, each used in one direction, since a process
 /// that waits to read a socket is also woken whenever the other side has read what it wrote there.
-pub(crate) fn send_socket(over: impl AsFd, results: impl AsFd) -> std::io::Result<()> {
+pub(crate) fn send_sockets(mut over: &UnixStream, results: impl AsFd, birth: &Birth) -> std::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = [results.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     sendmsg(over, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?;
-    Ok(())
+    let birth = postcard::to_stdvec(birth).expect("plain data, which postcard always encodes");
+    let length = u32::try_from(birth.len()).map_err(std::io::Error::other)?;
+    // Far less than the socket's buffer holds, so nobody has to read it yet.
+    over.write_all(&length.to_le_bytes())?;
+    over.write_all(&birth)
 }
 
 fn receive_socket(over: &OwnedFd) -> std::io::Result<UnixStream> {

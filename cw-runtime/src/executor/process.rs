@@ -6,8 +6,10 @@
 //! tasks that came behind a long one.
 
 use std::{
+    ffi::OsString,
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{ffi::OsStringExt, net::UnixStream},
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +21,12 @@ use bytes::{Bytes, BytesMut};
 use cw_core::wire::{self, FromExecutor, ToExecutor};
 use rustix::net::RecvFlags;
 
-use super::{nonce, run::Runner};
+use super::{
+    context::{self, Desk},
+    nonce,
+    run::Runner,
+    scratch::Scratch,
+};
 use crate::job::Registry;
 
 /// How long a result may wait for others before it is sent.
@@ -30,6 +37,9 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// A task that runs for longer keeps back none that came after it.
 const LONG: Duration = Duration::from_millis(10);
+
+/// How often the progress of a task is told.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Bytes of results that are sent at once, however young.
 const BUNDLE_BYTES: usize = 64 << 10;
@@ -53,16 +63,19 @@ pub(crate) fn main() -> u8 {
 }
 
 fn serve(registry: &'static Registry) -> io::Result<()> {
-    let (socket, results) = nonce::take_sockets()?;
+    let (socket, results, birth) = nonce::take_sockets()?;
     outlive_nobody();
+    let scratch = Scratch::under(PathBuf::from(OsString::from_vec(birth.scratch)), "");
+    let desk = Arc::new(Desk::new(birth.worker, scratch, None));
+    context::settle_process(&desk);
     let tasks = Arc::new(Mutex::new(Tasks { socket, buffer: BytesMut::new() }));
-    let bundle = Arc::new(Bundle::new(results));
+    let bundle = Arc::new(Bundle::new(results, Arc::clone(&desk)));
     bundle.start_watching(Arc::clone(&tasks));
     let jobs = u32::try_from(registry.entries().len()).expect("a program has far fewer jobs");
     bundle.add(&FromExecutor::Ready { jobs }, &[], Instant::now())?;
     bundle.send()?;
 
-    let mut runner = Runner::new(registry);
+    let mut runner = Runner::new(registry, desk);
     let mut out = Vec::new();
     let lock = || tasks.lock().expect("no holder panics");
     loop {
@@ -71,10 +84,10 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
         loop {
             // Not in the loop's condition: the lock must be free while the task runs.
             let next = lock().next()?;
-            let Some((ToExecutor::Run { job, .. }, args)) = next else { break };
+            let Some((message, args)) = next else { break };
             let start = now;
             bundle.note_start(start);
-            let class = runner.run(job, &args, &mut out);
+            let class = runner.run(&message, &args, &mut out);
             now = Instant::now();
             let micros = u64::try_from((now - start).as_micros()).unwrap_or(u64::MAX);
             bundle.add(&FromExecutor::Done { class, micros }, &out, now)?;
@@ -159,6 +172,7 @@ struct Bundle {
     epoch: Instant,
     /// `asleep` of `pending`, to be seen without the lock.
     dozing: AtomicBool,
+    desk: Arc<Desk>,
 }
 
 struct Pending {
@@ -171,11 +185,11 @@ struct Pending {
 }
 
 impl Bundle {
-    fn new(socket: UnixStream) -> Self {
+    fn new(socket: UnixStream, desk: Arc<Desk>) -> Self {
         let pending = Pending { socket, bytes: BytesMut::new(), since: Instant::now(), asleep: false };
         let (began, epoch) = (AtomicU64::new(0), Instant::now());
         let dozing = AtomicBool::new(false);
-        Self { pending: Mutex::new(pending), filled: Condvar::new(), began, epoch, dozing }
+        Self { pending: Mutex::new(pending), filled: Condvar::new(), began, epoch, dozing, desk }
     }
 
     fn note_start(&self, start: Instant) {
@@ -230,11 +244,15 @@ impl Bundle {
         let bundle = Arc::clone(self);
         let watch = move || {
             let mut idle = 0;
+            let mut told = Instant::now();
             loop {
                 // A task of hours is not looked at every millisecond of them.
                 std::thread::sleep(if idle > IDLE_TICKS { LONG } else { TICK });
                 if bundle.running_for().is_some_and(|time| time > LONG) && bundle.hand_back(&tasks).is_err() {
                     return;
+                }
+                if told.elapsed() >= PROGRESS_EVERY && bundle.tell_progress() {
+                    told = Instant::now();
                 }
                 let mut pending = bundle.lock();
                 idle = if pending.bytes.is_empty() { idle + 1 } else { 0 };
@@ -263,6 +281,19 @@ impl Bundle {
 }
 
 impl Bundle {
+    /// Tells the worker how far the task that runs has come, if it has said so since.
+    fn tell_progress(&self) -> bool {
+        let Some(thousandths) = self.desk.take_progress() else { return false };
+        let mut pending = self.lock();
+        // The word of a task whose result is on its way is of no use.
+        if self.running_for().is_some() {
+            wire::encode(&FromExecutor::Progress { thousandths }, &[], &mut pending.bytes);
+            // If it cannot be sent the next result cannot either, and that is seen.
+            let _ = pending.send();
+        }
+        true
+    }
+
     /// Tells the worker that what waits behind the task that runs will not be run here.
     fn hand_back(&self, tasks: &Mutex<Tasks>) -> io::Result<()> {
         // Whoever holds it is about to begin the next task, or waits for one: nothing is stuck.

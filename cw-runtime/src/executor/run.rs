@@ -4,14 +4,12 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     cell::RefCell,
     panic::{self, AssertUnwindSafe},
-    sync::Once,
+    sync::{Arc, Once},
 };
 
-use cw_core::{
-    ids::JobIndex,
-    wire::{Class, Failure, PAYLOAD_BYTES_MAX},
-};
+use cw_core::wire::{Class, Failure, PAYLOAD_BYTES_MAX, ToExecutor};
 
+use super::context::Desk;
 use crate::{
     executor::JobScope,
     job::{Fail, FailKind, JobEntry, Registry, Run},
@@ -25,23 +23,27 @@ thread_local! {
 /// Runs tasks on the thread that owns it.
 pub(crate) struct Runner {
     registry: &'static Registry,
+    desk: Arc<Desk>,
     /// Made when the first async job comes.
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Runner {
-    pub(crate) fn new(registry: &'static Registry) -> Self {
+    pub(crate) fn new(registry: &'static Registry, desk: Arc<Desk>) -> Self {
         note_panics();
-        Self { registry, runtime: None }
+        Self { registry, desk, runtime: None }
     }
 
     /// Runs a task and says how it ended; `out` is emptied and filled with the encoded result or failure.
-    pub(crate) fn run(&mut self, job: JobIndex, args: &[u8], out: &mut Vec<u8>) -> Class {
+    pub(crate) fn run(&mut self, message: &ToExecutor, args: &[u8], out: &mut Vec<u8>) -> Class {
+        let ToExecutor::Run { job, task, attempt } = *message;
         out.clear();
+        self.desk.begin(task, attempt);
         let result = match self.registry.entry(job.0) {
             Some(entry) => self.call(entry, args, out),
             None => Err(Failure::Refused { why: format!("the program has no job of index {}", job.0) }),
         };
+        self.desk.end(task, attempt);
         match result {
             Ok(()) => Class::Ok,
             Err(failure) => {

@@ -91,7 +91,8 @@ impl Pool {
     pub(crate) fn kill(&mut self, id: ExecutorId) {
         match self.running.get(&id) {
             Some(Executor::Process(process)) => process.kill(),
-            Some(Executor::Thread(_)) => {
+            Some(Executor::Thread(thread)) => {
+                thread.leave_behind();
                 self.running.remove(&id);
                 self.report_end(id, String::new());
             }

@@ -5,14 +5,16 @@
 //! 2. its process group is killed, so that nothing it started outlives it;
 //! 3. what it had written before is read to the end, briefly, as a stranger may hold the socket;
 //! 4. so are the last lines of its stderr;
-//! 5. its end is reported, with the evidence.
+//! 5. the folders of its tasks are removed;
+//! 6. its end is reported, with the evidence.
 
 use std::{
     io,
     os::{
         fd::OwnedFd,
-        unix::{net::UnixStream, process::ExitStatusExt},
+        unix::{ffi::OsStringExt, net::UnixStream, process::ExitStatusExt},
     },
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
@@ -36,7 +38,10 @@ use tokio::{
 
 use super::pool::Said;
 use crate::{
-    executor::nonce,
+    executor::{
+        nonce::{self, Birth},
+        scratch,
+    },
     net::{
         link::{Incoming, Link},
         unix,
@@ -72,7 +77,9 @@ impl ProcessExecutor {
         let (tasks, theirs) = UnixStream::pair()?;
         let (results, their_results) = UnixStream::pair()?;
         let nonce = nonce::for_socket(&theirs)?;
-        nonce::send_socket(&tasks, their_results)?;
+        let scratch = scratch::of_executor(id);
+        let birth = Birth { worker: worker.clone(), scratch: scratch.clone().into_os_string().into_vec() };
+        nonce::send_sockets(&tasks, their_results, &birth)?;
         let mut child = Command::new(image.path())
             .arg0_name()
             .without_role()
@@ -92,7 +99,7 @@ impl ProcessExecutor {
         let (tail, tail_done) = keep_tail(child.stderr.take());
         let reaped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&reaped);
-        let carrier = Carrier { id, pid, reaped: told, worker, said, incoming, tail, tail_done };
+        let carrier = Carrier { id, pid, reaped: told, worker, scratch, said, incoming, tail, tail_done };
         tokio::spawn(carrier.carry(child));
         Ok(Self { link, pid, reaped })
     }
@@ -147,6 +154,8 @@ struct Carrier {
     pid: Pid,
     reaped: Arc<AtomicBool>,
     worker: String,
+    /// Where its tasks' folders are, if any asked for one.
+    scratch: PathBuf,
     said: mpsc::Sender<Said>,
     incoming: mpsc::Receiver<((), Incoming<FromExecutor>)>,
     tail: Arc<Mutex<Vec<u8>>>,
@@ -174,6 +183,10 @@ impl Carrier {
         self.reaped.store(true, Ordering::Relaxed);
         let _ = tokio::time::timeout(TAIL_WAIT, self.pass_on_rest()).await;
         let _ = tokio::time::timeout(TAIL_WAIT, &mut self.tail_done).await;
+        let scratch = std::mem::take(&mut self.scratch);
+        if scratch.exists() {
+            let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await;
+        }
         let ended = self.evidence(status, kills_before);
         // If the worker is gone, nobody wants to know.
         let _ = self.said.send((self.id, vec![ended])).await;
