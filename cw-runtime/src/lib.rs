@@ -21,8 +21,8 @@ mod stderr;
 mod worker;
 
 pub use api::{
-    Blocking, Collect, Map, Next, Options, TaskHandle, Unordered, WaitAll, map, options, spawn, submit,
-    wait_all,
+    Blocking, Cluster, Collect, Connect, JoinNext, JoinNextWithId, Map, Next, Options, Ready, SpawnWhenReady,
+    TaskHandle, TaskSet, Unordered, WaitAll, map, options, ready, spawn, submit, wait_all,
 };
 pub use cw_core::ids::TaskId;
 pub use error::{Error, Result, TaskError, TaskErrorKind};

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use crate::client::progress;
+
 /// Pieces of text that may wait; what comes beyond is dropped.
 const PIECES_MAX: usize = 1_024;
 
@@ -37,7 +39,7 @@ fn write_all(pieces: &Receiver<Piece>) {
         match piece {
             // Each in one write, so that two processes on one terminal do not mix their lines. A closed stderr is
             // no reason to fail.
-            Piece::Text(text) => drop(io::stderr().write_all(&text)),
+            Piece::Text(text) => progress::aside(|| drop(io::stderr().write_all(&text))),
             Piece::Flush(done) => drop(done.send(())),
         }
     }

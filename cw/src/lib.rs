@@ -79,8 +79,9 @@ pub use cw_macros::job;
 pub use cw_macros::main;
 
 pub use cw_runtime::{
-    Blocking, Collect, Error, IntoArgs, Job, JobInfo, Map, Next, Options, Result, TaskError, TaskErrorKind,
-    TaskHandle, TaskId, Unordered, WaitAll, init, jobs, map, options, spawn, submit, wait_all,
+    Blocking, Cluster, Collect, Connect, Ctx, Error, IntoArgs, Job, JobInfo, JoinNext, JoinNextWithId, Map,
+    Next, Options, Ready, Result, SpawnWhenReady, TaskError, TaskErrorKind, TaskHandle, TaskId, TaskSet,
+    Unordered, WaitAll, ctx, init, jobs, map, options, ready, spawn, submit, wait_all,
 };
 
 #[doc(hidden)]

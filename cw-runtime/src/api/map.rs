@@ -21,6 +21,7 @@ use super::{
 use crate::{
     client::{
         hub::{Command, Hub},
+        progress::Progress,
         sink::{Answer, Sink, StreamQueue},
     },
     error::TaskError,
@@ -50,16 +51,33 @@ pub struct Map<'i, R> {
     source: Source<'i>,
     caller: Caller,
     in_flight: usize,
+    /// How many inputs there are, where their iterator knows.
+    total: Option<u64>,
+    label: Option<String>,
     decode: fn(&[u8]) -> Result<R, CodecError>,
 }
 
 impl<'i, R> Map<'i, R> {
     pub(super) fn new(
         source: Source<'i>,
+        total: Option<u64>,
         caller: Caller,
         decode: fn(&[u8]) -> Result<R, CodecError>,
     ) -> Self {
-        Self { source, caller, in_flight: IN_FLIGHT, decode }
+        Self { source, caller, in_flight: IN_FLIGHT, total, label: None, decode }
+    }
+
+    /// Shows how far it is on stderr, under this label, from the first read of a result to the end.
+    ///
+    /// On a terminal it is a bar with the rate, the time that is left, and how many tasks run and failed and on how
+    /// many workers. Elsewhere it is lines: the first after 2 s, each later one after twice the time, at most 5
+    /// minutes apart. One line tells the end. The total, and so the bar and the time left, are known where the
+    /// iterator knows its length; else once it has ended.
+    ///
+    /// Jobs that call [`ctx().progress(..)`](crate::Ctx::progress) move the bar while they run.
+    pub fn progress(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
     }
 
     /// How many tasks are under way or unread at most. Default 4,096; 0 is taken for 1.
@@ -75,6 +93,7 @@ impl<'i, R> Map<'i, R> {
             map: self,
             hub: None,
             queue: Arc::default(),
+            is_shown: false,
             ready: VecDeque::new(),
             scratch: Vec::new(),
             piece: BytesMut::new(),
@@ -135,6 +154,8 @@ pub struct Unordered<'i, R> {
     map: Map<'i, R>,
     hub: Option<Arc<Hub>>,
     queue: Arc<StreamQueue>,
+    /// Whether the progress is shown, if it is asked for.
+    is_shown: bool,
     ready: VecDeque<Answer>,
     scratch: Vec<u8>,
     piece: BytesMut,
@@ -164,6 +185,7 @@ impl<'i, R> Unordered<'i, R> {
                 continue;
             }
             if self.open == 0 {
+                self.end_progress();
                 return Poll::Ready(None);
             }
             self.queue.take(&mut self.ready, waker);
@@ -214,6 +236,7 @@ impl<'i, R> Unordered<'i, R> {
         };
         let spec = self.map.caller.spec(&hub);
         let mut commands = Vec::new();
+        commands.extend(self.show_progress().map(Command::Watch));
         while self.has_room() {
             let Some(args) = self.next_input() else { break };
             let (task, bytes) = (hub.new_task(), args.as_ref().map_or(0, Bytes::len));
@@ -231,11 +254,30 @@ impl<'i, R> Unordered<'i, R> {
         }
     }
 
+    /// Begins to show the progress, if that is asked for and was not done.
+    fn show_progress(&mut self) -> Option<Arc<Progress>> {
+        if std::mem::replace(&mut self.is_shown, true) {
+            return None;
+        }
+        let progress = Progress::start(self.map.label.as_deref()?, self.map.total);
+        self.queue = Arc::new(StreamQueue::watched(Some(Arc::clone(&progress))));
+        Some(progress)
+    }
+
+    fn end_progress(&self) {
+        if let Some(progress) = self.queue.progress() {
+            progress.end();
+        }
+    }
+
     /// The next input, encoded; `None` at the end of the iterator, which is not read again.
     fn next_input(&mut self) -> Option<Result<Bytes, Failure>> {
         self.scratch.clear();
         let Some(encoded) = (self.map.source)(&mut self.scratch) else {
             self.exhausted = true;
+            if let Some(progress) = self.queue.progress() {
+                progress.settle_total(self.next_index);
+            }
             return None;
         };
         let checked =
@@ -274,6 +316,7 @@ impl<R> Drop for Unordered<'_, R> {
         {
             hub.push([Command::CancelStream(Arc::clone(&self.queue))]);
         }
+        self.end_progress();
     }
 }
 

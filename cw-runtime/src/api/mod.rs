@@ -1,14 +1,20 @@
 //! The calls of a program: [`spawn`], [`map`], [`submit`], [`wait_all`] and [`options`].
 
 mod block;
+mod cluster;
 mod handle;
 mod map;
 mod options;
+mod ready;
+mod set;
 mod submit;
 
+pub use cluster::{Cluster, Connect};
 pub use handle::TaskHandle;
 pub use map::{Blocking, Collect, Map, Next, Unordered};
 pub use options::{Options, options};
+pub use ready::{Ready, ready};
+pub use set::{JoinNext, JoinNextWithId, SpawnWhenReady, TaskSet};
 pub use submit::{WaitAll, wait_all};
 
 use crate::{

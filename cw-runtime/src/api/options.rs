@@ -14,7 +14,7 @@ use crate::{
     client::{
         hub::{Command, Hub},
         session,
-        sink::{Sink, Slot},
+        sink::{Answer, Sink, Slot},
     },
     error::TaskError,
     executor::{self, run::too_large},
@@ -76,11 +76,13 @@ impl Options {
         I: IntoIterator<Item: IntoArgs<J::Args<'a>>, IntoIter: Send + 'i>,
     {
         let mut inputs = inputs.into_iter();
+        let (least, most) = inputs.size_hint();
+        let total = u64::try_from(least).ok().filter(|_| Some(least) == most);
         let source: Source<'i> = Box::new(move |out| {
             let input = inputs.next()?;
             Some(J::encode(&input.into_args(), out))
         });
-        Map::new(source, Caller::of::<J>(self), J::decode)
+        Map::new(source, total, Caller::of::<J>(self), J::decode)
     }
 
     /// As [`submit`](super::submit), with these options.
@@ -99,7 +101,11 @@ impl Options {
     }
 
     /// Hands one call over, or answers it at once where it cannot be made.
-    fn call<J: Job>(&self, args: Result<Bytes, Failure>, sink: impl FnOnce(&Hub) -> Sink) -> TaskId {
+    pub(super) fn call<J: Job>(
+        &self,
+        args: Result<Bytes, Failure>,
+        sink: impl FnOnce(&Hub) -> Sink,
+    ) -> TaskId {
         let caller = Caller::of::<J>(self);
         let hub = match caller.hub() {
             Ok(hub) => hub,
@@ -169,7 +175,7 @@ impl Caller {
     }
 }
 
-fn encode<J: Job>(args: &J::Args<'_>) -> Result<Bytes, Failure> {
+pub(super) fn encode<J: Job>(args: &J::Args<'_>) -> Result<Bytes, Failure> {
     let mut out = Vec::new();
     J::encode(args, &mut out).map_err(|error| unencodable(&error))?;
     check_size(out.len())?;
@@ -195,7 +201,9 @@ fn answer_without_client(task: TaskId, sink: Sink, completion: Completion) {
         Sink::Slot(slot) => slot.put(completion),
         // Not on the caller's thread, which may hold what the callback wants.
         Sink::Callback(callback) => drop(std::thread::spawn(move || callback(task, completion))),
-        Sink::Stream(..) => unreachable!("a map answers its own refusals"),
+        Sink::Stream(stream, index, args_bytes) => {
+            stream.put(&mut vec![Answer { index, args_bytes, task, completion }]);
+        }
     }
 }
 

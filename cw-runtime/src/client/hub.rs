@@ -3,9 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicU64, Ordering},
+        Arc, Condvar, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Waker,
 };
 
 use bytes::Bytes;
@@ -13,12 +14,14 @@ use cw_core::{
     TaskMap, Time,
     client::{Action, Client, Completion, Event},
     ids::{SpecIndex, TaskId},
-    wire::{FromClient, Spec},
+    wire::{Counts, FromClient, Spec},
 };
 use tokio::sync::Notify;
 
 use super::{
+    backlog::Backlog,
     notice::{Notices, say},
+    progress::Progress,
     sink::{Answer, Answers, Callback, Sink, StreamQueue},
 };
 
@@ -34,6 +37,8 @@ pub(crate) enum Command {
     Cancel(TaskId),
     /// No result of this map is wanted.
     CancelStream(Arc<StreamQueue>),
+    /// Somebody looks at a map's progress.
+    Watch(Arc<Progress>),
     /// The program ends.
     Close,
 }
@@ -45,6 +50,9 @@ pub(crate) struct Hub {
     next_task: AtomicU64,
     specs: Mutex<HashMap<Spec, SpecIndex>>,
     submitted: Mutex<Submitted>,
+    backlog: Backlog,
+    /// Whether there is a client's thread that reads the commands.
+    served: AtomicBool,
     closed: (Mutex<bool>, Condvar),
 }
 
@@ -59,7 +67,7 @@ struct Inbox {
 #[derive(Default)]
 struct Submitted {
     open: u64,
-    waiting: Vec<std::task::Waker>,
+    waiting: Vec<Waker>,
 }
 
 impl Hub {
@@ -70,6 +78,8 @@ impl Hub {
             next_task: AtomicU64::new(1),
             specs: Mutex::default(),
             submitted: Mutex::default(),
+            backlog: Backlog::default(),
+            served: AtomicBool::new(false),
             closed: (Mutex::new(false), Condvar::new()),
         }
     }
@@ -94,8 +104,17 @@ impl Hub {
 
     /// Hands commands over, waking the client's thread if it sleeps.
     pub(crate) fn push(&self, commands: impl IntoIterator<Item = Command>) {
+        let (mut tasks, mut bytes) = (0, 0);
+        let count = |command: &Command| {
+            if let Command::Submit { args, .. } = command {
+                (tasks, bytes) = (tasks + 1, bytes + args.len() as u64);
+            }
+        };
         let mut inbox = self.inbox.lock().expect("no holder panics");
-        inbox.commands.extend(commands);
+        inbox.commands.extend(commands.into_iter().inspect(count));
+        if tasks > 0 {
+            self.backlog.add(tasks, bytes);
+        }
         let wake = std::mem::take(&mut inbox.asleep);
         drop(inbox);
         if wake {
@@ -120,18 +139,23 @@ impl Hub {
         let mut submitted = self.submitted.lock().expect("no holder panics");
         submitted.open -= 1;
         if submitted.open == 0 {
-            submitted.waiting.drain(..).for_each(std::task::Waker::wake);
+            submitted.waiting.drain(..).for_each(Waker::wake);
         }
     }
 
     /// Whether no callback is outstanding; else has `waker` called when none is.
-    pub(crate) fn poll_all_called(&self, waker: &std::task::Waker) -> bool {
+    pub(crate) fn poll_all_called(&self, waker: &Waker) -> bool {
         let mut submitted = self.submitted.lock().expect("no holder panics");
         let all = submitted.open == 0;
         if !all && !submitted.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
             submitted.waiting.push(waker.clone());
         }
         all
+    }
+
+    /// Whether a task submitted now would soon be sent; else has `waker` called when it would.
+    pub(crate) fn poll_ready(&self, waker: &Waker) -> bool {
+        self.backlog.poll_ready(waker)
     }
 
     /// Says that the client's thread is done.
@@ -142,6 +166,9 @@ impl Hub {
 
     /// Ends the client's thread: its tasks are dropped, its connection closed. Waits for that, at most so long.
     pub(crate) fn close(&self, at_most: std::time::Duration) {
+        if !self.served.load(Ordering::Relaxed) {
+            return;
+        }
         self.push([Command::Close]);
         let closed = self.closed.0.lock().expect("no holder panics");
         drop(self.closed.1.wait_timeout_while(closed, at_most, |closed| !*closed));
@@ -157,11 +184,15 @@ pub(crate) struct Desk {
     answers: Answers,
     callbacks: Option<std::sync::mpsc::Sender<(TaskId, Completion, Callback)>>,
     notices: Notices,
+    watching: Vec<Weak<Progress>>,
+    /// What waited in the machine when it was last looked at.
+    waited: (usize, u64),
     pub(crate) closing: bool,
 }
 
 impl Desk {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        hub.served.store(true, Ordering::Relaxed);
         Self {
             hub,
             machine: Client::new(),
@@ -170,6 +201,8 @@ impl Desk {
             answers: Answers::default(),
             callbacks: None,
             notices: Notices::default(),
+            watching: Vec::new(),
+            waited: (0, 0),
             closing: false,
         }
     }
@@ -192,14 +225,50 @@ impl Desk {
         match command {
             Command::Declare(what) => self.machine.handle(now, Event::Declare { what }),
             Command::Submit { task, spec, args, sink } => {
+                self.waited = (self.waited.0 + 1, self.waited.1 + args.len() as u64);
                 self.sinks.insert(task, sink);
                 self.machine.handle(now, Event::Submit { task, spec, durable: false, args });
             }
             Command::Answer { task, sink, completion } => self.answer(task, sink, completion),
             Command::Cancel(task) => self.machine.handle(now, Event::Cancel { task }),
             Command::CancelStream(stream) => self.cancel_stream(now, &stream),
+            Command::Watch(progress) => self.watch(now, &progress),
             Command::Close => self.closing = true,
         }
+    }
+
+    fn watch(&mut self, now: Time, progress: &Arc<Progress>) {
+        if self.watching.is_empty() {
+            self.machine.handle(now, Event::Watch { on: true });
+        }
+        self.watching.push(Arc::downgrade(progress));
+    }
+
+    fn show_counts(&mut self, now: Time, counts: Counts) {
+        self.watching.retain(|progress| progress.strong_count() > 0);
+        let shown = self.watching.iter().filter_map(Weak::upgrade);
+        shown.for_each(|progress| progress.note_counts(counts));
+        if self.watching.is_empty() {
+            self.machine.handle(now, Event::Watch { on: false });
+        }
+    }
+
+    fn show_part(&self, task: TaskId, thousandths: u16) {
+        if let Some(Sink::Stream(stream, ..)) = self.sinks.get(task)
+            && let Some(progress) = stream.progress()
+        {
+            progress.note_part(task, thousandths);
+        }
+    }
+
+    /// Tells whoever waits for room how much is left of what was submitted.
+    fn tell_backlog(&mut self) {
+        let waits = self.machine.waiting();
+        if waits != self.waited {
+            self.hub.backlog.correct(self.waited, waits);
+            self.waited = waits;
+        }
+        self.notices.backlog(waits);
     }
 
     fn cancel_stream(&mut self, now: Time, stream: &Arc<StreamQueue>) {
@@ -227,10 +296,11 @@ impl Desk {
                 Action::Record { task, .. } => self.machine.handle(now, Event::Recorded { task }),
                 Action::Stalled(why) => self.notices.stalled(&why),
                 Action::Moving => self.notices.moving(),
-                // Nobody asks for them yet.
-                Action::Counts(_) | Action::Progress { .. } => {}
+                Action::Counts(counts) => self.show_counts(now, counts),
+                Action::Progress { task, thousandths } => self.show_part(task, thousandths),
             }
         }
+        self.tell_backlog();
         any
     }
 

@@ -4,9 +4,12 @@
 //! beside a connection to a master ([`remote`]), or beside a master and a worker in the same thread
 //! ([`local`]). Answers go into the [`sink`] that came with the call.
 
+mod backlog;
 pub(crate) mod hub;
 pub(crate) mod local;
 pub(crate) mod notice;
+pub(crate) mod progress;
 pub(crate) mod remote;
 pub(crate) mod session;
+mod signals;
 pub(crate) mod sink;

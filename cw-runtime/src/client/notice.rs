@@ -8,7 +8,12 @@ use crate::exit;
 #[derive(Default)]
 pub(crate) struct Notices {
     said: Option<String>,
+    /// Whether it was said that much waits.
+    said_backlog: bool,
 }
+
+/// So many bytes of arguments that wait are worth a word.
+const BACKLOG_BYTES: u64 = 1 << 30;
 
 impl Notices {
     pub(crate) fn stalled(&mut self, why: &Stall) {
@@ -19,6 +24,18 @@ impl Notices {
         if self.said.as_ref() != Some(&line) {
             say(&line);
             self.said = Some(line);
+        }
+    }
+
+    /// Says once that much memory goes to what waits for the cluster.
+    pub(crate) fn backlog(&mut self, (tasks, bytes): (usize, u64)) {
+        if bytes >= BACKLOG_BYTES && !self.said_backlog {
+            self.said_backlog = true;
+            say(&format!(
+                "{tasks} tasks with {} MiB of arguments wait in this program for the cluster; to bound that, use `cw::map`, \
+                 or await `cw::ready()` before each `cw::spawn`",
+                bytes >> 20
+            ));
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use cw_core::wire::Role;
 
-use super::{hub::Hub, local, remote};
+use super::{hub::Hub, local, remote, signals};
 use crate::{
     executor,
     exit::{self, Trouble},
@@ -34,8 +34,51 @@ pub(crate) enum Mode {
     Threads { slots: u32 },
 }
 
+impl Mode {
+    /// Whether tasks run at the same place, however many.
+    fn is_at(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Remote(ours), Self::Remote(theirs)) => ours.cluster == theirs.cluster,
+            (Self::Processes { .. }, Self::Processes { .. })
+            | (Self::Threads { .. }, Self::Threads { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 static MODE: Mutex<Option<Mode>> = Mutex::new(None);
 static SESSION: OnceLock<Arc<Hub>> = OnceLock::new();
+
+/// What `init` or `#[cw::main]` leaves for the first call.
+static INIT: OnceLock<fn()> = OnceLock::new();
+
+/// Notes that this process knows what it is; `advice` is called before its tasks run here for want of another word.
+pub(crate) fn note_init(advice: fn()) {
+    let _ = INIT.set(advice);
+}
+
+/// Whether this process knows what it is, so that executors can be processes of its program.
+pub(crate) fn has_init() -> bool {
+    INIT.get().is_some()
+}
+
+/// Starts the client there, by the program's own word, which counts more than the environment.
+///
+/// # Errors
+/// It runs elsewhere already, or cannot be started.
+pub(crate) fn begin(mode: Mode) -> Result<(), Trouble> {
+    executor::process::exit_if_stray();
+    let mut settled = MODE.lock().expect("no holder panics");
+    if SESSION.get().is_some() {
+        let is_same = settled.as_ref().is_some_and(|settled| settled.is_at(&mode));
+        let elsewhere = "this program's tasks run elsewhere already; say where before the first call";
+        return if is_same { Ok(()) } else { Err(Trouble::new(exit::USAGE, elsewhere)) };
+    }
+    let hub = start(&mode)?;
+    *settled = Some(mode);
+    let _ = SESSION.set(hub);
+    Ok(())
+}
 
 /// Settles where tasks will run. Comes before the first call.
 pub(crate) fn settle(mode: Mode) {
@@ -56,8 +99,19 @@ pub(crate) fn hub() -> Result<&'static Arc<Hub>, Trouble> {
         return Ok(hub);
     }
     let mode = mode.get_or_insert_with(|| Mode::Threads { slots: crate::start::slots::detect(1) });
+    if let (Some(advice), Mode::Processes { .. } | Mode::Threads { .. }) = (INIT.get(), &*mode) {
+        advice();
+    }
     let hub = start(mode)?;
     Ok(SESSION.get_or_init(|| hub))
+}
+
+/// The hub of this process's client, for a call: none within a job, where it is the call that says why.
+pub(crate) fn hub_for_call() -> Result<&'static Arc<Hub>, Trouble> {
+    if executor::in_job() {
+        return Err(Trouble::new(exit::USAGE, "a job cannot call jobs"));
+    }
+    hub()
 }
 
 /// Starts the client now, and waits until it is connected if it needs to be.
@@ -77,6 +131,7 @@ fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
     let registry =
         Registry::global().map_err(|duplicate| Trouble::new(exit::USAGE, duplicate.to_string()))?;
     let hub = Arc::new(Hub::new());
+    signals::watch(&hub);
     match mode {
         Mode::Remote(wanted) => start_remote(&hub, wanted)?,
         Mode::Processes { slots, environment } => {

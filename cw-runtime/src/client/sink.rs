@@ -6,7 +6,9 @@ use std::{
     task::Waker,
 };
 
-use cw_core::{client::Completion, ids::TaskId};
+use cw_core::{client::Completion, ids::TaskId, wire::Class};
+
+use super::progress::Progress;
 
 /// What is done with a task's answer.
 pub(crate) enum Sink {
@@ -73,7 +75,11 @@ pub(crate) struct Answer {
 
 /// The answers of one map. Its reader takes all that are there at once.
 #[derive(Default)]
-pub(crate) struct StreamQueue(Mutex<StreamState>);
+pub(crate) struct StreamQueue {
+    state: Mutex<StreamState>,
+    /// Counts what ends, where somebody looks.
+    progress: Option<Arc<Progress>>,
+}
 
 #[derive(Default)]
 struct StreamState {
@@ -82,9 +88,22 @@ struct StreamState {
 }
 
 impl StreamQueue {
+    /// A queue whose answers are counted.
+    pub(crate) fn watched(progress: Option<Arc<Progress>>) -> Self {
+        Self { progress, ..Self::default() }
+    }
+
+    pub(crate) fn progress(&self) -> Option<&Arc<Progress>> {
+        self.progress.as_ref()
+    }
+
     /// Adds answers, emptying `answers`, and wakes the reader once.
     pub(crate) fn put(&self, answers: &mut Vec<Answer>) {
-        let mut state = self.0.lock().expect("no holder panics");
+        if let Some(progress) = &self.progress {
+            let ended = |answer: &Answer| (answer.task, answer.completion.class == Class::Ok);
+            progress.note_ended(answers.iter().map(ended));
+        }
+        let mut state = self.state.lock().expect("no holder panics");
         state.answers.extend(answers.drain(..));
         let waker = state.waker.take();
         drop(state);
@@ -95,7 +114,7 @@ impl StreamQueue {
 
     /// Moves all answers into `ready`, which is empty; if there are none, has `waker` called when some come.
     pub(crate) fn take(&self, ready: &mut VecDeque<Answer>, waker: &Waker) {
-        let mut state = self.0.lock().expect("no holder panics");
+        let mut state = self.state.lock().expect("no holder panics");
         std::mem::swap(&mut state.answers, ready);
         if ready.is_empty() {
             state.waker = Some(waker.clone());

@@ -5,4 +5,6 @@ mod main_fn;
 mod roles;
 pub(crate) mod slots;
 
+pub(crate) use roles::{cluster_named, processes};
+
 pub use main_fn::{MainArgs, NoOpts, Program, init, main_async, main_sync};

@@ -62,18 +62,36 @@ fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
                 "--threads runs tasks here, --cluster on a cluster: give one",
             ));
         }
+        session::note_init(|| {});
         session::settle(Mode::Remote(wanted(flags, Peer::Client, CLIENT_TIMEOUT)));
         return session::start_now();
     }
     let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));
     let environment = slots::thread_limits(flags.cores_per_slot);
-    mention_cluster();
+    session::note_init(mention_cluster);
     session::settle(if flags.threads {
         Mode::Threads { slots }
     } else {
         Mode::Processes { slots, environment }
     });
     Ok(())
+}
+
+/// Where tasks run of a program that says in code that it is this machine; 0 slots stand for one per core.
+pub(crate) fn processes(slots: u32) -> Mode {
+    let slots = if slots == 0 { slots::detect(1) } else { slots };
+    Mode::Processes { slots, environment: slots::thread_limits(1) }
+}
+
+/// The cluster of this name, for a program that names it in code.
+pub(crate) fn cluster_named(name: &str) -> Wanted {
+    Wanted {
+        cluster: name.to_owned(),
+        access: None,
+        master: None,
+        role: Peer::Client,
+        timeout: CLIENT_TIMEOUT,
+    }
 }
 
 /// Two jobs of one name are told before anything runs.

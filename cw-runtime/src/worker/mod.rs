@@ -3,3 +3,5 @@
 pub(crate) mod pool;
 mod process;
 pub(crate) mod run;
+
+pub(crate) use process::kill_all;

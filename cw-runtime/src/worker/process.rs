@@ -9,6 +9,7 @@
 //! 6. its end is reported, with the evidence.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::{
         fd::OwnedFd,
@@ -55,6 +56,15 @@ const TAIL_BYTES: usize = 4 << 10;
 /// How long the end of stderr is waited for after the process has ended.
 const TAIL_WAIT: Duration = Duration::from_millis(200);
 
+/// The process groups of all executors that live, to be killed when there is no time for more.
+static LIVE: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Kills all executors of this process and all they started, at once.
+pub(crate) fn kill_all() {
+    let live = LIVE.lock().expect("no holder panics");
+    live.iter().filter_map(|pid| Pid::from_raw(*pid)).for_each(kill_group);
+}
+
 /// A running executor process.
 pub(super) struct ProcessExecutor {
     link: Link,
@@ -100,6 +110,7 @@ impl ProcessExecutor {
         let reaped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&reaped);
         let carrier = Carrier { id, pid, reaped: told, worker, scratch, said, incoming, tail, tail_done };
+        LIVE.lock().expect("no holder panics").insert(pid.as_raw_nonzero().get());
         tokio::spawn(carrier.carry(child));
         Ok(Self { link, pid, reaped })
     }
@@ -181,6 +192,7 @@ impl Carrier {
             None => child.wait().await.ok(),
         };
         self.reaped.store(true, Ordering::Relaxed);
+        LIVE.lock().expect("no holder panics").remove(&self.pid.as_raw_nonzero().get());
         let _ = tokio::time::timeout(TAIL_WAIT, self.pass_on_rest()).await;
         let _ = tokio::time::timeout(TAIL_WAIT, &mut self.tail_done).await;
         let scratch = std::mem::take(&mut self.scratch);

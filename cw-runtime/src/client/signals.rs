@@ -1,0 +1,80 @@
+//! Ctrl-C and its like in a client: cancel, tidy up, end with the code the shell expects.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{hub::Hub, notice::say};
+use crate::worker;
+
+/// How long the end of the client is waited for. The program must be gone within five seconds.
+const CLOSE_WAIT: Duration = Duration::from_secs(4);
+
+/// Ends the program at a signal: at the first in order, at the second at once.
+///
+/// A signal that was ignored when the program started stays ignored, as `nohup` and shells without job control want it.
+pub(super) fn watch(hub: &Arc<Hub>) {
+    let hub = Arc::clone(hub);
+    let body = move || {
+        // Where they cannot be watched they do what they do in any program.
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        runtime.block_on(async {
+            let Ok(mut signals) = Signals::watch() else { return };
+            let number = signals.next().await;
+            say("interrupted: tasks are cancelled (once more: ends at once)");
+            let close = tokio::task::spawn_blocking(move || hub.close(CLOSE_WAIT));
+            // Both end the program.
+            tokio::select! {
+                _ = close => {}
+                _ = signals.next() => worker::kill_all(),
+            }
+            crate::stderr::flush();
+            std::process::exit(128 + number);
+        });
+    };
+    let _ = thread::Builder::new().name("cw-signals".to_owned()).spawn(body);
+}
+
+struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hang_up: Option<Signal>,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        let ignored = ignored();
+        let one = |kind: SignalKind| match ignored >> (kind.as_raw_value() - 1) & 1 {
+            1 => Ok(None),
+            _ => signal(kind).map(Some),
+        };
+        Ok(Self {
+            interrupt: one(SignalKind::interrupt())?,
+            terminate: one(SignalKind::terminate())?,
+            hang_up: one(SignalKind::hangup())?,
+        })
+    }
+
+    /// The number of the next signal.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            () = received(&mut self.interrupt) => SignalKind::interrupt().as_raw_value(),
+            () = received(&mut self.terminate) => SignalKind::terminate().as_raw_value(),
+            () = received(&mut self.hang_up) => SignalKind::hangup().as_raw_value(),
+        }
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals this process was started to ignore, a bit each, where the system tells.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
