@@ -43,6 +43,8 @@ pub struct Client {
     in_flight: InFlight,
     specs: Vec<Spec>,
     tasks: TaskMap<Task>,
+    /// What is on its way to the disk. Apart, as many tasks wait and few are here.
+    recording: TaskMap<Completion>,
     waiting: Waiting,
     /// Whether somebody looks at the progress.
     watched: bool,
@@ -68,12 +70,12 @@ struct Task {
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Waiting,
     Sent,
-    /// Boxed, as it is rare, and would make every task three times as big.
-    Recording(Box<Completion>),
+    /// Its completion is in `recording`.
+    Recording,
 }
 
 impl Default for Client {
@@ -90,6 +92,7 @@ impl Client {
             in_flight: InFlight::default(),
             specs: Vec::new(),
             tasks: TaskMap::default(),
+            recording: TaskMap::default(),
             waiting: Waiting::default(),
             watched: false,
             received: None,
@@ -214,7 +217,8 @@ impl Client {
                 class: completion.class,
                 body: completion.body.clone(),
             });
-            entry.state = State::Recording(Box::new(completion));
+            entry.state = State::Recording;
+            self.recording.insert(task, completion);
             return;
         }
         self.tasks.remove(task);
@@ -222,11 +226,9 @@ impl Client {
     }
 
     fn on_recorded(&mut self, task: TaskId) {
-        if !self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Recording(_))) {
-            return;
-        }
-        if let Some(Task { state: State::Recording(completion), .. }) = self.tasks.remove(task) {
-            self.complete(task, *completion);
+        if let Some(completion) = self.recording.remove(task) {
+            self.tasks.remove(task);
+            self.complete(task, completion);
         }
     }
 
@@ -264,7 +266,7 @@ impl Client {
         let Some(entry) = self.tasks.get(task) else { return };
         let (spec, bytes) = (entry.spec, entry.args.len());
         match entry.state {
-            State::Recording(_) => return,
+            State::Recording => return,
             State::Sent => {
                 self.settle(spec, bytes);
                 if self.connected {
@@ -311,6 +313,7 @@ impl Client {
         let failure = Failure::Disconnected { why };
         for task in self.tasks.sorted_keys(|_| true) {
             self.tasks.remove(task);
+            self.recording.remove(task);
             self.actions.push_back(Action::Complete { task, completion: Completion::local(&failure) });
         }
     }

@@ -10,11 +10,10 @@ use std::{
 
 use cw_core::ids::TaskId;
 
-use super::{block::block_on, options::open};
+use super::{block::block_on, options::Reading};
 use crate::{
     client::{hub::Command, session, sink::Slot},
     error::TaskError,
-    job::CodecError,
 };
 
 /// A call that is under way: a future of its result.
@@ -24,20 +23,14 @@ use crate::{
 /// # Errors
 /// The future gives a [`TaskError`] that says how the task ended.
 pub struct TaskHandle<R> {
-    job: &'static str,
+    reading: fn() -> Reading<R>,
     task: TaskId,
     slot: Arc<Slot>,
-    decode: fn(&[u8]) -> Result<R, CodecError>,
 }
 
 impl<R> TaskHandle<R> {
-    pub(super) fn new(
-        job: &'static str,
-        task: TaskId,
-        slot: Arc<Slot>,
-        decode: fn(&[u8]) -> Result<R, CodecError>,
-    ) -> Self {
-        Self { job, task, slot, decode }
+    pub(super) fn new(reading: fn() -> Reading<R>, task: TaskId, slot: Arc<Slot>) -> Self {
+        Self { reading, task, slot }
     }
 
     /// The task's name, unique within this run of the program.
@@ -75,7 +68,7 @@ impl<R> Future for TaskHandle<R> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.slot.poll(context.waker()) {
-            Some(completion) => Poll::Ready(open(self.job, self.task, completion, self.decode)),
+            Some(completion) => Poll::Ready((self.reading)().open(self.task, completion)),
             None => Poll::Pending,
         }
     }
@@ -83,6 +76,6 @@ impl<R> Future for TaskHandle<R> {
 
 impl<R> fmt::Debug for TaskHandle<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskHandle({} of job {})", self.task, self.job)
+        write!(f, "TaskHandle({} of job {})", self.task, (self.reading)().job)
     }
 }

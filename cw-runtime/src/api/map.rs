@@ -16,7 +16,7 @@ use futures_core::Stream;
 
 use super::{
     block::block_on,
-    options::{Caller, check_size, open, refused, unencodable},
+    options::{Caller, Reading, check_size, refused, unencodable},
 };
 use crate::{
     client::{
@@ -54,7 +54,7 @@ pub struct Map<'i, R> {
     /// How many inputs there are, where their iterator knows.
     total: Option<u64>,
     label: Option<String>,
-    decode: fn(&[u8]) -> Result<R, CodecError>,
+    reading: fn() -> Reading<R>,
 }
 
 impl<'i, R> Map<'i, R> {
@@ -62,9 +62,9 @@ impl<'i, R> Map<'i, R> {
         source: Source<'i>,
         total: Option<u64>,
         caller: Caller,
-        decode: fn(&[u8]) -> Result<R, CodecError>,
+        reading: fn() -> Reading<R>,
     ) -> Self {
-        Self { source, caller, in_flight: IN_FLIGHT, total, label: None, decode }
+        Self { source, caller, in_flight: IN_FLIGHT, total, label: None, reading }
     }
 
     /// Shows how far it is on stderr, under this label, from the first read of a result to the end.
@@ -131,7 +131,7 @@ impl<'i, R> IntoFuture for Map<'i, R> {
 
 impl<R> fmt::Debug for Map<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Map(of job {})", self.caller.path)
+        write!(f, "Map(of job {})", (self.reading)().job)
     }
 }
 
@@ -202,7 +202,7 @@ impl<'i, R> Unordered<'i, R> {
         let Answer { index, args_bytes, task, completion } = answer;
         let bytes = completion.body.len();
         self.open -= 1;
-        self.args_bytes -= args_bytes;
+        self.args_bytes -= args_bytes as usize;
         self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
         self.result_bytes.learn(bytes);
         // A long batch is refilled while it is read, so that slots do not run dry meanwhile.
@@ -210,7 +210,7 @@ impl<'i, R> Unordered<'i, R> {
             self.fill();
         }
         let index = usize::try_from(index).expect("an iterator has no more items than memory has addresses");
-        (index, open(self.map.caller.path, task, completion, self.map.decode))
+        (index, (self.map.reading)().open(task, completion))
     }
 
     fn has_room(&self) -> bool {
@@ -240,7 +240,8 @@ impl<'i, R> Unordered<'i, R> {
         while self.has_room() {
             let Some(args) = self.next_input() else { break };
             let (task, bytes) = (hub.new_task(), args.as_ref().map_or(0, Bytes::len));
-            let sink = Sink::Stream(Arc::clone(&self.queue), self.next_index, bytes);
+            let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");
+            let sink = Sink::Stream(Arc::clone(&self.queue), self.next_index, args_bytes);
             self.next_index += 1;
             self.open += 1;
             self.args_bytes += bytes;
@@ -332,7 +333,7 @@ impl<R> Stream for Unordered<'_, R> {
 
 impl<R> fmt::Debug for Unordered<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Unordered(of job {}, {} open)", self.map.caller.path, self.open)
+        write!(f, "Unordered(of job {}, {} open)", (self.map.reading)().job, self.open)
     }
 }
 
@@ -422,6 +423,6 @@ impl<R, C: FromIterator<R>> Future for Collect<'_, R, C> {
 
 impl<R, C> fmt::Debug for Collect<'_, R, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Collect(of job {}, {} open)", self.runs.map.caller.path, self.runs.open)
+        write!(f, "Collect(of job {}, {} open)", (self.runs.map.reading)().job, self.runs.open)
     }
 }

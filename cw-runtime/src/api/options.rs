@@ -67,7 +67,7 @@ impl Options {
     pub fn spawn<'a, J: Job, A: IntoArgs<J::Args<'a>>>(&self, _job: J, args: A) -> TaskHandle<J::Output> {
         let slot = Arc::new(Slot::default());
         let task = self.call::<J>(encode::<J>(&args.into_args()), |_| Sink::Slot(Arc::clone(&slot)));
-        TaskHandle::new(J::PATH, task, slot, J::decode)
+        TaskHandle::new(Reading::of::<J>, task, slot)
     }
 
     /// As [`map`](super::map), with these options.
@@ -82,7 +82,7 @@ impl Options {
             let input = inputs.next()?;
             Some(J::encode(&input.into_args(), out))
         });
-        Map::new(source, total, Caller::of::<J>(self), J::decode)
+        Map::new(source, total, Caller::of::<J>(self), Reading::of::<J>)
     }
 
     /// As [`submit`](super::submit), with these options.
@@ -95,7 +95,7 @@ impl Options {
         self.call::<J>(encode::<J>(&args.into_args()), |hub| {
             hub.submitted();
             Sink::Callback(Box::new(move |task, completion| {
-                done(task, open(J::PATH, task, completion, J::decode));
+                done(task, Reading::of::<J>().open(task, completion));
             }))
         })
     }
@@ -129,7 +129,6 @@ impl Options {
 /// A job and options, ready to be handed over.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
-    pub(super) path: &'static str,
     id: u64,
     retries: u32,
     timeout: Option<Duration>,
@@ -139,7 +138,6 @@ pub(super) struct Caller {
 impl Caller {
     fn of<J: Job>(options: &Options) -> Self {
         Self {
-            path: J::PATH,
             id: J::ID,
             retries: options.retries.or(J::RETRIES).unwrap_or(0),
             timeout: options.timeout.or(J::TIMEOUT),
@@ -179,7 +177,8 @@ pub(super) fn encode<J: Job>(args: &J::Args<'_>) -> Result<Bytes, Failure> {
     let mut out = Vec::new();
     J::encode(args, &mut out).map_err(|error| unencodable(&error))?;
     check_size(out.len())?;
-    Ok(out.into())
+    // Without spare room the bytes need no second allocation while the call waits.
+    Ok(out.into_boxed_slice().into())
 }
 
 pub(super) fn unencodable(error: &CodecError) -> Failure {
@@ -207,20 +206,28 @@ fn answer_without_client(task: TaskId, sink: Sink, completion: Completion) {
     }
 }
 
-/// What the caller gets out of an answer.
-pub(super) fn open<R>(
-    job: &'static str,
-    task: TaskId,
-    completion: Completion,
+/// What it takes to read a job's answers.
+pub(super) struct Reading<R> {
+    pub(super) job: &'static str,
     decode: fn(&[u8]) -> Result<R, CodecError>,
-) -> Result<R, TaskError> {
-    let failure = if completion.class == Class::Ok {
-        match decode(&completion.body) {
-            Ok(value) => return Ok(value),
-            Err(error) => Failure::Refused { why: error.to_string() },
-        }
-    } else {
-        Failure::decode(&completion.body)
-    };
-    Err(TaskError::new(job, task, completion.attempts, failure))
+}
+
+impl<R> Reading<R> {
+    /// That of a job. Calls keep this function and not what it returns, as every call that waits has one.
+    pub(super) fn of<J: Job<Output = R>>() -> Self {
+        Self { job: J::PATH, decode: J::decode }
+    }
+
+    /// What the caller gets out of an answer.
+    pub(super) fn open(&self, task: TaskId, completion: Completion) -> Result<R, TaskError> {
+        let failure = if completion.class == Class::Ok {
+            match (self.decode)(&completion.body) {
+                Ok(value) => return Ok(value),
+                Err(error) => Failure::Refused { why: error.to_string() },
+            }
+        } else {
+            Failure::decode(&completion.body)
+        };
+        Err(TaskError::new(self.job, task, completion.attempts, failure))
+    }
 }

@@ -14,7 +14,7 @@ use cw_core::{IdHash, ids::TaskId, wire::Failure};
 
 use super::{
     block::block_on,
-    options::{Options, encode, open, options},
+    options::{Options, Reading, encode, options},
     ready::poll_ready,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         sink::{Answer, Sink, StreamQueue},
     },
     error::TaskError,
-    job::{CodecError, IntoArgs, Job},
+    job::{IntoArgs, Job},
 };
 
 /// Calls of any jobs with one type of result, joined as they end; as tokio's `JoinSet`.
@@ -35,13 +35,7 @@ pub struct TaskSet<R> {
     queue: Arc<StreamQueue>,
     /// Answers that were taken off the queue and not joined.
     ready: VecDeque<Answer>,
-    open: HashMap<TaskId, Entry<R>, IdHash>,
-}
-
-/// What it takes to read a call's answer.
-struct Entry<R> {
-    job: &'static str,
-    decode: fn(&[u8]) -> Result<R, CodecError>,
+    open: HashMap<TaskId, fn() -> Reading<R>, IdHash>,
 }
 
 impl<R> TaskSet<R> {
@@ -79,7 +73,7 @@ impl<R> TaskSet<R> {
     fn add<J: Job<Output = R>>(&mut self, options: &Options, args: Result<Bytes, Failure>) -> TaskId {
         let queue = &self.queue;
         let task = options.call::<J>(args, |_| Sink::Stream(Arc::clone(queue), 0, 0));
-        self.open.insert(task, Entry { job: J::PATH, decode: J::decode });
+        self.open.insert(task, Reading::of::<J>);
         task
     }
 
@@ -139,8 +133,8 @@ impl<R> TaskSet<R> {
                 self.queue.take(&mut self.ready, waker);
             }
             let Some(Answer { task, completion, .. }) = self.ready.pop_front() else { return Poll::Pending };
-            if let Some(Entry { job, decode }) = self.open.remove(&task) {
-                return Poll::Ready(Some((task, open(job, task, completion, decode))));
+            if let Some(reading) = self.open.remove(&task) {
+                return Poll::Ready(Some((task, reading().open(task, completion))));
             }
         }
     }

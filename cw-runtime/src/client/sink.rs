@@ -15,7 +15,7 @@ pub(crate) enum Sink {
     /// One caller waits, or will.
     Slot(Arc<Slot>),
     /// A map reads it, as its input of this index, whose arguments were so many bytes.
-    Stream(Arc<StreamQueue>, u64, usize),
+    Stream(Arc<StreamQueue>, u64, u32),
     /// It is called, on the thread for callbacks.
     Callback(Callback),
 }
@@ -27,11 +27,14 @@ pub(crate) type Callback = Box<dyn FnOnce(TaskId, Completion) + Send>;
 #[derive(Default)]
 pub(crate) struct Slot(Mutex<SlotState>);
 
+/// Small, as there is one for each call that waits.
 #[derive(Default)]
-struct SlotState {
-    answer: Option<Completion>,
-    finished: bool,
-    waker: Option<Waker>,
+enum SlotState {
+    #[default]
+    Empty,
+    Awaited(Waker),
+    Answered(Box<Completion>),
+    Taken,
 }
 
 impl Slot {
@@ -40,12 +43,8 @@ impl Slot {
     }
 
     pub(crate) fn put(&self, answer: Completion) {
-        let mut state = self.lock();
-        state.answer = Some(answer);
-        state.finished = true;
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
+        let before = std::mem::replace(&mut *self.lock(), SlotState::Answered(Box::new(answer)));
+        if let SlotState::Awaited(waker) = before {
             waker.wake();
         }
     }
@@ -53,22 +52,25 @@ impl Slot {
     /// The answer, once; else has `waker` called when it comes.
     pub(crate) fn poll(&self, waker: &Waker) -> Option<Completion> {
         let mut state = self.lock();
-        let answer = state.answer.take();
-        if answer.is_none() {
-            state.waker = Some(waker.clone());
+        match std::mem::replace(&mut *state, SlotState::Taken) {
+            SlotState::Answered(answer) => Some(*answer),
+            SlotState::Taken => None,
+            SlotState::Empty | SlotState::Awaited(_) => {
+                *state = SlotState::Awaited(waker.clone());
+                None
+            }
         }
-        answer
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        self.lock().finished
+        matches!(*self.lock(), SlotState::Answered(_) | SlotState::Taken)
     }
 }
 
 /// An answer for a map: index, bytes of its arguments, answer, and the task it was.
 pub(crate) struct Answer {
     pub(crate) index: u64,
-    pub(crate) args_bytes: usize,
+    pub(crate) args_bytes: u32,
     pub(crate) task: TaskId,
     pub(crate) completion: Completion,
 }

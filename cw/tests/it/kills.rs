@@ -9,13 +9,13 @@ use crate::support::{
 };
 
 /// The executor of `bear_child` and the child, both alive.
-fn pids_of(client: &Process) -> [u32; 2] {
+pub(crate) fn pids_of(client: &Process) -> [u32; 2] {
     let line = client.said("pids ");
     let pids: Vec<u32> = line.split(' ').skip(1).map(|pid| pid.parse().expect("an id")).collect();
     [pids[1], pids[2]]
 }
 
-fn until_gone(home: &Path, pids: [u32; 2]) {
+pub(crate) fn until_gone(home: &Path, pids: [u32; 2]) {
     until("the task's process and its child are gone", || !pids.iter().any(|pid| is_alive(home, *pid)));
 }
 

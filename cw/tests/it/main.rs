@@ -12,4 +12,7 @@ mod executors;
 #[cfg(target_os = "linux")]
 mod kills;
 mod roles;
+mod sets;
+#[cfg(target_os = "linux")]
+mod signals;
 mod support;

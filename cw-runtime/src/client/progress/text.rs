@@ -47,7 +47,7 @@ fn per_second(tasks: f64, time: Duration) -> f64 {
 /// The parts of a line, the most important first.
 pub(super) fn parts(now: &Snapshot, rate: f64) -> Vec<String> {
     let mut parts = vec![match now.total {
-        Some(total) => format!("{}/{}", HumanCount(now.done), HumanCount(total)),
+        Some(total) => format!("{}/{}{}", HumanCount(now.done), HumanCount(total), percent(now, total)),
         None => format!("{} done", HumanCount(now.done)),
     }];
     if now.failed > 0 {
@@ -71,12 +71,20 @@ pub(super) fn parts(now: &Snapshot, rate: f64) -> Vec<String> {
 pub(super) fn last(now: &Snapshot, rate: f64, elapsed: Duration) -> String {
     let done = HumanCount(now.done);
     let failed = if now.failed > 0 { format!(", {} failed", HumanCount(now.failed)) } else { String::new() };
-    let time = format!("in {} ({})", in_time(elapsed), in_tasks(rate));
+    // A rate of less than a second says nothing.
+    let rate = if elapsed.as_secs() > 0 { format!(" ({})", in_tasks(rate)) } else { String::new() };
+    let time = format!("in {}{rate}", in_time(elapsed));
     match now.total {
         Some(total) if total == now.done => format!("{done} done {time}{failed}"),
         Some(total) => format!("stopped after {done} of {} {time}{failed}", HumanCount(total)),
         None => format!("stopped after {done} {time}{failed}"),
     }
+}
+
+/// Where tasks say how far they are, the numbers of those that are done do not say it all.
+fn percent(now: &Snapshot, total: u64) -> String {
+    let in_parts = now.position > now.done as f64 && total > 0;
+    if in_parts { format!(" ({:.0} %)", now.position / total as f64 * 100.0) } else { String::new() }
 }
 
 fn time_left(now: &Snapshot, rate: f64) -> Option<Duration> {
@@ -97,7 +105,8 @@ fn in_tasks(rate: f64) -> String {
 fn in_time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        0 => format!("{} ms", time.as_millis()),
+        1..10 => format!("{:.1} s", time.as_secs_f64()),
         10..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
@@ -122,6 +131,8 @@ mod tests {
         assert_eq!(line, "1,204/10,000, 2 failed, 312/s, 28 s left, 8 running, 2 workers");
         let line = parts(&snapshot(None, 3, 0), 0.05).join(", ");
         assert_eq!(line, "3 done, 3.0/min, 8 running, 2 workers");
+        let halves = Snapshot { position: 1.5, ..snapshot(Some(4), 1, 0) };
+        assert_eq!(parts(&halves, 0.0)[0], "1/4 (38 %)");
         let none = Snapshot { counts: Counts::default(), ..snapshot(Some(5), 0, 0) };
         assert_eq!(parts(&none, 0.0).join(", "), "0/5, 0.0/h, no worker");
     }
@@ -131,10 +142,7 @@ mod tests {
         let time = Duration::from_secs(3_700);
         assert_eq!(last(&snapshot(Some(3), 3, 1), 20.5, time), "3 done in 1 h 1 min (20/s), 1 failed");
         assert_eq!(last(&snapshot(Some(9), 3, 0), 0.5, time), "stopped after 3 of 9 in 1 h 1 min (0.5/s)");
-        assert_eq!(
-            last(&snapshot(None, 3, 0), 5.0, Duration::from_millis(1_250)),
-            "stopped after 3 in 1.2 s (5.0/s)"
-        );
+        assert_eq!(last(&snapshot(None, 3, 0), 5.0, Duration::from_millis(250)), "stopped after 3 in 250 ms");
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! where its tasks run: the tests give the same scenario to each mode.
 
 mod calls;
+mod inside;
 mod jobs;
 mod maps;
+mod sets;
 mod submits;
 mod trouble;
 
@@ -83,6 +85,25 @@ enum Scenario {
     Leave,
     /// Arguments and a result over the limit
     Large,
+    /// Sets of calls
+    Set,
+    /// Calls that wait for room
+    Ready,
+    /// The memory of calls that wait for room
+    Backlog,
+    /// A task that does not end
+    Hold,
+    /// What a job sees of itself
+    Ctx,
+    /// What is left of a task's folder once it is killed so
+    Left {
+        /// `abort` or `cancel`
+        how: String,
+    },
+    /// A task that learns that it is cancelled
+    Asked,
+    /// Maps that show how far they are
+    Progress,
 }
 
 #[cw::main]
@@ -112,6 +133,14 @@ async fn main(opts: Opts) -> cw::Result<()> {
         Scenario::Moved => trouble::moved(dir).await?,
         Scenario::Leave => trouble::leave(dir),
         Scenario::Large => trouble::large().await?,
+        Scenario::Set => sets::set(dir).await?,
+        Scenario::Ready => sets::ready(dir).await?,
+        Scenario::Backlog => sets::backlog(dir).await?,
+        Scenario::Hold => sets::hold_for_ever(dir).await?,
+        Scenario::Ctx => inside::ctx(dir).await?,
+        Scenario::Left { how } => inside::left(dir, &how).await,
+        Scenario::Asked => inside::asked(dir).await,
+        Scenario::Progress => inside::progress(dir).await?,
     }
     println!("done");
     Ok(())

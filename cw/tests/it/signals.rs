@@ -1,0 +1,74 @@
+//! A client that is told to stop: it cancels, tidies up, and ends with the code the shell expects.
+
+use std::{path::Path, time::Duration};
+
+use crate::{
+    kills::{pids_of, until_gone},
+    support::{Cluster, Home, Process, Signal, proc::executors, program, until},
+};
+
+/// The program's own promise.
+const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn the_first_signal_cancels_and_ends_with_its_code() {
+    let (alone, mut cluster) = (Home::new(), Cluster::start(1));
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let embedded = alone.program(&["--slots", "2"], &["kill", "never"]);
+        let client = cluster.client(&["kill", "never"]);
+        for (home, process) in [(alone.path(), embedded), (cluster.home.path(), client)] {
+            let pids = pids_of(&process);
+            process.signal(signal);
+            let finished = process.finish_within(SOON).with_code(code);
+            assert!(finished.stderr.contains("cw: interrupted: "), "{finished:?}");
+            until_gone(home, pids);
+        }
+    }
+    cluster.assert_well();
+}
+
+#[test]
+fn threads_end_too() {
+    let home = Home::new();
+    let process = home.program(&["--slots", "1", "--threads"], &["hold"]);
+    process.said("it runs");
+    process.signal(Signal::INT);
+    process.finish_within(SOON).with_code(130);
+}
+
+#[test]
+fn a_client_that_waits_for_its_master_ends_too() {
+    let home = Home::new();
+    let master = home.master();
+    let client = home.client(&["hold"]);
+    client.complained("no task is running");
+    drop(master);
+    client.complained("lost the master");
+    client.signal(Signal::TERM);
+    client.finish_within(SOON).with_code(143);
+}
+
+#[test]
+fn the_second_signal_ends_at_once_and_leaves_nothing_running() {
+    let home = Home::new();
+    let process = home.program(&["--slots", "1"], &["kill", "never"]);
+    let pids = pids_of(&process);
+    process.signal(Signal::INT);
+    process.signal(Signal::INT);
+    process.finish_within(SOON).with_code(130);
+    until_gone(home.path(), pids);
+    until("its executors are gone", || executors(home.path()).is_empty());
+}
+
+#[test]
+fn a_signal_that_was_ignored_from_the_start_stays_ignored() {
+    let home = Home::new();
+    let mut command = home.command(Path::new("sh"), &["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    command.arg(program("it_program")).args(["--slots", "1", "--dir"]).arg(home.path()).arg("hold");
+    let process = Process::start(&mut command);
+    process.said("it runs");
+    // Had it heeded the first, its code would be another.
+    process.signal(Signal::HUP);
+    process.signal(Signal::TERM);
+    process.finish_within(SOON).with_code(143);
+}
