@@ -201,7 +201,7 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Lost { workers } => write!(f, "was lost with its workers: {}", workers.join(", ")),
             TaskErrorKind::Refused { why } => write!(f, "was refused: {why}"),
             TaskErrorKind::TooLarge { what, bytes, limit } => {
-                write!(f, "was refused: its {what} are {bytes} bytes, over the limit of {limit}")
+                write!(f, "was refused: {bytes} bytes of {what} are over the limit of {limit}")
             }
             TaskErrorKind::Disconnected { why } => write!(f, "has no result: {why}"),
         }
@@ -352,6 +352,17 @@ mod tests {
         let line = "job app::square (task-7) crashed on n:1: the process was ended by signal 11 (SIGSEGV), after 2 attempts";
         assert_eq!(crashed.to_string(), line);
         assert_eq!(format!("{crashed:?}"), format!("{line}\n  stderr: a\n  stderr: b"));
+    }
+
+    #[test]
+    fn sizes_over_the_limit_are_told_of_one_result_and_of_many_arguments() {
+        for what in ["result", "arguments"] {
+            let line = error(Failure::TooLarge { what: what.to_owned(), bytes: 9, limit: 8 }).to_string();
+            assert_eq!(
+                line,
+                format!("job app::square (task-7) was refused: 9 bytes of {what} are over the limit of 8")
+            );
+        }
     }
 
     #[test]
