@@ -18,7 +18,9 @@ use crate::{
 };
 
 /// The options of a program that has none.
+// Without its own `about` the line above would be the program's in `--help`.
 #[derive(Args, Debug)]
+#[command(about = None, long_about = None)]
 #[group(skip)]
 pub struct NoOpts {}
 
@@ -216,4 +218,15 @@ fn wrong_value(matches: &clap::ArgMatches) -> Option<String> {
 
 fn leave(code: u8) -> ! {
     std::process::exit(i32::from(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_words_on_missing_options_are_not_the_programs_description() {
+        let command = Cli::<NoOpts>::command();
+        assert_eq!((command.get_about(), command.get_long_about()), (None, None));
+    }
 }
