@@ -93,7 +93,7 @@ async fn main(opts: Opts) -> cw::Result<()> {
     let temperatures = (0..40).map(|step| f64::from(150 + 5 * step) / 100.0);
     // A seed for each task, or points that should be independent would share their noise.
     let tasks = temperatures.clone().flat_map(|t| [t; RUNS]).zip(0u64..);
-    let runs: Vec<f64> = cw::map(simulate, tasks).await?;
+    let runs: Vec<f64> = cw::map(simulate, tasks).progress("simulating").await?;
     let points: Vec<Point> =
         temperatures.zip(runs.chunks(RUNS)).map(|(t, runs)| Point::new(t, runs)).collect();
 

@@ -100,7 +100,8 @@ async fn main(opts: Opts) -> cw::Result<()> {
     let corners: Vec<_> = view.corners().collect();
     let mut image = vec![0; 3 * view.width as usize * view.height as usize];
     let mut inside = 0;
-    let mut tiles = cw::map(paint, corners.iter().map(|&(left, top)| (view, left, top))).unordered();
+    let inputs = corners.iter().map(|&(left, top)| (view, left, top));
+    let mut tiles = cw::map(paint, inputs).progress("painting").unordered();
     while let Some((index, tile)) = tiles.next().await {
         let Tile { pixels, inside: here } = tile?;
         inside += u64::from(here);

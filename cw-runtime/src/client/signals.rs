@@ -4,7 +4,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{hub::Hub, notice::say};
+use super::{hub::Hub, notice::say, progress};
 use crate::worker;
 
 /// How long the end of the client is waited for. The program must be gone within five seconds.
@@ -22,6 +22,7 @@ pub(super) fn watch(hub: &Arc<Hub>) {
             let Ok(mut signals) = Signals::watch() else { return };
             let number = signals.next().await;
             say("interrupted: tasks are cancelled (once more: ends at once)");
+            progress::end_all();
             let close = tokio::task::spawn_blocking(move || hub.close(CLOSE_WAIT));
             // Both end the program.
             tokio::select! {

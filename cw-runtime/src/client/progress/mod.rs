@@ -9,7 +9,7 @@ mod text;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard,
+        Arc, Condvar, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,6 +21,15 @@ pub(crate) use bar::aside;
 
 /// No total: the map's iterator does not know how long it is.
 const UNKNOWN: u64 = u64::MAX;
+
+/// All that is shown.
+static SHOWN: Mutex<Vec<Weak<Progress>>> = Mutex::new(Vec::new());
+
+/// Writes the last lines of all maps that go on, as the program is about to end.
+pub(crate) fn end_all() {
+    let shown = std::mem::take(&mut *SHOWN.lock().expect("no holder panics"));
+    shown.iter().filter_map(Weak::upgrade).for_each(|progress| progress.end());
+}
 
 /// What is known of one map's progress.
 #[derive(Debug)]
@@ -74,6 +83,7 @@ impl Progress {
             changed: Condvar::new(),
         });
         bar::show(&progress);
+        SHOWN.lock().expect("no holder panics").push(Arc::downgrade(&progress));
         progress
     }
 
@@ -117,6 +127,7 @@ impl Progress {
         let is_untold = |said: &mut Said| said.stage != Stage::Told;
         let wait = self.changed.wait_timeout_while(said, Duration::from_millis(500), is_untold);
         drop(wait.expect("no holder panics"));
+        SHOWN.lock().expect("no holder panics").retain(|shown| !std::ptr::eq(shown.as_ptr(), self));
     }
 
     /// Waits so long, or until it has ended; says whether it has.
