@@ -6,6 +6,7 @@ use syn::punctuated::Punctuated;
 use syn::{Expr, Ident, Lit, LitStr, Token};
 
 use crate::errors::Errors;
+use crate::size::Size;
 
 /// What was said about a job, each at most once.
 #[derive(Default)]
@@ -17,6 +18,7 @@ pub(crate) struct Options {
     pub(crate) version: Option<u32>,
     pub(crate) retries: Option<u32>,
     pub(crate) timeout_millis: Option<u64>,
+    pub(crate) max_bytes: Option<Size>,
 }
 
 /// `key` or `key = value`; every value is read as an expression first, so that one bad value hides no other.
@@ -47,9 +49,8 @@ impl Options {
 
     fn set(&mut self, Setting { key, value }: Setting, errors: &mut Errors) {
         let name = key.to_string();
-        if !["name", "handle", "version", "retries", "timeout"].contains(&name.as_str()) {
-            let sentence =
-                "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`";
+        if !["name", "handle", "version", "retries", "timeout", "max_bytes"].contains(&name.as_str()) {
+            let sentence = "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`, `max_bytes`";
             return errors.push(key, sentence);
         }
         let Some(value) = value.map(ungroup) else {
@@ -60,6 +61,7 @@ impl Options {
             "handle" => handle(value).and_then(|handle| set(&mut self.handle, handle, &key)),
             "version" => number(&value).and_then(|version| set(&mut self.version, version, &key)),
             "retries" => number(&value).and_then(|retries| set(&mut self.retries, retries, &key)),
+            "max_bytes" => Size::read(value).and_then(|size| set(&mut self.max_bytes, size, &key)),
             _ => timeout(&value).and_then(|millis| set(&mut self.timeout_millis, millis, &key)),
         };
         if let Err(error) = given {
@@ -201,12 +203,14 @@ mod tests {
     fn all_options() {
         let (options, errors) = parse(quote! {
             name = concat!("a", "b"), handle = Square, version = 3, retries = 2, timeout = "10m",
+            max_bytes = "1 KiB",
         });
         assert!(errors.is_empty(), "{errors:?}");
         assert!(options.name.is_some());
         assert_eq!(options.handle.unwrap(), "Square");
         assert_eq!((options.version, options.retries), (Some(3), Some(2)));
         assert_eq!(options.timeout_millis, Some(600_000));
+        assert!(matches!(options.max_bytes, Some(Size::Bytes(1024))));
     }
 
     #[test]
@@ -217,7 +221,7 @@ mod tests {
         assert_eq!(
             errors,
             [
-                "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`",
+                "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`, `max_bytes`",
                 "cannot read the timeout \"10 parsecs\": write numbers with ms, s, m, h or d, like \"90s\" or \"1h30m\"",
                 "this takes a whole number from 0 to 4294967295, like `3`",
                 "`version` needs a value: `version = ..`",

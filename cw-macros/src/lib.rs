@@ -8,11 +8,12 @@ mod errors;
 mod expand;
 mod item;
 mod main_fn;
+mod size;
 mod text;
 
 use proc_macro::TokenStream;
 
-/// Registers a function as a job: `#[cw::job(name, handle, version, retries, timeout)]`.
+/// Registers a function as a job: `#[cw::job(name, handle, version, retries, timeout, max_bytes)]`.
 #[proc_macro_attribute]
 pub fn job(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::job(options.into(), item.into()).into()

@@ -4,7 +4,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use cw_core::{
     ids::TaskId,
-    wire::{Ending, Failure},
+    wire::{Ending, Failure, PAYLOAD_BYTES_MAX},
 };
 use serde::de::DeserializeOwned;
 
@@ -76,7 +76,7 @@ pub enum TaskErrorKind {
         /// Why, with both sides named.
         why: String,
     },
-    /// Arguments or result are over the size limit. A retry cannot help.
+    /// Arguments or result are over the job's limit, `#[cw::job(max_bytes = ..)]`. A retry cannot help.
     TooLarge {
         /// `arguments` or `result`.
         what: String,
@@ -201,10 +201,21 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Lost { workers } => write!(f, "was lost with its workers: {}", workers.join(", ")),
             TaskErrorKind::Refused { why } => write!(f, "was refused: {why}"),
             TaskErrorKind::TooLarge { what, bytes, limit } => {
-                write!(f, "was refused: {bytes} bytes of {what} are over the limit of {limit}")
+                let verb = if what == "result" { "is" } else { "are" };
+                let remedy = size_remedy(*bytes);
+                write!(f, "was refused: its {what} {verb} {bytes} bytes, over the limit of {limit}; {remedy}")
             }
             TaskErrorKind::Disconnected { why } => write!(f, "has no result: {why}"),
         }
+    }
+}
+
+/// What helps against arguments or a result of this size.
+fn size_remedy(bytes: u64) -> &'static str {
+    if bytes > PAYLOAD_BYTES_MAX as u64 {
+        "no job takes more than 2 GiB: leave it in a file and pass the path"
+    } else {
+        "raise it with #[cw::job(max_bytes = ..)]"
     }
 }
 
@@ -343,6 +354,17 @@ mod tests {
         assert_eq!(failed.to_string(), "job app::square (task-7) failed: no model");
         assert_eq!(format!("{failed:#}"), "job app::square (task-7) failed: no model: disk");
         assert_eq!(format!("{failed:?}"), "job app::square (task-7) failed: no model\n  caused by: disk");
+        let large = |what: &str, bytes| {
+            error(Failure::TooLarge { what: what.to_owned(), bytes, limit: 8 }).to_string()
+        };
+        let start = "job app::square (task-7) was refused: its";
+        assert_eq!(
+            large("result", 9),
+            format!(
+                "{start} result is 9 bytes, over the limit of 8; raise it with #[cw::job(max_bytes = ..)]"
+            )
+        );
+        assert!(large("arguments", 3 << 30).ends_with("leave it in a file and pass the path"));
         let crashed = error(Failure::Crashed {
             ending: Ending::Signal(11),
             hint: None,
@@ -352,17 +374,6 @@ mod tests {
         let line = "job app::square (task-7) crashed on n:1: the process was ended by signal 11 (SIGSEGV), after 2 attempts";
         assert_eq!(crashed.to_string(), line);
         assert_eq!(format!("{crashed:?}"), format!("{line}\n  stderr: a\n  stderr: b"));
-    }
-
-    #[test]
-    fn sizes_over_the_limit_are_told_of_one_result_and_of_many_arguments() {
-        for what in ["result", "arguments"] {
-            let line = error(Failure::TooLarge { what: what.to_owned(), bytes: 9, limit: 8 }).to_string();
-            assert_eq!(
-                line,
-                format!("job app::square (task-7) was refused: 9 bytes of {what} are over the limit of 8")
-            );
-        }
     }
 
     #[test]

@@ -38,6 +38,7 @@
 /// | `version = 1` | 0 | raised by hand when the meaning changes |
 /// | `retries = 2` | 0 | further attempts after an error, a panic or a timeout |
 /// | `timeout = "10m"` | none | how long an attempt may run; then its process is killed |
+/// | `max_bytes = "256 MiB"` | 64 MiB | most bytes of the encoded arguments, and of the result; or a number, like `256 << 20`; at most 2 GiB |
 ///
 /// The job takes the function's name, so where it is in scope no local variable can have that name; `*square` is the
 /// function as a value; `square.args(..)` makes the arguments with the function's own parameter list.

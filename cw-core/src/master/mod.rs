@@ -240,6 +240,7 @@ impl Master {
         let Some(declared) = client.specs.get(spec.0 as usize) else {
             return self.disconnect_client(id, "submitted a task without declaring its spec");
         };
+        // One task may be beyond the window, however big.
         let bytes_bound = 2 * self.config.window.bytes + PAYLOAD_BYTES_MAX as u64;
         if client.tasks.len() - client.cancelling >= bound || client.bytes > bytes_bound {
             return self.disconnect_client(id, "submitted more than its window allows");

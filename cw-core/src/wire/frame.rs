@@ -2,10 +2,13 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Longest arguments or result of a task, in bytes.
-pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// Longest arguments or result of a task, in bytes, unless its job says otherwise.
+pub const PAYLOAD_BYTES_DEFAULT: usize = 64 << 20;
 
-/// Longest frame: a payload and a head. A longer one is refused by its length, before any of it is kept.
+/// The most that a job may say, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 2 << 30;
+
+/// Longest frame: the greatest payload and a head. A longer one is refused by its length, before any of it is kept.
 pub const FRAME_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (64 << 10);
 
 /// A frame announced more than [`FRAME_BYTES_MAX`] bytes.
@@ -15,7 +18,8 @@ pub struct FrameTooLong(pub usize);
 
 /// Takes the next whole frame's contents off `buffer`; `None` until all of it is there.
 ///
-/// Room for the rest of a long frame is made only as its bytes arrive, by whoever reads into `buffer`.
+/// Room for the rest of a long frame is made only as its bytes arrive, by whoever reads into `buffer`. A frame longer
+/// than the default payload takes its memory with it, so that no reader keeps gigabytes for the next one.
 ///
 /// # Errors
 /// [`FrameTooLong`]: the stream cannot be read any further.
@@ -29,7 +33,11 @@ pub fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameTooLong> 
         return Ok(None);
     }
     buffer.advance(4);
-    Ok(Some(buffer.split_to(length).freeze()))
+    let frame = buffer.split_to(length).freeze();
+    if length > PAYLOAD_BYTES_DEFAULT {
+        *buffer = BytesMut::from(&buffer[..]);
+    }
+    Ok(Some(frame))
 }
 
 #[cfg(test)]
@@ -49,6 +57,27 @@ mod tests {
         }
         assert_eq!(frames, [vec![1, 2, 3], vec![], vec![9]]);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_frame_over_the_default_leaves_no_memory_behind() {
+        let length = PAYLOAD_BYTES_DEFAULT + 1;
+        let mut buffer = BytesMut::zeroed(4 + length);
+        buffer[..4].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+        buffer.extend_from_slice(&[1, 0, 0, 0, 9]);
+        assert_eq!(next_frame(&mut buffer).unwrap().unwrap().len(), length);
+        buffer.reserve(64);
+        assert!(buffer.capacity() < 1 << 10, "{}", buffer.capacity());
+        assert_eq!(next_frame(&mut buffer).unwrap().unwrap(), [9][..]);
+    }
+
+    #[test]
+    fn the_greatest_payload_fits_a_frame_and_a_frame_its_length() {
+        let length = u32::try_from(FRAME_BYTES_MAX).unwrap();
+        const { assert!(FRAME_BYTES_MAX > PAYLOAD_BYTES_MAX) };
+        let mut buffer = BytesMut::from(&length.to_le_bytes()[..]);
+        assert_eq!(next_frame(&mut buffer), Ok(None));
+        assert_eq!(buffer.len(), 4, "no room is made for what is only announced");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use client::{Counts, FromClient, Spec, Stall, ToClient, Window};
 pub use executor::{FromExecutor, ToExecutor};
 pub use failure::{Class, Ending, Failure};
-pub use frame::{FRAME_BYTES_MAX, FrameTooLong, PAYLOAD_BYTES_MAX, next_frame};
+pub use frame::{FRAME_BYTES_MAX, FrameTooLong, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, next_frame};
 pub use hello::{
     Hello, HelloError, JobLine, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Reply, Role, Welcome, decode_hello,
     decode_reply, encode_hello, encode_reply,
@@ -67,7 +67,7 @@ pub fn encode<H: Head>(head: &H, body: &[u8], out: &mut BytesMut) {
 fn put_frame(head: &[u8], body: &[u8], out: &mut BytesMut) {
     let length = head.len() + body.len();
     out.reserve(4 + length);
-    out.put_u32_le(u32::try_from(length).expect("payloads are limited far below 4 GiB"));
+    out.put_u32_le(u32::try_from(length).expect("payloads are at most 2 GiB"));
     out.put_slice(head);
     out.put_slice(body);
 }

@@ -209,7 +209,7 @@ impl Expansion {
     }
 
     fn consts(&self) -> TokenStream {
-        let Options { version, retries, timeout_millis, .. } = &self.options;
+        let Options { version, retries, timeout_millis, max_bytes, .. } = &self.options;
         let version = version.map(|version| quote!(const VERSION: u32 = #version;));
         let retries = retries.map(|retries| {
             quote!(const RETRIES: ::core::option::Option<u32> = ::core::option::Option::Some(#retries);)
@@ -220,7 +220,8 @@ impl Expansion {
                     ::core::option::Option::Some(::core::time::Duration::from_millis(#millis));
             }
         });
-        quote!(#version #retries #timeout)
+        let max_bytes = max_bytes.as_ref().map(|size| quote!(const MAX_BYTES: usize = #size;));
+        quote!(#version #retries #timeout #max_bytes)
     }
 
     pub(super) fn vars(&self) -> Vec<&Ident> {

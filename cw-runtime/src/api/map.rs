@@ -16,7 +16,7 @@ use futures_core::Stream;
 
 use super::{
     block::block_on,
-    options::{Caller, Reading, check_size, refused, unencodable},
+    options::{Caller, Reading, refused, unencodable},
 };
 use crate::{
     client::{
@@ -281,8 +281,9 @@ impl<'i, R> Unordered<'i, R> {
             }
             return None;
         };
-        let checked =
-            encoded.map_err(|error| unencodable(&error)).and_then(|()| check_size(self.scratch.len()));
+        let checked = encoded
+            .map_err(|error| unencodable(&error))
+            .and_then(|()| self.map.caller.check_size(self.scratch.len()));
         Some(checked.map(|()| self.cut_piece()))
     }
 

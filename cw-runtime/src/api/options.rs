@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cw_core::{
     client::Completion,
     ids::{Attempt, JobIndex, SpecIndex, TaskId},
-    wire::{Class, Failure, PAYLOAD_BYTES_MAX, Spec},
+    wire::{Class, Failure, Spec},
 };
 
 use super::{Map, TaskHandle, map::Source};
@@ -17,7 +17,7 @@ use crate::{
         sink::{Answer, Sink, Slot},
     },
     error::TaskError,
-    executor::{self, run::too_large},
+    executor::{self, run::check_size},
     job::{CodecError, IntoArgs, Job, Registry},
 };
 
@@ -133,6 +133,7 @@ pub(super) struct Caller {
     retries: u32,
     timeout: Option<Duration>,
     priority: i32,
+    max_bytes: usize,
 }
 
 impl Caller {
@@ -142,7 +143,13 @@ impl Caller {
             retries: options.retries.or(J::RETRIES).unwrap_or(0),
             timeout: options.timeout.or(J::TIMEOUT),
             priority: options.priority,
+            max_bytes: J::MAX_BYTES,
         }
+    }
+
+    /// Refuses encoded arguments over the job's limit.
+    pub(super) fn check_size(&self, bytes: usize) -> Result<(), Failure> {
+        check_size("arguments", bytes, self.max_bytes)
     }
 
     /// The hub of this process; or, where no call can be made, a hub that leads nowhere and the reason.
@@ -176,17 +183,13 @@ impl Caller {
 pub(super) fn encode<J: Job>(args: &J::Args<'_>) -> Result<Bytes, Failure> {
     let mut out = Vec::new();
     J::encode(args, &mut out).map_err(|error| unencodable(&error))?;
-    check_size(out.len())?;
+    check_size("arguments", out.len(), J::MAX_BYTES)?;
     // Without spare room the bytes need no second allocation while the call waits.
     Ok(out.into_boxed_slice().into())
 }
 
 pub(super) fn unencodable(error: &CodecError) -> Failure {
     Failure::Refused { why: error.to_string() }
-}
-
-pub(super) fn check_size(bytes: usize) -> Result<(), Failure> {
-    if bytes > PAYLOAD_BYTES_MAX { Err(too_large("arguments", bytes)) } else { Ok(()) }
 }
 
 /// The answer of a task that was never sent.

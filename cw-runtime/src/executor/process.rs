@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use cw_core::wire::{self, FromExecutor, ToExecutor};
+use cw_core::wire::{self, FromExecutor, PAYLOAD_BYTES_DEFAULT, ToExecutor};
 use rustix::net::RecvFlags;
 
 use super::{
@@ -91,6 +91,10 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
             now = Instant::now();
             let micros = u64::try_from((now - start).as_micros()).unwrap_or(u64::MAX);
             bundle.add(&FromExecutor::Done { class, micros }, &out, now)?;
+            // What a very long result needed is not kept for the next; nor by the bundle.
+            if out.capacity() > PAYLOAD_BYTES_DEFAULT {
+                out = Vec::new();
+            }
         }
         bundle.send()?;
         if !lock().read()? {
@@ -319,6 +323,9 @@ impl Pending {
         }
         self.socket.write_all(&self.bytes)?;
         self.bytes.clear();
+        if self.bytes.capacity() > PAYLOAD_BYTES_DEFAULT {
+            self.bytes = BytesMut::new();
+        }
         Ok(())
     }
 }

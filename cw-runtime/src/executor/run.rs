@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Once},
 };
 
-use cw_core::wire::{Class, Failure, PAYLOAD_BYTES_MAX, ToExecutor};
+use cw_core::wire::{Class, Failure, ToExecutor};
 
 use super::context::Desk;
 use crate::{
@@ -65,8 +65,7 @@ impl Runner {
         }));
         drop(scope);
         match called {
-            Ok(Ok(())) if out.len() > PAYLOAD_BYTES_MAX => Err(too_large("result", out.len())),
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => check_size("result", out.len(), entry.max_bytes),
             Ok(Err(fail)) => Err(failed(fail)),
             Err(payload) => Err(panicked(payload.as_ref())),
         }
@@ -86,10 +85,12 @@ impl Runner {
     }
 }
 
-/// The failure of arguments or a result over the limit.
-pub(crate) fn too_large(what: &str, bytes: usize) -> Failure {
-    let limit = PAYLOAD_BYTES_MAX as u64;
-    Failure::TooLarge { what: what.to_owned(), bytes: bytes as u64, limit }
+/// Refuses arguments or a result over the job's limit.
+pub(crate) fn check_size(what: &str, bytes: usize, limit: usize) -> Result<(), Failure> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Failure::TooLarge { what: what.to_owned(), bytes: bytes as u64, limit: limit as u64 })
 }
 
 fn failed(fail: Fail) -> Failure {

@@ -14,6 +14,8 @@ mod schema;
 use std::pin::Pin;
 use std::time::Duration;
 
+use cw_core::wire::PAYLOAD_BYTES_DEFAULT;
+
 pub use codec::CodecError;
 pub use outcome::{Fail, FailKind, type_hash};
 pub use registry::{DuplicateJob, JobEntry, JobInfo, Registry, Run, jobs};
@@ -56,6 +58,9 @@ pub trait Job: Copy + Send + Sync + 'static {
 
     /// Raised by hand when the meaning changes, so that stored results of the old one are not taken for new.
     const VERSION: u32 = 0;
+
+    /// Most bytes of the encoded arguments, and of the encoded result. Default 64 MiB; at most 2 GiB.
+    const MAX_BYTES: usize = PAYLOAD_BYTES_DEFAULT;
 
     /// Appends the encoded arguments to `out`.
     ///
@@ -127,6 +132,8 @@ pub mod private {
     };
     pub use super::registry::{JobEntry, Run};
     pub use super::schema::{Schema, SchemaBuilder};
+    /// The most that `max_bytes` may say.
+    pub use cw_core::wire::PAYLOAD_BYTES_MAX;
     pub use inventory;
 }
 

@@ -37,6 +37,8 @@ pub struct JobEntry {
     pub retries: Option<u32>,
     /// [`Job::TIMEOUT`].
     pub timeout: Option<Duration>,
+    /// [`Job::MAX_BYTES`].
+    pub max_bytes: usize,
     /// Decodes, calls, encodes.
     pub run: Run,
     /// Traces the types; it costs some microseconds, so call it once and keep the answer.
@@ -57,6 +59,7 @@ impl JobEntry {
             version: J::VERSION,
             retries: J::RETRIES,
             timeout: J::TIMEOUT,
+            max_bytes: J::MAX_BYTES,
             run,
             schema,
             file,
@@ -187,6 +190,7 @@ mod tests {
             version: 0,
             retries: None,
             timeout: None,
+            max_bytes: 1 << 20,
             run: Run::Sync(|_, _| Ok(())),
             schema: || SchemaBuilder::new("()->()").finish(),
             file: "src/app.rs",

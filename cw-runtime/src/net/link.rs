@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use cw_core::wire::{self, Head};
+use cw_core::wire::{self, Head, PAYLOAD_BYTES_DEFAULT};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Notify, mpsc},
@@ -133,7 +133,12 @@ impl Link {
         for lane in &mut self.lanes {
             if !lane.fresh.is_empty() {
                 let mut chunks = lane.shared.chunks.lock().expect("no holder panics");
-                chunks.push(lane.fresh.split().freeze());
+                // What a very long message needed is not kept for the next.
+                let fresh = match lane.fresh.len() > PAYLOAD_BYTES_DEFAULT {
+                    true => std::mem::take(&mut lane.fresh),
+                    false => lane.fresh.split(),
+                };
+                chunks.push(fresh.freeze());
                 drop(chunks);
                 lane.shared.more.notify_one();
             }

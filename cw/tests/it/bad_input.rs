@@ -115,6 +115,11 @@ fn arguments_and_results_over_the_limit_are_refused_and_hurt_nobody() {
 }
 
 #[test]
+fn a_job_may_set_its_own_limit_below_and_above_the_default() {
+    everywhere(&["own-limits"]);
+}
+
+#[test]
 fn another_build_is_told_soon_and_refused_in_the_end() {
     let mut cluster = Cluster::start(1);
     let copy = cluster.home.path().join("it_program");

@@ -220,3 +220,17 @@ pub(crate) fn inflate(bytes: usize) -> String {
 pub(crate) fn measure(text: &str) -> usize {
     text.len()
 }
+
+/// As many bytes as are asked for, with a low limit.
+#[cw::job(max_bytes = "1 KiB")]
+pub(crate) fn swell(bytes: &[u8], wanted: usize) -> String {
+    "x".repeat(wanted.max(bytes.len()))
+}
+
+pub(crate) const MANY: usize = 96 << 20;
+
+#[cw::job(max_bytes = MANY)]
+pub(crate) fn turn(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.rotate_left(1);
+    bytes
+}

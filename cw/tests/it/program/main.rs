@@ -104,6 +104,8 @@ enum Scenario {
     Asked,
     /// Maps that show how far they are
     Progress,
+    /// Limits that jobs set for themselves
+    OwnLimits,
 }
 
 #[cw::main]
@@ -141,6 +143,7 @@ async fn main(opts: Opts) -> cw::Result<()> {
         Scenario::Left { how } => inside::left(dir, &how).await,
         Scenario::Asked => inside::asked(dir).await,
         Scenario::Progress => inside::progress(dir).await?,
+        Scenario::OwnLimits => trouble::own_limits().await?,
     }
     println!("done");
     Ok(())

@@ -151,3 +151,29 @@ pub(crate) async fn large() -> cw::Result<()> {
     assert_eq!(neighbours.await?, 7);
     Ok(())
 }
+
+/// A job's own limit is lower or higher than the default, and is told.
+pub(crate) async fn own_limits() -> cw::Result<()> {
+    let small = [7; 100];
+    assert_eq!(cw::spawn(swell, (&small[..], 900)).await?.len(), 900);
+    let large = [7; 2 << 10];
+    let errors = [
+        ("arguments", cw::spawn(swell, (&large[..], 0)).await.unwrap_err()),
+        ("arguments", cw::map(swell, [(&large[..], 0)]).await.unwrap_err()),
+        ("result", cw::spawn(swell, (&small[..], 2 << 10)).await.unwrap_err()),
+    ];
+    for (named, error) in errors {
+        let TaskErrorKind::TooLarge { what, bytes, limit } = error.kind() else { panic!("{error:?}") };
+        assert_eq!((what.as_str(), *limit), (named, 1 << 10));
+        assert!(*bytes > 2 << 10, "{error}");
+        assert!(error.to_string().ends_with("#[cw::job(max_bytes = ..)]"), "{error}");
+    }
+    let mut bytes = b"0123456789abcdef-".repeat((70 << 20) / 17);
+    let turned = cw::spawn(turn, bytes.clone()).await?;
+    bytes.rotate_left(1);
+    assert!(turned == bytes, "they come back whole");
+    let error = cw::spawn(turn, vec![0; MANY]).await.unwrap_err();
+    let TaskErrorKind::TooLarge { limit, .. } = error.kind() else { panic!("{error:?}") };
+    assert_eq!(*limit, MANY as u64);
+    Ok(())
+}
