@@ -121,6 +121,7 @@ fn executor() {
     assert_eq!(golden(FromExecutor::Ready { jobs: 2 }, b""), "020000000102");
     assert_eq!(golden(FromExecutor::NotStarted { tasks: 3 }, b""), "020000000203");
     assert_eq!(golden(FromExecutor::Progress { thousandths: 500 }, b""), "0300000003f403");
+    assert_eq!(golden(FromExecutor::Starting, b""), "0100000004");
 }
 
 #[test]

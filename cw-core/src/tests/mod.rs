@@ -5,5 +5,6 @@ mod fair;
 mod golden;
 mod hostile;
 mod races;
+mod starts;
 mod trouble;
 mod world;

@@ -44,6 +44,8 @@ pub enum FromExecutor {
         /// Thousandths of the whole, at most 1,000.
         thousandths: u16,
     },
+    /// The executor lives, and runs code of the program's before it is ready, which may take any time.
+    Starting,
 }
 
 impl Head for ToExecutor {

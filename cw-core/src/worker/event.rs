@@ -33,6 +33,8 @@ pub enum Event {
 /// Word from, or of, an executor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExecutorSaid {
+    /// It lives, and runs code of the program's before it is ready, which may take any time.
+    Starting,
     /// It takes tasks.
     Ready,
     /// The first task of its batch has ended.

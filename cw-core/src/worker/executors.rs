@@ -25,7 +25,7 @@ pub(super) enum Executor {
     #[default]
     Down,
     Starting {
-        /// When it is taken to hang, and killed; none once it was.
+        /// When it is taken to hang, and killed; none once it was, or once it has given a sign of life.
         deadline: Option<Time>,
     },
     Idle,
@@ -103,6 +103,7 @@ impl Slot {
 impl Worker {
     pub(super) fn on_executor_said(&mut self, executor: ExecutorId, said: ExecutorSaid) {
         match said {
+            ExecutorSaid::Starting => self.on_starting(executor),
             ExecutorSaid::Ready => self.on_ready(executor),
             ExecutorSaid::Done { class, micros, body } => self.on_done(executor, class, micros, body),
             ExecutorSaid::NotStarted { tasks } => self.on_not_started(executor, tasks),
@@ -110,6 +111,15 @@ impl Worker {
             ExecutorSaid::Ended { ending, hint, stderr, worker } => {
                 self.on_ended(executor, Failure::Crashed { ending, hint, stderr, worker });
             }
+        }
+    }
+
+    /// How long the program's own hooks take is the program's business.
+    fn on_starting(&mut self, executor: ExecutorId) {
+        if let Some(slot) = self.slot_of(executor)
+            && let Executor::Starting { deadline } = &mut slot.executor
+        {
+            *deadline = None;
         }
     }
 

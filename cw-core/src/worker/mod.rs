@@ -62,7 +62,7 @@ pub struct Config {
     pub held_bytes: u64,
     /// Executors that die before they are ready, in a row and with none alive, until the worker gives up.
     pub start_failures: u32,
-    /// How long an executor may take to get ready.
+    /// How long an executor may take to get ready, or to say that it runs the program's hooks before.
     pub start_time: Duration,
     /// Whether there is no other worker to leave the tasks to: those that cannot start are refused.
     pub alone: bool,

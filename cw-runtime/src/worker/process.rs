@@ -214,6 +214,7 @@ impl Carrier {
     async fn pass_on(&self, messages: Vec<(FromExecutor, Bytes)>) {
         let words = messages.into_iter().map(|(message, body)| match message {
             FromExecutor::Ready { .. } => ExecutorSaid::Ready,
+            FromExecutor::Starting => ExecutorSaid::Starting,
             FromExecutor::Done { class, micros } => ExecutorSaid::Done { class, micros, body },
             FromExecutor::NotStarted { tasks } => ExecutorSaid::NotStarted { tasks },
             FromExecutor::Progress { thousandths } => ExecutorSaid::Progress { thousandths },
