@@ -1,4 +1,5 @@
-//! The attributes of `cw`: `#[cw::job]` registers a function, `#[cw::main]` starts a program.
+//! The attributes of `cw`: `#[cw::job]` registers a function, `#[cw::main]` starts a program, `#[cw::on_start]` runs
+//! before tasks.
 //!
 //! They are documented in the facade, where their examples compile. The generated code names only `::cw::Job`,
 //! `::cw::__private`, `::core` and `::std`, so it compiles wherever `cw` is a dependency, whatever else is in scope.
@@ -6,6 +7,7 @@
 mod args;
 mod errors;
 mod expand;
+mod hook;
 mod item;
 mod main_fn;
 mod size;
@@ -17,6 +19,12 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn job(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::job(options.into(), item.into()).into()
+}
+
+/// Runs a function in each executor before its first task: `#[cw::on_start(order = 10)]`.
+#[proc_macro_attribute]
+pub fn on_start(options: TokenStream, item: TokenStream) -> TokenStream {
+    hook::on_start(options.into(), item.into()).into()
 }
 
 /// Lets `fn main` serve every role of the program.

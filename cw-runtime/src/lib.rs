@@ -12,6 +12,7 @@ mod clock;
 mod error;
 mod executor;
 mod exit;
+mod hooks;
 pub mod job;
 mod master;
 pub mod net;
@@ -33,6 +34,7 @@ pub use start::init;
 /// What the macros write code against. No promise is made about any of it.
 #[doc(hidden)]
 pub mod private {
+    pub use crate::hooks::private::*;
     pub use crate::job::private::*;
     pub use crate::start::{MainArgs, NoOpts, Program, main_async, main_sync};
 

@@ -59,6 +59,41 @@
 /// ```
 pub use cw_macros::job;
 
+/// Runs a function in each executor before its first task: to load a model, set up a library, check the machine.
+///
+/// A free function without arguments that is not async, and returns nothing or a `Result<(), E>` with any error. It
+/// runs once in each process that runs jobs, however long it takes: no task's timeout counts it. With `--threads` all
+/// executors are one process. In the program's own `main` it does not run by itself; it can be called like any function.
+///
+/// Of several hooks the one with the lower `order` goes first: `#[cw::on_start(order = 10)]`, or `(10)` for short; an
+/// `i32`, by default 0. Equals go by their paths.
+///
+/// If a hook returns an error or panics, the tasks of its executor end with that error, [`TaskErrorKind::Failed`] or
+/// [`TaskErrorKind::Panicked`], which names the hook; so a job's `retries` apply. The hook is tried again before the
+/// next task, and those that are done are not run again. A hook cannot call jobs.
+///
+/// ```
+/// use std::sync::OnceLock;
+///
+/// static UNIT: OnceLock<u64> = OnceLock::new();
+///
+/// #[cw::on_start]
+/// fn set_unit() -> Result<(), std::num::ParseIntError> {
+///     let unit = "7".parse()?;
+///     UNIT.get_or_init(|| unit);
+///     Ok(())
+/// }
+///
+/// #[cw::job]
+/// fn scale(n: u64) -> u64 {
+///     n * UNIT.get().expect("the hook has set it")
+/// }
+///
+/// // Without `#[cw::main]` or `cw::init`, as here, jobs run in threads of this process.
+/// assert_eq!(cw::spawn(scale, 6).wait().unwrap(), 42);
+/// ```
+pub use cw_macros::on_start;
+
 /// Lets a program be master, worker or executor by its flags and environment, and runs `main` in a client only.
 ///
 /// `main` may be async (on a multi-threaded tokio runtime) or not, take no parameter or one, a struct that derives

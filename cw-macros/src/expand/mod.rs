@@ -19,6 +19,7 @@ use crate::args::Options;
 use crate::errors::Errors;
 use crate::item::{Job, Param, Pass};
 use crate::text::at;
+pub(crate) use run::fail_from_error;
 use stub::stub;
 
 /// `#[cw::job]`.
@@ -53,7 +54,7 @@ fn not_a_function(mut errors: Errors, item: TokenStream) -> TokenStream {
     }
 }
 
-fn item_and(item: TokenStream, error: &syn::Error) -> TokenStream {
+pub(crate) fn item_and(item: TokenStream, error: &syn::Error) -> TokenStream {
     let error = error.to_compile_error();
     quote!(#item #error)
 }
@@ -265,7 +266,7 @@ fn lifetime() -> TokenStream {
     quote!('__cw)
 }
 
-fn attributes<'a>(func: &'a ItemFn, names: &[&str]) -> Vec<&'a Attribute> {
+pub(crate) fn attributes<'a>(func: &'a ItemFn, names: &[&str]) -> Vec<&'a Attribute> {
     func.attrs.iter().filter(|attr| names.iter().any(|name| attr.path().is_ident(name))).collect()
 }
 

@@ -111,7 +111,7 @@ impl Expansion {
 }
 
 /// Finds the text of any error type, by the two ladders on `Probe`.
-fn fail_from_error() -> TokenStream {
+pub(crate) fn fail_from_error() -> TokenStream {
     quote! {{
         #[allow(unused_imports)]
         use ::cw::__private::{

@@ -27,7 +27,7 @@ use super::{
     run::Runner,
     scratch::Scratch,
 };
-use crate::job::Registry;
+use crate::{hooks, job::Registry};
 
 /// How long a result may wait for others before it is sent.
 const BUNDLE_TIME: Duration = Duration::from_micros(100);
@@ -71,11 +71,17 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
     let tasks = Arc::new(Mutex::new(Tasks { socket, buffer: BytesMut::new() }));
     let bundle = Arc::new(Bundle::new(results, Arc::clone(&desk)));
     bundle.start_watching(Arc::clone(&tasks));
+    let mut runner = Runner::new(registry, desk);
+    if hooks::are_left() {
+        // Else the worker would take a long one for a process that hangs.
+        bundle.add(&FromExecutor::Starting, &[], Instant::now())?;
+        bundle.send()?;
+        hooks::run_at_start();
+    }
     let jobs = u32::try_from(registry.entries().len()).expect("a program has far fewer jobs");
     bundle.add(&FromExecutor::Ready { jobs }, &[], Instant::now())?;
     bundle.send()?;
 
-    let mut runner = Runner::new(registry, desk);
     let mut out = Vec::new();
     let lock = || tasks.lock().expect("no holder panics");
     loop {

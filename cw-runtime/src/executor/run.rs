@@ -12,6 +12,7 @@ use cw_core::wire::{Class, Failure, ToExecutor};
 use super::context::Desk;
 use crate::{
     executor::JobScope,
+    hooks,
     job::{Fail, FailKind, JobEntry, Registry, Run},
 };
 
@@ -40,7 +41,7 @@ impl Runner {
         out.clear();
         self.desk.begin(task, attempt);
         let result = match self.registry.entry(job.0) {
-            Some(entry) => self.call(entry, args, out),
+            Some(entry) => hooks::run_all().and_then(|()| self.call(entry, args, out)),
             None => Err(Failure::Refused { why: format!("the program has no job of index {}", job.0) }),
         };
         self.desk.end(task, attempt);
@@ -93,7 +94,8 @@ pub(crate) fn check_size(what: &str, bytes: usize, limit: usize) -> Result<(), F
     Err(Failure::TooLarge { what: what.to_owned(), bytes: bytes as u64, limit: limit as u64 })
 }
 
-fn failed(fail: Fail) -> Failure {
+/// The failure of a call that returned an error or could not be coded.
+pub(crate) fn failed(fail: Fail) -> Failure {
     let Fail { kind, message, chain, value } = fail;
     match kind {
         FailKind::Failed => Failure::Failed {
@@ -108,7 +110,8 @@ fn failed(fail: Fail) -> Failure {
     }
 }
 
-fn panicked(payload: &(dyn std::any::Any + Send)) -> Failure {
+/// The failure of a call that panicked on this thread.
+pub(crate) fn panicked(payload: &(dyn std::any::Any + Send)) -> Failure {
     let message = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

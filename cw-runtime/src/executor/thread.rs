@@ -21,7 +21,7 @@ use super::{
     run::Runner,
     scratch::Scratch,
 };
-use crate::{job::Registry, worker::pool::Said};
+use crate::{hooks, job::Registry, worker::pool::Said};
 
 /// Stack of a thread that runs jobs: what a main thread has.
 const STACK_BYTES: usize = 8 << 20;
@@ -47,6 +47,9 @@ impl ThreadExecutor {
             context::settle_thread(&own);
             let mut runner = Runner::new(registry, own);
             let mut out = Vec::new();
+            if hooks::are_left() && report.blocking_send((id, vec![ExecutorSaid::Starting])).is_ok() {
+                hooks::run_at_start();
+            }
             let mut alive = report.blocking_send((id, vec![ExecutorSaid::Ready])).is_ok();
             while alive && let Ok(first) = inbox.recv() {
                 let mut done = Vec::new();
