@@ -3,6 +3,18 @@
 //! Annotate a function with [`job`](macro@job), call it with [`spawn`] or [`map`], and start the same binary as
 //! master and workers by its flags; or start it alone, and it uses all cores of the machine.
 //!
+//! - [Your first job](#your-first-job)
+//! - [Calls](#calls)
+//! - [Arguments and results](#arguments-and-results)
+//! - [When something goes wrong](#when-something-goes-wrong)
+//! - [Where jobs run](#where-jobs-run)
+//! - [Your first cluster](#your-first-cluster)
+//! - [Tests](#tests)
+//! - [Limits](#limits)
+//! - [What is not promised](#what-is-not-promised)
+//!
+//! # Your first job
+//!
 //! ```no_run
 //! #[cw::job]
 //! fn square(n: u64) -> u64 {
@@ -18,12 +30,139 @@
 //! }
 //! ```
 //!
-//! A job runs in an *executor*, a process of its own slot: what it panics, exits or crashes of reaches its caller as a
-//! [`TaskError`] and nobody else. A task may run more than once (after a crash, a lost worker, a retry); its result is
-//! reported once. What a job needs it takes as arguments: an executor has not run `main`, so a static set there is not
-//! set in a job.
+//! `cargo run --release` runs it on all cores, each task in a process of its own slot. `square(3)` is still a plain
+//! call. `main` may be sync: then `.wait()` stands for `.await` on every future of `cw`.
 //!
-//! Without `#[cw::main]` call [`init`] first thing in `main`. A program that does neither runs its jobs in threads.
+//! # Calls
+//!
+//! | call | gives | room |
+//! | --- | --- | --- |
+//! | [`spawn`]`(job, args)` | a [`TaskHandle`], to await, abort, or drop (the task runs on) | returns at once, see [`ready`] |
+//! | [`map`]`(job, inputs)` | all results in input order, or a stream of them as they come | bounded, inputs are read lazily |
+//! | [`submit`]`(job, args, callback)` | the task's id; [`wait_all`] waits for the callbacks | returns at once |
+//! | [`TaskSet`] | calls of one type of result, joined as they end | [`spawn_when_ready`](TaskSet::spawn_when_ready) |
+//!
+//! [`options`] makes any of them with retries, a timeout or a priority.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! #[cw::job]
+//! fn simulate(seed: u64, model: &str) -> Result<f64, String> {
+//!     if model == "ising" { Ok(seed as f64 / 2.0) } else { Err(format!("no model {model}")) }
+//! }
+//!
+//! fn main() -> cw::Result<()> {
+//!     // Streamed: errors are items, and end nothing.
+//!     for (index, result) in cw::map(simulate, (0..10).map(|seed| (seed, "ising"))).unordered() {
+//!         assert_eq!(result?, index as f64 / 2.0);
+//!     }
+//!     // A callback runs on a thread for callbacks, in the order of completion.
+//!     cw::submit(simulate, (8, "ising"), |task, result| println!("{task} gave {result:?}"));
+//!     cw::wait_all().wait();
+//!     // With options, which may be kept and used again.
+//!     let patient = cw::options().retries(5).timeout(Duration::from_secs(60)).priority(10);
+//!     assert_eq!(patient.spawn(simulate, (3, "ising")).wait()?, 1.5);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A long map shows how far it is with [`progress`](Map::progress).
+//!
+//! # Arguments and results
+//!
+//! Anything with serde's `Serialize` and `Deserialize`; they cross as [postcard](https://docs.rs/postcard), which
+//! writes no names. Arguments may be borrowed as a whole (`&str`, `&[u8]`, `&[T]`, `&Path`, `&T`): they are encoded
+//! before the call returns. Types have to match exactly; `job.args(..)` takes what a plain call takes.
+//!
+//! Types that need a self-describing format (`#[serde(flatten)]`, `untagged`, `tag = ..`, a JSON value), or leave
+//! fields out (`skip_serializing_if`), cannot cross. A program with such a job says so at its start.
+//!
+//! # When something goes wrong
+//!
+//! A job that returns a `Result` fails with its error. Whatever else happens to it also ends its task and nothing
+//! else: the caller gets a [`TaskError`], whose [`kind`](TaskError::kind) says what happened.
+//!
+//! | [`TaskErrorKind`] | what happened | whether another try helps |
+//! | --- | --- | --- |
+//! | `Failed` | the job returned an error; [`downcast`](TaskError::downcast) gives it back if its type is serde | if the cause passes: `retries` |
+//! | `Panicked` | it panicked: message, place, backtrace where `RUST_BACKTRACE` asks for one | seldom; mend the line named |
+//! | `Crashed` | its process ended: exit code or signal, last lines of stderr. Was tried three times | seldom; on another machine, if memory ran out |
+//! | `TimedOut` | it ran longer than its timeout, and was killed | with more time |
+//! | `Cancelled` | it was aborted, or its map was dropped | it was asked for |
+//! | `Lost` | its workers were lost | yes |
+//! | `Refused` | it cannot run here; the text says why, naming both sides | no; change what it names |
+//! | `TooLarge` | arguments or result are over the limit | no; raise `max_bytes`, or pass a path |
+//! | `Disconnected` | the client lost its cluster for good | yes, once there is a master |
+//!
+//! ```
+//! use cw::TaskErrorKind;
+//!
+//! #[cw::job]
+//! fn root(n: f64) -> Result<f64, String> {
+//!     if n < 0.0 { Err(format!("{n} has none")) } else { Ok(n.sqrt()) }
+//! }
+//!
+//! let error = cw::spawn(root, -1.0).wait().unwrap_err();
+//! assert!(matches!(error.kind(), TaskErrorKind::Failed { message, .. } if message == "-1 has none"));
+//! assert_eq!(error.downcast::<String>().as_deref(), Some("-1 has none"));
+//! ```
+//!
+//! `{}` of an error is one line that names job and task, `{:#}` adds its causes. Errors, panics and timeouts are retried
+//! as often as `retries` says; crashes are counted apart.
+//!
+//! # Where jobs run
+//!
+//! In an *executor*: a process of the same program, one for each slot, that takes tasks one after the other. It has
+//! not run `main`, so a static set there is not set in a job. What a job needs it takes as arguments, or makes in a
+//! hook: [`on_start`](macro@on_start) runs before an executor's first task, and what a function marked
+//! [`cache`](macro@cache) computes is shared by its tasks.
+//!
+//! [`ctx`] tells a job its task, attempt and worker, gives it a folder that goes with it, and takes word of how far it
+//! is. A timeout and an abort kill the process with all it has started. A job cannot call jobs.
+//!
+//! With `--threads`, and in a program that neither uses `#[cw::main]` nor calls [`init`], executors are threads: they
+//! start faster, statics are shared, a crash ends the program, and what runs cannot be killed, only
+//! [told](Ctx::is_cancelled).
+//!
+//! # Your first cluster
+//!
+//! ```text
+//! ./sim --role master                      # prints how to join
+//! ./sim --role worker                      # as many as you like, on any machine
+//! ./sim --cluster default                  # the program, on the cluster
+//! ```
+//!
+//! In any order. Keys and addresses are in `~/.cw/default/`, readable by their owner alone; where the home is not
+//! shared copy `worker.json` or `client.json` and name it with `--access`. Master and workers stay up while program after
+//! program uses them, several at once: slots go to whoever has used least. `--help` lists all flags; a program without
+//! `#[cw::main]` can say in code where it runs, with [`Cluster`].
+//!
+//! Ctrl-C, TERM and HUP cancel what runs and end the program with 130, 143 or 129; a second one ends it at once.
+//!
+//! # Tests
+//!
+//! `square(3)` needs nothing. In a test `cw::spawn(square, 3).wait()` runs in a thread, through the same encoding as on
+//! a cluster. [`testing`] has more.
+//!
+//! # Limits
+//!
+//! | what | how much | then |
+//! | --- | --- | --- |
+//! | arguments, and a result | 64 MiB each, or the job's `max_bytes` up to 2 GiB | [`TooLarge`](TaskErrorKind::TooLarge) |
+//! | a map's tasks under way or unread | 4,096, or [`in_flight`](Map::in_flight); 64 MiB of arguments and of results | its inputs are not read |
+//! | calls by `spawn` and `submit` | none: what the cluster has no room for waits here, with at most 200 B a call beside its arguments | a word at 1 GiB; [`ready`] bounds it |
+//! | a program's tasks with the master | 16,384 or eight per slot, 64 MiB of arguments | the rest waits here |
+//!
+//! # What is not promised
+//!
+//! - A task may *run* more than once: after a crash, a lost worker, a retry. It is reported once. So let jobs write to a
+//!   new name and rename, and not append.
+//! - Tasks start in order, but end as they will. `priority` orders one program's tasks, never those of others.
+//! - Nothing is kept on disk yet: a program that is killed starts anew.
+//! - All processes of a cluster have to be the same executable for now; a client of another build is told so, and
+//!   refused.
+//! - Linux is what it is tested on.
 
 /// Registers a function as a job: it can be called by [`spawn`], [`map`] and [`submit`], and still be called plainly.
 ///

@@ -252,7 +252,7 @@ impl Worker {
             Ending::Unknown => "could not be started".to_owned(),
         };
         let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        let tail = stderr.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
+        let tail = last_words(stderr).map(|line| format!(": {line}")).unwrap_or_default();
         let why = format!("executors do not start on {worker}: the process {ended}{hint}{tail}");
         if !self.config.alone {
             // Others may do better; a worker that ends what it is given at once would be given everything.
@@ -337,5 +337,29 @@ impl Worker {
     fn hand_back(&mut self, running: &Running, why: Returned) {
         let Running { client, task, attempt, .. } = *running;
         self.tell(FromWorker::Returned { client, task, attempt, why }, Bytes::new());
+    }
+}
+
+/// The line in which a process says why it ended: the last, but for what Rust prints after a panic's message.
+fn last_words(stderr: &str) -> Option<&str> {
+    let is_word = |line: &&str| {
+        let is_trace =
+            line.starts_with([' ', '\t']) || *line == "stack backtrace:" || line.starts_with("note: ");
+        !line.is_empty() && !is_trace
+    };
+    stderr.lines().rfind(is_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_the_panic_and_not_its_trace() {
+        let text = "starting\n\nthread 'main' panicked at src/main.rs:7:\nno model\nstack backtrace:\n   0: f\n   \
+                    \x20         at ./x.rs\nnote: Some details are omitted\n";
+        assert_eq!(last_words(text), Some("no model"));
+        assert_eq!(last_words("loader: no libfoo.so\n"), Some("loader: no libfoo.so"));
+        assert_eq!(last_words(""), None);
     }
 }

@@ -50,11 +50,24 @@ static MODE: Mutex<Option<Mode>> = Mutex::new(None);
 static SESSION: OnceLock<Arc<Hub>> = OnceLock::new();
 
 /// What `init` or `#[cw::main]` leaves for the first call.
-static INIT: OnceLock<fn()> = OnceLock::new();
+#[derive(Debug)]
+pub(crate) struct Init {
+    /// Called before tasks run here for want of another word.
+    pub(crate) advice: fn(),
+    /// How long a master is waited for, if the user says.
+    pub(crate) connect_timeout: Option<Duration>,
+}
 
-/// Notes that this process knows what it is; `advice` is called before its tasks run here for want of another word.
-pub(crate) fn note_init(advice: fn()) {
-    let _ = INIT.set(advice);
+static INIT: OnceLock<Init> = OnceLock::new();
+
+/// Notes that this process knows what it is.
+pub(crate) fn note_init(init: Init) {
+    let _ = INIT.set(init);
+}
+
+/// How long a master is waited for, if the user said so.
+pub(crate) fn connect_timeout() -> Option<Duration> {
+    INIT.get()?.connect_timeout
 }
 
 /// Whether this process knows what it is, so that executors can be processes of its program.
@@ -99,7 +112,7 @@ pub(crate) fn hub() -> Result<&'static Arc<Hub>, Trouble> {
         return Ok(hub);
     }
     let mode = mode.get_or_insert_with(|| Mode::Threads { slots: crate::start::slots::detect(1) });
-    if let (Some(advice), Mode::Processes { .. } | Mode::Threads { .. }) = (INIT.get(), &*mode) {
+    if let (Some(Init { advice, .. }), Mode::Processes { .. } | Mode::Threads { .. }) = (INIT.get(), &*mode) {
         advice();
     }
     let hub = start(mode)?;

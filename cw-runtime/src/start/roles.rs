@@ -13,7 +13,7 @@ use crate::{
     access::{self, ClusterDir},
     client::{
         notice::say,
-        session::{self, Mode},
+        session::{self, Init, Mode},
     },
     exit::{self, Trouble},
     job::Registry,
@@ -53,6 +53,7 @@ pub(super) fn enter(flags: &ClusterFlags) -> Next {
 
 fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
     check_jobs()?;
+    session::note_init(Init { advice: mention_cluster, connect_timeout: flags.connect_timeout });
     let on_cluster =
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();
     if on_cluster {
@@ -62,13 +63,11 @@ fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
                 "--threads runs tasks here, --cluster on a cluster: give one",
             ));
         }
-        session::note_init(|| {});
         session::settle(Mode::Remote(wanted(flags, Peer::Client, CLIENT_TIMEOUT)));
         return session::start_now();
     }
     let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));
     let environment = slots::thread_limits(flags.cores_per_slot);
-    session::note_init(mention_cluster);
     session::settle(if flags.threads {
         Mode::Threads { slots }
     } else {
@@ -90,7 +89,7 @@ pub(crate) fn cluster_named(name: &str) -> Wanted {
         access: None,
         master: None,
         role: Peer::Client,
-        timeout: CLIENT_TIMEOUT,
+        timeout: session::connect_timeout().unwrap_or(CLIENT_TIMEOUT),
     }
 }
 

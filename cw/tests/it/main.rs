@@ -11,6 +11,7 @@ mod calls;
 mod executors;
 #[cfg(target_os = "linux")]
 mod kills;
+mod places;
 mod roles;
 mod sets;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,48 @@
+//! Programs that say in code where their tasks run.
+
+use crate::support::{Finished, Home, Process, program};
+
+fn place(home: &Home, words: &[&str]) -> Finished {
+    Process::start(&mut home.command(&program("it_place"), words)).finish()
+}
+
+#[track_caller]
+fn assert_fails(finished: Finished, code: i32, why: &str) {
+    let finished = finished.with_code(code);
+    assert!(finished.stderr.contains(why), "{finished:?}");
+}
+
+#[test]
+fn a_program_names_this_machine_or_a_cluster() {
+    let home = Home::new();
+    for words in [&["local"][..], &["slots", "1"]] {
+        assert_eq!(place(&home, words).with_code(0).stdout, "on this machine: 9\n");
+    }
+    let master = Process::start(
+        home.command(&program("it_place"), &["connect", "-"])
+            .env("CW_ROLE", "master")
+            .env("CW_LISTEN", "127.0.0.1:0"),
+    );
+    master.said("join:");
+    let _worker =
+        Process::start(home.command(&program("it_place"), &["connect", "-"]).env("CW_ROLE", "worker"));
+    let finished = place(&home, &["connect", "default"]).with_code(0);
+    assert_eq!(finished.stdout, "on cluster `default`: 9\n");
+    assert_fails(place(&home, &["again", "default"]), 1, "this program's tasks run elsewhere already");
+}
+
+#[test]
+fn a_program_that_forgot_init_is_told_so() {
+    let home = Home::new();
+    for name in ["local", "default"] {
+        assert_fails(place(&home, &["no-init", name]), 1, "call `cw::init()?` first thing in `main`");
+    }
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_an_error_with_its_code() {
+    let home = Home::new();
+    let mut command = home.command(&program("it_place"), &["connect", "nowhere"]);
+    let finished = Process::start(command.env("CW_CONNECT_TIMEOUT", "100ms")).finish();
+    assert_fails(finished, 1, "nowhere/client.json");
+}
