@@ -123,3 +123,15 @@ fn a_run_outlives_a_master_that_is_killed_and_started_again_on_its_port() {
     worker.complained("lost the master");
     Cluster { workers: vec![worker], master, home }.assert_well();
 }
+
+#[test]
+fn a_client_that_loses_its_master_for_good_has_its_tasks_disconnected() {
+    let Cluster { workers, master, home } = Cluster::start(1);
+    let client = home.program(&["--cluster", "default", "--connect-timeout", "200ms"], &["hold"]);
+    client.said("it runs");
+    drop(workers);
+    master.signal(Signal::TERM);
+    master.finish().with_code(0);
+    let finished = client.finish().with_code(12);
+    assert!(finished.stderr.contains(" has no result: the cluster was lost: "), "{finished:?}");
+}
