@@ -53,6 +53,8 @@ pub(crate) struct Hub {
     backlog: Backlog,
     /// Whether there is a client's thread that reads the commands.
     served: AtomicBool,
+    /// Whether a signal is about to end the program.
+    interrupted: AtomicBool,
     closed: (Mutex<bool>, Condvar),
 }
 
@@ -80,6 +82,7 @@ impl Hub {
             submitted: Mutex::default(),
             backlog: Backlog::default(),
             served: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             closed: (Mutex::new(false), Condvar::new()),
         }
     }
@@ -156,6 +159,16 @@ impl Hub {
     /// Whether a task submitted now would soon be sent; else has `waker` called when it would.
     pub(crate) fn poll_ready(&self, waker: &Waker) -> bool {
         self.backlog.poll_ready(waker)
+    }
+
+    /// Notes that a signal is about to end the program.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it is, so that nobody need say what else goes wrong.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
     }
 
     /// Says that the client's thread is done.

@@ -42,15 +42,16 @@ pub(crate) async fn serve(
     first: std::sync::mpsc::SyncSender<Result<(), Trouble>>,
 ) {
     let mut shell = Shell { clock: Clock::start(), desk: Desk::new(hub) };
-    let mut joined = match connect::join(&wanted, &hello).await {
-        Ok(joined) => joined,
-        Err(trouble) => return drop(first.send(Err(trouble))),
+    let mut joined = match shell.join(&wanted, &hello).await {
+        Some(Ok(joined)) => joined,
+        Some(Err(trouble)) => return drop(first.send(Err(trouble))),
+        None => return,
     };
     let _ = first.send(Ok(()));
     loop {
         let Some(why) = shell.serve(joined).await else { return };
         say(&format!("lost the master ({why}); what has no result is handed in again when it is back"));
-        joined = match shell.rejoin(&wanted, &hello).await {
+        joined = match shell.join(&wanted, &hello).await {
             Some(Ok(joined)) => joined,
             Some(Err(trouble)) => return shell.give_up(&trouble).await,
             None => return,
@@ -116,8 +117,8 @@ impl Shell {
         }
     }
 
-    /// Looks for a master again while the program goes on calling; none if the hub is closed meanwhile.
-    async fn rejoin(&mut self, wanted: &Wanted, hello: &Hello) -> Option<Result<Joined, Trouble>> {
+    /// Looks for a master while the program goes on calling; none if the hub is closed meanwhile.
+    async fn join(&mut self, wanted: &Wanted, hello: &Hello) -> Option<Result<Joined, Trouble>> {
         let joining = connect::join(wanted, hello);
         tokio::pin!(joining);
         loop {

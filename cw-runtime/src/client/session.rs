@@ -163,7 +163,14 @@ fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
     // A std channel: `init` may be called from async code, where tokio's refuse to block.
     let (first, connected) = mpsc::sync_channel(1);
     spawn_thread(hub, remote::serve(Arc::clone(hub), wanted.clone(), hello, first))?;
-    connected.recv().unwrap_or_else(|_| Err(Trouble::new(exit::SYSTEM, "the client's thread has ended")))
+    match connected.recv() {
+        Ok(connected) => connected,
+        // Whoever was interrupted while it waited is not to end with another code.
+        Err(_) if hub.is_interrupted() => loop {
+            thread::park();
+        },
+        Err(_) => Err(Trouble::new(exit::SYSTEM, "the client's thread has ended")),
+    }
 }
 
 /// Runs the client on a thread and a runtime of its own: a user's task that blocks its thread, or a user's

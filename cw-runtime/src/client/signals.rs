@@ -22,6 +22,7 @@ pub(super) fn watch(hub: &Arc<Hub>) {
             let Ok(mut signals) = Signals::watch() else { return };
             let number = signals.next().await;
             say("interrupted: tasks are cancelled (once more: ends at once)");
+            hub.interrupt();
             progress::end_all();
             let close = tokio::task::spawn_blocking(move || hub.close(CLOSE_WAIT));
             // Both end the program.

@@ -145,6 +145,10 @@ impl Waiting {
             return;
         }
         let left = self.timeout.saturating_sub(waited).as_secs();
+        if left == 0 {
+            // The last word is about to come.
+            return;
+        }
         say(&format!("waiting for the master: {why} (for {left} s more; see --connect-timeout)"));
         self.said = true;
         self.next = (waited * 2).max(Duration::from_secs(5));

@@ -61,8 +61,13 @@ pub(crate) struct ClusterFlags {
     pub(crate) threads: bool,
 
     /// How long to wait for a master that does not answer. Default: 1m for a client, 10m for a worker
-    #[arg(id = "cw::connect_timeout", long = "connect-timeout", env = "CW_CONNECT_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(id = "cw::connect_timeout", long = "connect-timeout", env = "CW_CONNECT_TIMEOUT", value_name = "TIME", value_parser = time)]
     pub(crate) connect_timeout: Option<Duration>,
+}
+
+/// Reads a time with its unit.
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write a time with its unit, like 30s, 5m or 1h".to_owned())
 }
 
 /// Checks that what follows the last colon of a host is a port.

@@ -46,6 +46,12 @@ fn a_client_that_waits_for_its_master_ends_too() {
     client.complained("lost the master");
     client.signal(Signal::TERM);
     client.finish_within(SOON).with_code(143);
+    // The same where there never was a master.
+    let client = Home::new().client(&["hold"]);
+    client.complained("waiting for the master");
+    client.signal(Signal::INT);
+    let finished = client.finish_within(SOON).with_code(130);
+    assert!(!finished.stderr.contains("error: "), "{finished:?}");
 }
 
 #[test]
