@@ -1,5 +1,7 @@
 //! The user's function, read and judged: what the expansion needs to know, or a sentence for everything amiss.
 
+use std::fmt;
+
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
@@ -12,9 +14,36 @@ use syn::{
 use crate::errors::Errors;
 use crate::text::{at, compact, ungroup};
 
-const OWNED_ONLY: &str = "a job borrows only whole arguments: `&str`, `&[u8]`, `&T` with an owned `T`";
-const NO_LIFETIMES: &str =
-    "a job cannot name lifetimes: write `&str`, `&[u8]` or `&T` and return an owned value";
+/// What an attribute makes of a function; sentences begin with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Job,
+    Cached,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.choose("a job", "a cached function"))
+    }
+}
+
+impl Subject {
+    /// The reason that is its own.
+    fn choose(self, job: &'static str, cached: &'static str) -> &'static str {
+        match self {
+            Self::Job => job,
+            Self::Cached => cached,
+        }
+    }
+
+    fn owned_only(self) -> String {
+        format!("{self} borrows only whole arguments: `&str`, `&[u8]`, `&T` with an owned `T`")
+    }
+
+    fn no_lifetimes(self) -> String {
+        format!("{self} cannot name lifetimes: write `&str`, `&[u8]` or `&T` and return an owned value")
+    }
+}
 
 /// A function that can be a job.
 pub(crate) struct Job {
@@ -53,10 +82,10 @@ pub(crate) struct Output {
 impl Job {
     /// Reads the function; what cannot be a job's goes to `errors`.
     pub(crate) fn read(func: ItemFn, errors: &mut Errors) -> Self {
-        check_signature(&func.sig, errors);
-        let inputs = func.sig.inputs.iter().enumerate();
-        let params = inputs.filter_map(|(index, input)| Param::read(index, input, errors)).collect();
-        let result = Output::read(&func.sig, errors);
+        let subject = Subject::Job;
+        check_signature(subject, &func.sig, errors);
+        let params = Param::read_all(subject, &func.sig, errors);
+        let result = Output::read(subject, &func.sig, errors);
         Self { func, params, result }
     }
 
@@ -93,23 +122,31 @@ impl Job {
 }
 
 impl Param {
-    fn read(index: usize, input: &FnArg, errors: &mut Errors) -> Option<Self> {
+    pub(crate) fn read_all(subject: Subject, sig: &Signature, errors: &mut Errors) -> Vec<Self> {
+        let inputs = sig.inputs.iter().enumerate();
+        inputs.filter_map(|(index, input)| Self::read(subject, index, input, errors)).collect()
+    }
+
+    fn read(subject: Subject, index: usize, input: &FnArg, errors: &mut Errors) -> Option<Self> {
         let input = match input {
             FnArg::Typed(input) => input,
             FnArg::Receiver(receiver) => {
-                let sentence =
-                    "a job cannot take `self`: write a free function and pass the value as an argument";
+                let sentence = format!(
+                    "{subject} cannot take `self`: write a free function and pass the value as an argument"
+                );
                 errors.push(receiver, sentence);
                 return None;
             }
         };
         if let Some(cfg) = input.attrs.iter().find(|attr| attr.path().is_ident("cfg")) {
-            errors.push(cfg, "a job's parameter cannot be conditional: put `#[cfg]` on two whole functions");
+            let sentence =
+                format!("{subject}'s parameter cannot be conditional: put `#[cfg]` on two whole functions");
+            errors.push(cfg, sentence);
         }
         Some(Self {
             name: param_name(index, input),
             var: param_var(index, input),
-            pass: Pass::read(ungroup((*input.ty).clone()), errors),
+            pass: Pass::read(subject, ungroup((*input.ty).clone()), errors),
         })
     }
 
@@ -145,27 +182,28 @@ fn param_var(index: usize, input: &PatType) -> Ident {
 }
 
 impl Pass {
-    fn read(ty: Type, errors: &mut Errors) -> Self {
+    fn read(subject: Subject, ty: Type, errors: &mut Errors) -> Self {
         match ty {
-            Type::Reference(reference) => Self::read_reference(reference, errors),
+            Type::Reference(reference) => Self::read_reference(subject, reference, errors),
             owned => {
-                check_argument(&owned, errors);
+                check_argument(subject, &owned, errors);
                 Self::Owned(owned)
             }
         }
     }
 
-    fn read_reference(reference: TypeReference, errors: &mut Errors) -> Self {
+    fn read_reference(subject: Subject, reference: TypeReference, errors: &mut Errors) -> Self {
         if let Some(mutability) = &reference.mutability {
+            let why = subject.choose("the worker has a copy", "not every call would change it");
             let sentence =
-                "a job's argument cannot be `&mut`: the worker has a copy; return the new value instead";
+                format!("{subject}'s argument cannot be `&mut`: {why}; return the new value instead");
             errors.push(mutability, sentence);
         }
         if let Some(lifetime) = &reference.lifetime {
-            errors.push(lifetime, NO_LIFETIMES);
+            errors.push(lifetime, subject.no_lifetimes());
         }
         let inner = ungroup(*reference.elem);
-        check_argument(&inner, errors);
+        check_argument(subject, &inner, errors);
         match compact(&inner).as_str() {
             "str" => Self::Text(inner),
             "[u8]" => Self::Bytes(inner),
@@ -175,18 +213,21 @@ impl Pass {
 }
 
 impl Output {
-    fn read(sig: &Signature, errors: &mut Errors) -> Self {
+    pub(crate) fn read(subject: Subject, sig: &Signature, errors: &mut Errors) -> Self {
         let ReturnType::Type(_, ty) = &sig.output else {
             return Self { ty: quote!(()), span: Span::call_site(), fallible: false };
         };
         let ty = ungroup((**ty).clone());
         match &ty {
-            Type::ImplTrait(_) => errors.push(&ty, "a job's result needs a concrete type, not `impl Trait`"),
-            Type::Never(_) => errors.push(&ty, "a job has to return"),
+            Type::ImplTrait(_) => {
+                errors.push(&ty, format!("{subject}'s result needs a concrete type, not `impl Trait`"));
+            }
+            Type::Never(_) => errors.push(&ty, format!("{subject} has to return")),
             _ => {}
         }
         if let Some(borrow) = Borrow::find(&ty) {
-            errors.push(borrow, "a job returns owned values: the result crosses the network");
+            let why = subject.choose("the result crosses the network", "the result is kept");
+            errors.push(borrow, format!("{subject} returns owned values: {why}"));
         }
         Self { fallible: is_result(&ty), span: ty.span(), ty: ty.into_token_stream() }
     }
@@ -196,13 +237,14 @@ pub(crate) fn is_result(ty: &Type) -> bool {
     matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Result"))
 }
 
-fn check_argument(ty: &Type, errors: &mut Errors) {
+fn check_argument(subject: Subject, ty: &Type, errors: &mut Errors) {
+    let concrete = |not| format!("{subject}'s argument needs a concrete type, not `{not} Trait`");
     match ty {
-        Type::ImplTrait(_) => errors.push(ty, "a job's argument needs a concrete type, not `impl Trait`"),
-        Type::TraitObject(_) => errors.push(ty, "a job's argument needs a concrete type, not `dyn Trait`"),
+        Type::ImplTrait(_) => errors.push(ty, concrete("impl")),
+        Type::TraitObject(_) => errors.push(ty, concrete("dyn")),
         _ => {
             if let Some(borrow) = Borrow::find(ty) {
-                errors.push(borrow, OWNED_ONLY);
+                errors.push(borrow, subject.owned_only());
             }
         }
     }
@@ -232,38 +274,46 @@ impl<'ast> Visit<'ast> for Borrow {
     }
 }
 
-fn check_signature(sig: &Signature, errors: &mut Errors) {
-    check_generics(sig, errors);
+pub(crate) fn check_signature(subject: Subject, sig: &Signature, errors: &mut Errors) {
+    check_generics(subject, sig, errors);
     if let Some(token) = &sig.constness {
-        errors.push(token, "a job cannot be `const fn`: calls go through its handle");
+        let why = subject.choose("calls go through its handle", "it computes when it is called");
+        errors.push(token, format!("{subject} cannot be `const fn`: {why}"));
     }
     if let Some(token) = &sig.unsafety {
-        errors.push(token, "a job cannot be unsafe: workers call it from safe code");
+        let why = subject.choose("workers call it from safe code", "most calls do not run it");
+        errors.push(token, format!("{subject} cannot be unsafe: {why}"));
     }
     if let Some(abi) = &sig.abi {
-        errors.push(abi, "a job has to use Rust's own ABI: remove the `extern`");
+        errors.push(abi, format!("{subject} has to use Rust's own ABI: remove the `extern`"));
     }
     if let Some(variadic) = &sig.variadic {
-        errors.push(variadic, "a job cannot take a variable number of arguments: take a `Vec`");
+        let sentence = format!("{subject} cannot take a variable number of arguments: take a `Vec`");
+        errors.push(variadic, sentence);
     }
 }
 
-fn check_generics(sig: &Signature, errors: &mut Errors) {
+fn check_generics(subject: Subject, sig: &Signature, errors: &mut Errors) {
     for param in &sig.generics.params {
         match param {
-            GenericParam::Type(param) => errors.push(param, generic_sentence(&sig.ident)),
+            GenericParam::Type(param) => errors.push(param, generic_sentence(subject, &sig.ident)),
             GenericParam::Const(param) => {
-                errors.push(param, "a job cannot have const generics: pass the value as an argument");
+                let sentence = format!("{subject} cannot have const generics: pass the value as an argument");
+                errors.push(param, sentence);
             }
-            GenericParam::Lifetime(param) => errors.push(param, NO_LIFETIMES),
+            GenericParam::Lifetime(param) => errors.push(param, subject.no_lifetimes()),
         }
     }
     if let Some(clause) = &sig.generics.where_clause {
-        errors.push(clause, "a job cannot have a where clause: its types are concrete");
+        errors.push(clause, format!("{subject} cannot have a where clause: its types are concrete"));
     }
 }
 
-fn generic_sentence(name: &Ident) -> String {
+fn generic_sentence(subject: Subject, name: &Ident) -> String {
+    if subject == Subject::Cached {
+        return "a cached function cannot be generic: its values are kept for one concrete signature"
+            .to_owned();
+    }
     let name = name.unraw();
     format!(
         "a job cannot be generic: it is registered once, for one concrete signature\n\

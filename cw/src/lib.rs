@@ -198,6 +198,41 @@
 /// ```
 pub use cw_macros::job;
 
+/// Computes a function once for each set of arguments, and shares the value: for what many tasks need and few inputs
+/// decide, such as a model that is read from a file.
+///
+/// `fn model(path: &str) -> Model` becomes `fn model(path: &str) -> Arc<Model>`. Where the return type is written
+/// `Result<T, E>`, in any spelling, it becomes `Result<Arc<T>, E>`, and errors are not kept. The values belong to the
+/// process: each executor computes its own, with `--threads` all of them share one; outside of jobs it is the same.
+///
+/// Arguments are those a job can have, with serde's `Serialize`; calls are the same if their arguments have the same
+/// bytes (two `HashMap`s that are equal may not). The value has to be `Send + Sync`. The last 16 sets of arguments are
+/// kept, `#[cw::cache(entries = 64)]` keeps more or fewer, and the least recently used go first.
+///
+/// Callers with equal arguments wait for one of them, others do not wait. After a panic the next caller computes again.
+/// The function may call itself with other arguments.
+///
+/// # Panics
+/// The function does if an argument's `Serialize` refuses its value, as that of a path that is not UTF-8 does, or if
+/// it calls itself with the same arguments.
+///
+/// ```
+/// #[cw::cache]
+/// fn primes(below: u64) -> Vec<u64> {
+///     (2..below).filter(|n| (2..*n).all(|d| n % d != 0)).collect()
+/// }
+///
+/// #[cw::job]
+/// fn factor(n: u64) -> Option<u64> {
+///     primes(1000).iter().copied().find(|p| n % p == 0)
+/// }
+///
+/// // Without `#[cw::main]` or `cw::init`, as here, jobs run in threads of this process.
+/// assert_eq!(cw::map(factor, [91, 77]).wait().unwrap(), [Some(7), Some(7)]);
+/// assert!(std::sync::Arc::ptr_eq(&primes(1000), &primes(1000)));
+/// ```
+pub use cw_macros::cache;
+
 /// Runs a function in each executor before its first task: to load a model, set up a library, check the machine.
 ///
 /// A free function without arguments that is not async, and returns nothing or a `Result<(), E>` with any error. It

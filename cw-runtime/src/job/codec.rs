@@ -132,6 +132,15 @@ pub(super) fn put<T: Serialize + ?Sized>(
     })
 }
 
+/// Appends an argument, or leaves `out` as it was.
+pub(crate) fn put_argument<T: Serialize + ?Sized>(
+    name: &'static str,
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    put(value, Place::argument::<T>(name), out)
+}
+
 /// As [`put`], but a `Vec<u8>` goes in one piece: serde hands it over byte by byte, some thirty times slower.
 /// The bytes are the same either way, so the two sides need not agree.
 pub(super) fn put_owned<T: Serialize + 'static>(
