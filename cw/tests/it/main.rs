@@ -9,6 +9,7 @@ mod bad_access;
 mod bad_input;
 mod calls;
 mod executors;
+mod hooks;
 #[cfg(target_os = "linux")]
 mod kills;
 mod places;
