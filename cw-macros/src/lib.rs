@@ -34,7 +34,7 @@ pub fn cache(options: TokenStream, item: TokenStream) -> TokenStream {
     cache::cache(options.into(), item.into()).into()
 }
 
-/// Lets `fn main` serve every role of the program.
+/// Lets `fn main` serve every role of the program: `#[cw::main(prefix = "cw-")]`.
 #[proc_macro_attribute]
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     main_fn::main(options.into(), item.into()).into()

@@ -2,7 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
-use syn::{FnArg, ItemFn, Path, Signature, Type};
+use syn::ext::IdentExt;
+use syn::parse::{ParseStream, Parser};
+use syn::{FnArg, Ident, ItemFn, LitStr, Path, Signature, Token, Type};
 
 use crate::errors::Errors;
 use crate::text::ungroup;
@@ -10,15 +12,16 @@ use crate::text::ungroup;
 /// `#[cw::main]`.
 pub(crate) fn main(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    if !options.is_empty() {
-        errors.push(options, "#[cw::main] takes no options");
-    }
+    let prefix = prefix(options).unwrap_or_else(|error| {
+        errors.add(error);
+        String::new()
+    });
     match syn::parse2::<ItemFn>(item.clone()) {
         Ok(func) if func.sig.ident == "main" => {
             check(&func, &mut errors);
             let parameter = Parameter::read(&func.sig, &mut errors);
             match errors.into_inner() {
-                None => expand(&func, &parameter),
+                None => expand(&func, &parameter, &prefix),
                 Some(error) => stub(&func, &error),
             }
         }
@@ -28,6 +31,38 @@ pub(crate) fn main(options: TokenStream, item: TokenStream) -> TokenStream {
             quote!(#item #error)
         }
     }
+}
+
+/// Nothing, or `prefix = "cw-"`.
+fn prefix(options: TokenStream) -> syn::Result<String> {
+    if options.is_empty() {
+        return Ok(String::new());
+    }
+    let read = |input: ParseStream<'_>| {
+        let key: Ident = input.call(Ident::parse_any)?;
+        input.parse::<Token![=]>()?;
+        Ok((key, input.parse::<LitStr>()?))
+    };
+    let text = match read.parse2(options.clone()) {
+        Ok((key, text)) if key == "prefix" => text,
+        _ => {
+            let sentence =
+                "#[cw::main] takes one option, a text before the names of cw's flags: `prefix = \"cw-\"`";
+            return Err(syn::Error::new_spanned(options, sentence));
+        }
+    };
+    let prefix = text.value();
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let problem = if prefix.is_empty() {
+        "the prefix is empty; leave it out for none"
+    } else if prefix.starts_with('-') {
+        "the prefix cannot begin with `-`: the flags have their own dashes"
+    } else if !prefix.chars().all(fits) {
+        "the prefix can have letters, digits, `-` and `_`"
+    } else {
+        return Ok(prefix);
+    };
+    Err(syn::Error::new(text.span(), problem))
 }
 
 fn check(func: &ItemFn, errors: &mut Errors) {
@@ -107,7 +142,7 @@ impl Parameter {
     }
 }
 
-fn expand(func: &ItemFn, parameter: &Parameter) -> TokenStream {
+fn expand(func: &ItemFn, parameter: &Parameter, prefix: &str) -> TokenStream {
     let (ty, body) = (parameter.ty(), parameter.body());
     let start = if func.sig.asyncness.is_some() { quote!(main_async) } else { quote!(main_sync) };
     let cfgs = func.attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
@@ -120,6 +155,7 @@ fn expand(func: &ItemFn, parameter: &Parameter) -> TokenStream {
                     name: ::core::env!("CARGO_PKG_NAME"),
                     version: ::core::env!("CARGO_PKG_VERSION"),
                     about: ::core::env!("CARGO_PKG_DESCRIPTION"),
+                    prefix: #prefix,
                 },
                 #body,
             )
@@ -225,13 +261,39 @@ mod tests {
             let text = expanded(item);
             assert!(text.contains("compile_error") && text.contains(sentence), "no {sentence:?} in {text}");
         }
-        let text = main(
-            quote!(flavor = "x"),
-            quote!(
+    }
+
+    #[test]
+    fn the_flags_of_cw_may_have_a_prefix() {
+        let with = |options: TokenStream| {
+            main(
+                options,
+                quote!(
+                    fn main() {}
+                ),
+            )
+            .to_string()
+        };
+        assert!(
+            expanded(quote!(
                 fn main() {}
-            ),
-        )
-        .to_string();
-        assert!(text.contains("takes no options"), "{text}");
+            ))
+            .contains("prefix : \"\"")
+        );
+        let text = with(quote!(prefix = "cw-"));
+        assert!(text.contains("prefix : \"cw-\"") && !text.contains("compile_error"), "{text}");
+        for (options, sentence) in [
+            (quote!(flavor = "x"), "takes one option"),
+            (quote!(prefix), "takes one option"),
+            (quote!(prefix = cw), "takes one option"),
+            (quote!(prefix = "a", prefix = "b"), "takes one option"),
+            (quote!(prefix = ""), "the prefix is empty"),
+            (quote!(prefix = "-cw"), "cannot begin with `-`"),
+            (quote!(prefix = "cw "), "can have letters, digits"),
+            (quote!(prefix = "cw="), "can have letters, digits"),
+        ] {
+            let text = with(options);
+            assert!(text.contains("compile_error") && text.contains(sentence), "no {sentence:?} in {text}");
+        }
     }
 }

@@ -12,6 +12,7 @@ mod clock;
 mod error;
 mod executor;
 mod exit;
+mod flag;
 mod hooks;
 pub mod job;
 mod master;

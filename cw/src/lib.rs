@@ -274,6 +274,9 @@ pub use cw_macros::on_start;
 /// `clap::Args`, and return what a `main` may. The cluster's flags stand beside its own in `--help`; with `--role
 /// master` or `worker` its own are neither required nor read.
 ///
+/// `#[cw::main(prefix = "cw-")]` puts a prefix before the names of the cluster's flags, `--cw-role` for `--role`, so that
+/// the program may use these names itself. The environment variables (`CW_ROLE`, ..) keep theirs.
+///
 /// ```no_run
 /// #[derive(clap::Args)]
 /// struct Opts {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::flag::flag;
 use crate::net::tls::KeyError;
 
 /// A cluster's folder or file that cannot be used.
@@ -24,7 +25,9 @@ pub struct AccessError {
 pub enum AccessErrorKind {
     /// There is no such file: no master has been started, or it uses another folder.
     #[error(
-        "no such file; start a master first ({program} --role master), or name a file with --access FILE"
+        "no such file; start a master first ({program} {} master), or name a file with {} FILE",
+        flag("role"),
+        flag("access")
     )]
     NotFound {
         /// The name this program was started by.

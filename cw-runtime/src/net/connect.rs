@@ -19,6 +19,7 @@ use crate::{
     access::{Access, AccessErrorKind, ClusterDir},
     client::notice::say,
     exit::{self, Trouble},
+    flag::flag,
 };
 
 /// Port of a master whose address names none.
@@ -118,7 +119,7 @@ pub(crate) async fn join(wanted: &Wanted, hello: &Hello) -> Result<Joined, Troub
             Err(failed) => failed.why,
         };
         if start.elapsed() + pause >= wanted.timeout {
-            let line = format!("{why}; gave up after {:?} (--connect-timeout)", wanted.timeout);
+            let line = format!("{why}; gave up after {:?} ({})", wanted.timeout, flag("connect-timeout"));
             return Err(Trouble::new(exit::NO_MASTER, line));
         }
         waiting.say(start.elapsed(), &why);
@@ -149,7 +150,8 @@ impl Waiting {
             // The last word is about to come.
             return;
         }
-        say(&format!("waiting for the master: {why} (for {left} s more; see --connect-timeout)"));
+        let see = flag("connect-timeout");
+        say(&format!("waiting for the master: {why} (for {left} s more; see {see})"));
         self.said = true;
         self.next = (waited * 2).max(Duration::from_secs(5));
     }

@@ -15,6 +15,7 @@ use crate::{
     client::session,
     executor::{nonce, process},
     exit::{self, Trouble},
+    flag,
 };
 
 /// The options of a program that has none.
@@ -33,6 +34,8 @@ pub struct Program {
     pub version: &'static str,
     /// The package's description; may be empty.
     pub about: &'static str,
+    /// What the names of cw's flags begin with; may be empty.
+    pub prefix: &'static str,
 }
 
 /// Options of a program: any struct that derives `clap::Args`.
@@ -99,7 +102,8 @@ pub fn main_sync<A: MainArgs, T: Termination>(program: Program, body: impl FnOnc
 /// The command line is parsed twice: first with nothing required, read only for the cluster's flags, as a
 /// worker is started with a program's own flags or without, and reads none of them. A client is parsed in full.
 fn read_flags<A: MainArgs>(program: Program) -> Result<A, ExitCode> {
-    let mut command = Cli::<A>::command().name(program.name);
+    flag::set_prefix(program.prefix);
+    let mut command = with_prefixes(Cli::<A>::command().name(program.name));
     if command.get_version().is_none() {
         command = command.version(program.version);
     }
@@ -108,7 +112,7 @@ fn read_flags<A: MainArgs>(program: Program) -> Result<A, ExitCode> {
     }
     if let Some(flag) = taken_flag::<A>() {
         let line = format!(
-            "the option `--{flag}` of this program is one of cw's; give its field `#[arg(long = \"..\")]` another name"
+            "the option `--{flag}` of this program is one of cw's; give its field another name, `#[arg(long = \"..\")]`, or cw's a prefix, `#[cw::main(prefix = \"cw-\")]`"
         );
         return Err(ExitCode::from(Trouble::new(exit::USAGE, line).report()));
     }
@@ -127,9 +131,21 @@ fn read_flags<A: MainArgs>(program: Program) -> Result<A, ExitCode> {
     }
 }
 
+/// The same command, with cw's flags as this program has them named.
+fn with_prefixes(command: Command) -> Command {
+    command.mut_args(|arg| match arg.get_long() {
+        // For as long as the process lives, as texts of a command do.
+        Some(long) if arg.get_id().as_str().starts_with("cw::") => {
+            let name: &'static str = flag::with_prefix(long).leak();
+            arg.long(name)
+        }
+        _ => arg,
+    })
+}
+
 /// The first flag that both the program and cw define.
 fn taken_flag<A: Args>() -> Option<String> {
-    let ours = ClusterFlags::augment_args(Command::new(""));
+    let ours = with_prefixes(ClusterFlags::augment_args(Command::new("")));
     let ours: Vec<&str> = ours.get_arguments().filter_map(clap::Arg::get_long).collect();
     let user = A::augment_args(Command::new(""));
     user.get_arguments().filter_map(clap::Arg::get_long).find(|long| ours.contains(long)).map(str::to_owned)
@@ -228,5 +244,32 @@ mod tests {
     fn our_words_on_missing_options_are_not_the_programs_description() {
         let command = Cli::<NoOpts>::command();
         assert_eq!((command.get_about(), command.get_long_about()), (None, None));
+    }
+
+    #[test]
+    fn cw_takes_no_short_flag_from_a_program() {
+        let command = ClusterOnly::command().disable_help_flag(true);
+        for arg in command.get_arguments() {
+            assert!(arg.get_id().as_str().starts_with("cw::") && arg.get_long().is_some(), "{arg}");
+            assert!(arg.get_short_and_visible_aliases().is_none(), "{arg} has a short name");
+        }
+    }
+
+    #[test]
+    fn a_flag_of_both_is_found() {
+        #[derive(Args)]
+        struct Taken {
+            #[arg(long)]
+            slots: bool,
+        }
+        #[derive(Args)]
+        struct Free {
+            #[arg(short, long)]
+            seed: bool,
+        }
+        assert_eq!(taken_flag::<Taken>().as_deref(), Some("slots"));
+        assert_eq!(taken_flag::<Free>(), None);
+        let (taken, free) = (Taken { slots: true }, Free { seed: true });
+        assert!(taken.slots && free.seed);
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         session::{self, Init, Mode},
     },
     exit::{self, Trouble},
+    flag::flag,
     job::Registry,
     master,
     net::{
@@ -58,10 +59,9 @@ fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();
     if on_cluster {
         if flags.threads {
-            return Err(Trouble::new(
-                exit::USAGE,
-                "--threads runs tasks here, --cluster on a cluster: give one",
-            ));
+            let line =
+                format!("{} runs tasks here, {} on a cluster: give one", flag("threads"), flag("cluster"));
+            return Err(Trouble::new(exit::USAGE, line));
         }
         session::settle(Mode::Remote(wanted(flags, Peer::Client, CLIENT_TIMEOUT)));
         return session::start_now();
@@ -101,7 +101,10 @@ fn check_jobs() -> Result<(), Trouble> {
 /// A program that runs by itself beside a live cluster was perhaps meant to run on it.
 fn mention_cluster() {
     if ClusterDir::locate(DEFAULT_CLUSTER).is_ok_and(|dir| dir.has_live_master()) {
-        say("running on this machine alone; the cluster `default` is up: add `--cluster default` to use it");
+        let flag = flag("cluster");
+        say(&format!(
+            "running on this machine alone; the cluster `default` is up: add `{flag} default` to use it"
+        ));
     }
 }
 
@@ -153,12 +156,13 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
 fn announce(cluster: &str, addresses: &[SocketAddr]) {
     use std::io::Write;
     let program = program::file_name();
-    let name = if cluster == DEFAULT_CLUSTER { String::new() } else { format!(" --cluster {cluster}") };
+    let (role, named) = (flag("role"), format!("{} {cluster}", flag("cluster")));
+    let name = if cluster == DEFAULT_CLUSTER { String::new() } else { format!(" {named}") };
     let address = addresses.first().map(ToString::to_string).unwrap_or_default();
     // A closed stdout is no reason not to serve.
     let _ = writeln!(
         std::io::stdout(),
-        "master of cluster `{cluster}` at {address}; join: {program} --role worker{name}; use: {program} --cluster {cluster}"
+        "master of cluster `{cluster}` at {address}; join: {program} {role} worker{name}; use: {program} {named}"
     );
 }
 

@@ -13,6 +13,7 @@ mod hooks;
 #[cfg(target_os = "linux")]
 mod kills;
 mod places;
+mod prefix;
 mod roles;
 mod sets;
 #[cfg(target_os = "linux")]
