@@ -135,8 +135,23 @@
 //!
 //! In any order. Keys and addresses are in `~/.cw/default/`, readable by their owner alone; where the home is not
 //! shared copy `worker.json` or `client.json` and name it with `--access`. Master and workers stay up while program after
-//! program uses them, several at once: slots go to whoever has used least. `--help` lists all flags; a program without
-//! `#[cw::main]` can say in code where it runs, with [`Cluster`].
+//! program uses them, several at once: slots go to whoever has used least. `--help` lists all flags.
+//!
+//! A program without `#[cw::main]` calls [`init`] first thing in `main`, and may say in code where it runs:
+//!
+//! ```no_run
+//! #[cw::job]
+//! fn square(n: u64) -> u64 {
+//!     n * n
+//! }
+//!
+//! fn main() -> cw::Result<()> {
+//!     cw::init()?;
+//!     let cluster = cw::Cluster::connect("default").wait()?; // or Cluster::local()?
+//!     println!("on {cluster}: {}", cw::spawn(square, 3).wait()?);
+//!     Ok(())
+//! }
+//! ```
 //!
 //! Ctrl-C, TERM and HUP cancel what runs and end the program with 130, 143 or 129; a second one ends it at once.
 //!

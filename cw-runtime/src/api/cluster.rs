@@ -22,20 +22,6 @@ use crate::{
 ///
 /// A program is a client of one cluster, from its first call on. It still calls `cw::init()?` first thing in `main`,
 /// since its executors are processes of itself.
-///
-/// ```no_run
-/// #[cw::job]
-/// fn square(n: u64) -> u64 {
-///     n * n
-/// }
-///
-/// fn main() -> cw::Result<()> {
-///     cw::init()?;
-///     let cluster = cw::Cluster::connect("default").wait()?;
-///     println!("on {cluster}: {}", cw::spawn(square, 3).wait()?);
-///     Ok(())
-/// }
-/// ```
 #[derive(Clone, Debug)]
 pub struct Cluster {
     name: String,
