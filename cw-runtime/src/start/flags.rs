@@ -26,8 +26,8 @@ pub(crate) struct ClusterFlags {
         long = "role",
         value_enum,
         env = "CW_ROLE",
-        value_name = "ROLE",
-        hide_possible_values = false
+        value_name = "master|worker|client",
+        hide_possible_values = true
     )]
     pub(crate) role: Option<RoleFlag>,
 

@@ -9,6 +9,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, parser::ValueS
 
 use super::{
     flags::{ClusterFlags, RoleFlag},
+    help,
     roles::{Next, enter},
 };
 use crate::{
@@ -109,6 +110,9 @@ fn read_flags<A: MainArgs>(program: Program) -> Result<A, ExitCode> {
     }
     if command.get_about().is_none() && !program.about.is_empty() {
         command = command.about(program.about);
+    }
+    if command.get_after_help().is_none() && command.get_after_long_help().is_none() {
+        command = command.after_long_help(help::on_clusters());
     }
     if let Some(flag) = taken_flag::<A>() {
         let line = format!(

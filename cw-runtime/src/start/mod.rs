@@ -1,6 +1,7 @@
 //! How a process finds out what it is, and becomes it.
 
 mod flags;
+mod help;
 mod main_fn;
 mod roles;
 pub(crate) mod slots;
