@@ -1,0 +1,14 @@
+//! Passes too few arguments, or not as a tuple.
+
+#[cw::job]
+fn measure(name: &str, data: &[u8]) -> usize {
+    name.len() + data.len()
+}
+
+#[cw::main]
+async fn main() -> cw::Result<()> {
+    cw::spawn(measure, ("a",)).await?;
+    cw::spawn(measure, "a").await?;
+    cw::spawn(measure, "a", b"b").await?;
+    Ok(())
+}

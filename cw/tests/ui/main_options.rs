@@ -1,0 +1,8 @@
+//! Takes options that clap cannot read.
+
+struct Opts {
+    runs: u64,
+}
+
+#[cw::main]
+async fn main(opts: Opts) {}

@@ -1,0 +1,9 @@
+//! Takes a subcommand where options go.
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Run,
+}
+
+#[cw::main]
+fn main(command: Command) {}
