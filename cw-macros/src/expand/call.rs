@@ -13,10 +13,11 @@ impl Expansion {
     pub(super) fn deref(&self) -> TokenStream {
         let Self { handle, job, .. } = self;
         let (target, value) = if job.is_async() { self.async_target() } else { self.sync_target() };
+        let target = self.named_type(quote!(Target), target);
         quote! {
             #[doc(hidden)]
             impl ::core::ops::Deref for #handle {
-                type Target = #target;
+                #target
                 fn deref(&self) -> &Self::Target {
                     #value
                 }

@@ -122,13 +122,13 @@ impl Expansion {
     fn coders(&self) -> TokenStream {
         let handle = &self.handle;
         let args = self.job.params.iter().enumerate().map(|(index, param)| {
-            let (name, coder, text) = (coder_name(index), coder(param), &param.name);
-            let new = quote_spanned!(at(param.ty().span())=> #coder::new(#text));
-            quote!(const #name: #coder = #new;)
+            let (name, text, (coder, new)) = (coder_name(index), &param.name, coder(param));
+            quote!(const #name: #coder = #new.named(#text);)
         });
         let span = at(self.job.result.span);
         let coder = quote_spanned!(span=> ::cw::__private::ResultCode::<<#handle as ::cw::Job>::Output>);
-        let new = quote_spanned!(span=> #coder::new());
+        let output = self.output();
+        let new = quote_spanned!(span=> <#output as ::cw::__private::Out>::CODER);
         quote!(#(#args)* const __CW_RESULT: #coder = #new;)
     }
 
@@ -163,6 +163,8 @@ impl Expansion {
         let (vars, coders) = (self.vars(), self.coder_names());
         let (lifetime, output) = (lifetime(), self.output());
         let (path, signature, consts) = (self.path(), job.signature(), self.consts());
+        let args_type = self.named_type(quote!(Args<#lifetime>), quote!((#(#types,)*)));
+        let output_type = self.named_type(quote!(Output), output);
         let decode = quote_spanned! {at(job.result.span)=>
             fn decode(
                 __cw_bytes: &[u8],
@@ -172,8 +174,8 @@ impl Expansion {
         };
         quote! {
             impl ::cw::Job for #handle {
-                type Args<#lifetime> = (#(#types,)*);
-                type Output = #output;
+                #args_type
+                #output_type
                 const PATH: &'static str = #path;
                 const SIGNATURE: &'static str = #signature;
                 #consts
@@ -189,6 +191,12 @@ impl Expansion {
                 #decode
             }
         }
+    }
+
+    /// A trait's type, on the handle's name: there, and only once for all of them, the compiler says that a public
+    /// job has types that are private.
+    pub(super) fn named_type(&self, name: TokenStream, ty: TokenStream) -> TokenStream {
+        quote_spanned!(at(self.handle.span())=> type #name = #ty;)
     }
 
     fn path(&self) -> TokenStream {
@@ -246,15 +254,16 @@ impl Expansion {
     }
 }
 
-/// The coder's type, spanned so that a type without serde is underlined where the user wrote it.
-fn coder(param: &Param) -> TokenStream {
+/// The coder's type and value, spanned so that a type without serde is underlined where the user wrote it.
+fn coder(param: &Param) -> (TokenStream, TokenStream) {
+    let private = quote!(::cw::__private);
     let ty = param.ty();
-    let span = at(ty.span());
+    let of = |the_trait: TokenStream| quote_spanned!(at(ty.span())=> <#ty as #private::#the_trait>::CODER);
     match &param.pass {
-        Pass::Owned(_) => quote_spanned!(span=> ::cw::__private::OwnedArg::<#ty>),
-        Pass::Borrowed(_) => quote_spanned!(span=> ::cw::__private::BorrowedArg::<#ty>),
-        Pass::Text(_) => quote!(::cw::__private::TextArg),
-        Pass::Bytes(_) => quote!(::cw::__private::BytesArg),
+        Pass::Owned(_) => (quote!(#private::OwnedArg::<#ty>), of(quote!(Arg))),
+        Pass::Borrowed(_) => (quote!(#private::BorrowedArg::<#ty>), of(quote!(Lend))),
+        Pass::Text(_) => (quote!(#private::TextArg), quote!(#private::TextArg::CODER)),
+        Pass::Bytes(_) => (quote!(#private::BytesArg), quote!(#private::BytesArg::CODER)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! One small coder per kind of argument, which the macro puts into a constant.
 //!
-//! A coder asks for serde in its `new` and nowhere else. So a type without serde is reported once, on the type, in our
-//! words, and not again for each of encoding, decoding and tracing.
+//! A coder is a constant of the trait that asks for serde, and nothing else asks for it. So a type without serde is
+//! reported once, on the type, in our words, and not again for each of encoding, decoding and tracing. A function with
+//! a bound would do the same but for a note on itself, which is nothing to users.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -14,10 +15,20 @@ use super::schema::SchemaBuilder;
     label = "needs serde's `Serialize` and `Deserialize`, and `Send`",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it"
 )]
-pub trait Arg: Serialize + DeserializeOwned + Send + 'static {}
+pub trait Arg: Sized {
+    /// The coder of arguments of this type.
+    const CODER: OwnedArg<Self>;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> Arg for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Arg for T {
+    const CODER: OwnedArg<Self> = OwnedArg {
+        name: "",
+        put: put_owned::<Self>,
+        take: |reader, place| reader.take_owned(place),
+        trace: SchemaBuilder::argument::<Self>,
+    };
+}
 
 /// An argument taken as `&T`; the worker holds it as a `Box<T>`, which also serves `&[u64]` and `&Path`.
 #[diagnostic::on_unimplemented(
@@ -26,12 +37,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Arg for T {}
     note = "derive `serde::Serialize` and `serde::Deserialize` for it"
 )]
 pub trait Lend {
-    /// Appends it to `out`.
-    fn put(&self, place: Place, out: &mut Vec<u8>) -> Result<(), CodecError>;
-    /// Reads it.
-    fn take(reader: &mut Reader<'_>, place: Place) -> Result<Box<Self>, CodecError>;
-    /// Adds its type to the schema.
-    fn trace(schema: SchemaBuilder, name: &'static str) -> SchemaBuilder;
+    /// The coder of arguments of this type.
+    const CODER: BorrowedArg<Self>;
 }
 
 #[diagnostic::do_not_recommend]
@@ -39,17 +46,12 @@ impl<T: Serialize + ?Sized> Lend for T
 where
     Box<T>: DeserializeOwned + Send + 'static,
 {
-    fn put(&self, place: Place, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        put(self, place, out)
-    }
-
-    fn take(reader: &mut Reader<'_>, place: Place) -> Result<Box<Self>, CodecError> {
-        reader.take(place)
-    }
-
-    fn trace(schema: SchemaBuilder, name: &'static str) -> SchemaBuilder {
-        schema.argument::<Box<Self>>(name)
-    }
+    const CODER: BorrowedArg<Self> = BorrowedArg {
+        name: "",
+        put: put::<Self>,
+        take: |reader, place| reader.take(place),
+        trace: SchemaBuilder::argument::<Box<Self>>,
+    };
 }
 
 type Put<T> = fn(&T, Place, &mut Vec<u8>) -> Result<(), CodecError>;
@@ -67,16 +69,8 @@ pub struct OwnedArg<T> {
 
 impl<T> OwnedArg<T> {
     /// The coder of the argument `name`.
-    pub const fn new(name: &'static str) -> Self
-    where
-        T: Arg,
-    {
-        Self {
-            name,
-            put: put_owned::<T>,
-            take: |reader, place| reader.take_owned(place),
-            trace: SchemaBuilder::argument::<T>,
-        }
+    pub const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// Appends the argument to `out`.
@@ -106,11 +100,8 @@ pub struct BorrowedArg<T: ?Sized> {
 
 impl<T: ?Sized> BorrowedArg<T> {
     /// The coder of the argument `name`.
-    pub const fn new(name: &'static str) -> Self
-    where
-        T: Lend,
-    {
-        Self { name, put: T::put, take: T::take, trace: T::trace }
+    pub const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// Appends the argument to `out`.
@@ -136,8 +127,11 @@ pub struct TextArg {
 }
 
 impl TextArg {
+    /// The coder of such arguments.
+    pub const CODER: Self = Self { name: "" };
+
     /// The coder of the argument `name`.
-    pub const fn new(name: &'static str) -> Self {
+    pub const fn named(self, name: &'static str) -> Self {
         Self { name }
     }
 
@@ -164,8 +158,11 @@ pub struct BytesArg {
 }
 
 impl BytesArg {
+    /// The coder of such arguments.
+    pub const CODER: Self = Self { name: "" };
+
     /// The coder of the argument `name`.
-    pub const fn new(name: &'static str) -> Self {
+    pub const fn named(self, name: &'static str) -> Self {
         Self { name }
     }
 
@@ -191,11 +188,11 @@ mod tests {
 
     use super::*;
 
-    const COUNT: OwnedArg<u32> = OwnedArg::new("count");
-    const NAME: TextArg = TextArg::new("name");
-    const DATA: BytesArg = BytesArg::new("data");
-    const PATH: BorrowedArg<Path> = BorrowedArg::new("path");
-    const LIST: BorrowedArg<[u64]> = BorrowedArg::new("list");
+    const COUNT: OwnedArg<u32> = <u32 as Arg>::CODER.named("count");
+    const NAME: TextArg = TextArg::CODER.named("name");
+    const DATA: BytesArg = BytesArg::CODER.named("data");
+    const PATH: BorrowedArg<Path> = <Path as Lend>::CODER.named("path");
+    const LIST: BorrowedArg<[u64]> = <[u64] as Lend>::CODER.named("list");
 
     #[test]
     fn arguments_follow_one_another() {

@@ -20,7 +20,7 @@ pub struct CodecError {
 
 /// What was being coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// One argument.
     Argument {
         /// The parameter's name.

@@ -64,14 +64,20 @@ pub fn type_hash<T: 'static>() -> u64 {
     message = "`{Self}` cannot be a job's result",
     label = "needs serde's `Serialize` and `Deserialize`, and `Send`",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it",
-    note = "a fallible job's return type is written `Result<..>`; its error need not be serde"
+    note = "a `Result` by another name is not known to be fallible: write `Result<..>`, or name the alias so; its error need not be serde"
 )]
-pub trait Out: Serialize + DeserializeOwned + Send + 'static {}
+pub trait Out: Sized {
+    /// The coder of results of this type.
+    const CODER: ResultCode<Self>;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> Out for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Out for T {
+    const CODER: ResultCode<Self> =
+        ResultCode { put: put_owned::<Self>, decode: whole::<Self>, trace: SchemaBuilder::result::<Self> };
+}
 
-/// Codes a job's result. As with arguments, only `new` asks for serde.
+/// Codes a job's result. As with arguments, only the trait [`Out`] asks for serde.
 #[derive(Debug)]
 pub struct ResultCode<T> {
     put: fn(&T, Place, &mut Vec<u8>) -> Result<(), CodecError>,
@@ -80,15 +86,6 @@ pub struct ResultCode<T> {
 }
 
 impl<T> ResultCode<T> {
-    /// The coder of results of this type.
-    #[expect(clippy::new_without_default, reason = "`Default` is not const")]
-    pub const fn new() -> Self
-    where
-        T: Out,
-    {
-        Self { put: put_owned::<T>, decode: whole::<T>, trace: SchemaBuilder::result::<T> }
-    }
-
     /// Appends the result to `out`; on an error `out` is as it was.
     pub fn put(&self, value: &T, out: &mut Vec<u8>) -> Result<(), Fail> {
         Ok((self.put)(value, Place::result::<T>(), out)?)
@@ -323,7 +320,7 @@ mod tests {
 
     #[test]
     fn results_come_back_whole() {
-        const CODE: ResultCode<Vec<u8>> = ResultCode::new();
+        const CODE: ResultCode<Vec<u8>> = Out::CODER;
         let mut out = vec![9];
         CODE.put(&vec![1, 2], &mut out).unwrap();
         assert_eq!(CODE.decode(&out[1..]).unwrap(), [1, 2]);

@@ -1,4 +1,4 @@
-//! Makes a job public, but not the types it takes and gives.
+//! Makes jobs public, but not the types they take and give.
 
 mod jobs {
     #[derive(serde::Serialize, serde::Deserialize)]
@@ -12,6 +12,11 @@ mod jobs {
     #[cw::job]
     pub fn gives(x: u8) -> Model {
         Model(x)
+    }
+
+    #[cw::job]
+    pub async fn exchanges(model: &Model) -> Result<Model, String> {
+        Ok(Model(model.0))
     }
 }
 

@@ -13,7 +13,7 @@ fn aliased(x: u8) -> Res<u8> {
 }
 
 #[cw::job]
-fn other(x: u8) -> own::Result {
+fn other(_x: u8) -> own::Result {
     loop {}
 }
 
