@@ -29,7 +29,10 @@ struct Setting {
 
 impl Parse for Setting {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let key = input.parse()?;
+        let not_an_option = |error: syn::Error| {
+            syn::Error::new(error.span(), "expected an option, like `retries = 2` or `timeout = \"10m\"`")
+        };
+        let key = input.parse().map_err(not_an_option)?;
         let equals = input.parse::<Option<Token![=]>>()?;
         let value = equals.map(|_| input.parse()).transpose()?;
         Ok(Self { key, value })

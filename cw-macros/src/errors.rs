@@ -14,6 +14,14 @@ impl Errors {
         self.add(syn::Error::new_spanned(tokens, sentence));
     }
 
+    /// The same, unless the sentence was said before: for one mistake that shows in many places.
+    pub(crate) fn push_once(&mut self, tokens: impl ToTokens, sentence: &str) {
+        let mut said = self.0.iter().flatten();
+        if !said.any(|error| error.to_string() == sentence) {
+            self.push(tokens, sentence);
+        }
+    }
+
     pub(crate) fn add(&mut self, error: syn::Error) {
         match &mut self.0 {
             Some(first) => first.combine(error),

@@ -6,9 +6,10 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::visit::Visit;
+use syn::visit::{self, Visit};
 use syn::{
-    FnArg, GenericParam, Ident, ItemFn, Lifetime, Pat, PatType, ReturnType, Signature, Type, TypeReference,
+    FnArg, GenericParam, Ident, ItemFn, Lifetime, Pat, PatType, Path, ReturnType, Signature, Type,
+    TypeReference,
 };
 
 use crate::errors::Errors;
@@ -200,7 +201,7 @@ impl Pass {
             errors.push(mutability, sentence);
         }
         if let Some(lifetime) = &reference.lifetime {
-            errors.push(lifetime, subject.no_lifetimes());
+            errors.push_once(lifetime, &subject.no_lifetimes());
         }
         let inner = ungroup(*reference.elem);
         check_argument(subject, &inner, errors);
@@ -274,8 +275,38 @@ impl<'ast> Visit<'ast> for Borrow {
     }
 }
 
+/// The first mention of `Self` in a signature. Only within an `impl` or a trait has it a meaning.
+#[derive(Default)]
+pub(crate) struct SelfType(Option<TokenStream>);
+
+impl SelfType {
+    pub(crate) fn find(sig: &Signature) -> Option<TokenStream> {
+        let mut found = Self::default();
+        found.visit_signature(sig);
+        found.0
+    }
+}
+
+impl<'ast> Visit<'ast> for SelfType {
+    fn visit_path(&mut self, path: &'ast Path) {
+        if path.segments.first().is_some_and(|first| first.ident == "Self") {
+            self.0.get_or_insert_with(|| path.to_token_stream());
+        }
+        visit::visit_path(self, path);
+    }
+}
+
 pub(crate) fn check_signature(subject: Subject, sig: &Signature, errors: &mut Errors) {
     check_generics(subject, sig, errors);
+    // A receiver's type is `Self` without saying it, and has a sentence of its own.
+    if let (Some(path), None) = (SelfType::find(sig), sig.receiver()) {
+        errors.push(
+            path,
+            format!(
+                "{subject} cannot stand in an `impl` or a trait: write a free function and name the type"
+            ),
+        );
+    }
     if let Some(token) = &sig.constness {
         let why = subject.choose("calls go through its handle", "it computes when it is called");
         errors.push(token, format!("{subject} cannot be `const fn`: {why}"));
@@ -301,10 +332,11 @@ fn check_generics(subject: Subject, sig: &Signature, errors: &mut Errors) {
                 let sentence = format!("{subject} cannot have const generics: pass the value as an argument");
                 errors.push(param, sentence);
             }
-            GenericParam::Lifetime(param) => errors.push(param, subject.no_lifetimes()),
+            GenericParam::Lifetime(param) => errors.push_once(param, &subject.no_lifetimes()),
         }
     }
-    if let Some(clause) = &sig.generics.where_clause {
+    // With parameters the clause is about them, and goes with them.
+    if let (Some(clause), true) = (&sig.generics.where_clause, sig.generics.params.is_empty()) {
         errors.push(clause, format!("{subject} cannot have a where clause: its types are concrete"));
     }
 }

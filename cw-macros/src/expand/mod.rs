@@ -17,7 +17,7 @@ use syn::{Attribute, Ident, ItemFn, Visibility};
 
 use crate::args::Options;
 use crate::errors::Errors;
-use crate::item::{Job, Param, Pass};
+use crate::item::{Job, Param, Pass, SelfType};
 use crate::text::at;
 pub(crate) use run::fail_from_error;
 use stub::stub;
@@ -27,8 +27,8 @@ pub(crate) fn job(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(options, &mut errors);
     let Ok(func) = syn::parse2::<ItemFn>(item.clone()) else { return not_a_function(errors, item) };
-    // With a receiver the function sits in an `impl`, where no struct can stand: it stays what it is.
-    let is_method = func.sig.receiver().is_some();
+    // With a receiver or a `Self` the function sits in an `impl`, where no struct can stand: it stays what it is.
+    let is_method = func.sig.receiver().is_some() || SelfType::find(&func.sig).is_some();
     let bad_options = errors.into_inner();
     let mut errors = Errors::default();
     let job = Job::read(func, &mut errors);

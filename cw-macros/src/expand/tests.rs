@@ -157,6 +157,28 @@ fn each_mistake_has_its_sentence() {
         ),
         (
             quote!(
+                fn f(x: u8) -> Option<Self> {}
+            ),
+            "cannot stand in an `impl`",
+        ),
+        (
+            quote!(
+                fn f<'a>(x: &'a str, y: &'a str) {}
+            ),
+            "cannot name lifetimes",
+        ),
+        (
+            quote!(
+                fn f<T>(x: T)
+                where
+                    T: Copy,
+                {
+                }
+            ),
+            "a job cannot be generic",
+        ),
+        (
+            quote!(
                 fn f(x: &mut u8) {}
             ),
             "cannot be `&mut`",

@@ -1,6 +1,13 @@
-//! Makes a job inside an `impl`. The macro cannot see where it stands, so the words are the compiler's.
+//! Makes jobs inside an `impl`. Only the first says so to the macro; of the second the compiler speaks itself.
 
 struct Model;
+
+impl Model {
+    #[cw::job]
+    fn make(_x: u8) -> Self {
+        Self
+    }
+}
 
 impl Model {
     #[cw::job]

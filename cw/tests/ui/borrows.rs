@@ -1,17 +1,17 @@
 //! Borrows where nothing can be borrowed.
 
 #[cw::job]
-fn mutable(x: &mut u64) {}
+fn mutable(_x: &mut u64) {}
 
 #[cw::job]
-fn nested(x: Option<&str>, y: &[&str]) {}
+fn nested(_x: Option<&str>, _y: &[&str]) {}
 
 #[cw::job]
-fn named<'a>(x: &'a str) -> &'a str {
-    x
+fn named<'a>(x: &'a str, y: &'a str) -> &'a str {
+    if x < y { x } else { y }
 }
 
 #[cw::job]
-fn lasting(x: &'static str) {}
+fn lasting(_x: &'static str) {}
 
 fn main() {}

@@ -6,7 +6,7 @@ fn of_type<T: Clone>(x: T) -> T {
 }
 
 #[cw::job]
-fn of_length<const N: usize>(x: u8) -> usize {
+fn of_length<const N: usize>(_x: u8) -> usize {
     N
 }
 
@@ -24,7 +24,7 @@ fn anything(x: impl Into<u64>) -> u64 {
 }
 
 #[cw::job]
-fn boxed(x: &dyn std::fmt::Debug) {}
+fn boxed(_x: &dyn std::fmt::Debug) {}
 
 #[cw::job]
 fn some(x: u8) -> impl Copy {

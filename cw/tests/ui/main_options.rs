@@ -5,4 +5,4 @@ struct Opts {
 }
 
 #[cw::main]
-async fn main(opts: Opts) {}
+async fn main(_opts: Opts) {}

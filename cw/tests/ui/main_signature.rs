@@ -13,17 +13,17 @@ mod options {
 
 mod two_parameters {
     #[cw::main]
-    fn main(a: u8, b: u8) {}
+    fn main(_a: u8, _b: u8) {}
 }
 
 mod borrowed {
     #[cw::main]
-    fn main(opts: &u8) {}
+    fn main(_opts: &u8) {}
 }
 
 mod opaque {
     #[cw::main]
-    fn main(opts: impl Copy) {}
+    fn main(_opts: impl Copy) {}
 }
 
 mod generic {

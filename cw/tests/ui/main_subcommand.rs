@@ -6,4 +6,4 @@ enum Command {
 }
 
 #[cw::main]
-fn main(command: Command) {}
+fn main(_command: Command) {}
