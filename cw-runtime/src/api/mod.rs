@@ -33,12 +33,14 @@ use cw_core::ids::TaskId;
 ///
 /// # Panics
 /// Never, not even without a cluster.
-pub fn spawn<'a, J: Job, A: IntoArgs<J::Args<'a>>>(job: J, args: A) -> TaskHandle<J::Output> {
+// `R` is `J::Output`, which written in the result's type makes the compiler say twice that something is no job.
+pub fn spawn<'a, J: Job<Output = R>, A: IntoArgs<J::Args<'a>>, R>(job: J, args: A) -> TaskHandle<R> {
     options().spawn(job, args)
 }
 
 /// Calls a job once for each input. Await it for all results, or stream them; see [`Map`].
-pub fn map<'i, 'a, J: Job, I>(job: J, inputs: I) -> Map<'i, J::Output>
+// For `R` see `spawn`.
+pub fn map<'i, 'a, J: Job<Output = R>, I, R>(job: J, inputs: I) -> Map<'i, R>
 where
     I: IntoIterator<Item: IntoArgs<J::Args<'a>>, IntoIter: Send + 'i>,
 {
