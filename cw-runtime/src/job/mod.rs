@@ -86,7 +86,8 @@ pub trait Job: Copy + Send + Sync + 'static {
     message = "job arguments do not match: expected `{A}`, found `{Self}`",
     label = "expected `{A}`",
     note = "one argument goes bare, several as a tuple in the job's order, none as `()`: `cw::spawn(job, (a, b))`",
-    note = "the types must match exactly: for a `&str` or `&[u8]` parameter pass `&s[..]`, for a `String` parameter `s.to_string()`"
+    note = "the types must match exactly: pass `&s[..]` for a `&str` or `&[u8]`, `s.to_string()` for a `String`, `*x` or `x.clone()` for a value",
+    note = "or have them converted as in a plain call, `&String` to `&str`: `cw::spawn(job, job.args(a, b))`"
 )]
 pub trait IntoArgs<A> {
     /// The arguments as the job takes them.

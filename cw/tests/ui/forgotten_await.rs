@@ -7,8 +7,8 @@ fn square(n: u64) -> u64 {
 
 #[cw::main]
 async fn main() -> cw::Result<()> {
-    cw::spawn(square, 3)?;
+    let _: u64 = cw::spawn(square, 3)?;
     let _: Vec<u64> = cw::map(square, 0..3)?;
-    let nine: u64 = cw::spawn(square, 3);
+    let _nine: u64 = cw::spawn(square, 3);
     Ok(())
 }
