@@ -1,8 +1,8 @@
 //! What users read when they make a mistake: each program in `ui/` has to be refused, with the text beside it.
 //!
-//! The texts are partly the compiler's own, so they hold for one version of it (that of `.ci/run`) and are compared
-//! only where `CW_UI=1` is set. After a change write them anew with `TRYBUILD=overwrite CW_UI=1 cargo test --test ui`,
-//! and read what they say.
+//! The texts are partly the compiler's own, so they hold for one version of it (the workspace's `rust-version`, without
+//! the sources of `std`) and are compared only where `CW_UI=1` is set. After a change write them anew with
+//! `TRYBUILD=overwrite CW_UI=1 cargo test --test ui`, and read what they say.
 
 #[test]
 fn mistakes() {

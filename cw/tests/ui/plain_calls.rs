@@ -7,7 +7,8 @@ fn square(n: u64) -> u64 {
 
 #[cw::job]
 fn adds(n: u64) -> u64 {
-    n + "a"
+    n;
+    "a"
 }
 
 fn main() {
