@@ -197,6 +197,14 @@
 /// The job takes the function's name, so where it is in scope no local variable can have that name; `*square` is the
 /// function as a value; `square.args(..)` makes the arguments with the function's own parameter list.
 ///
+/// What cannot be a job is refused in a sentence that says what to write instead. Three things the attribute cannot
+/// see, and the words are the compiler's:
+///
+/// - A function inside an `impl` that has no `self` ("struct is not supported in `trait`s or `impl`s"): write a free
+///   function beside the `impl`.
+/// - A `pub` job that takes or gives a private type (E0446): give the job or the type the other's visibility.
+/// - An async job that holds something over an `.await` that is not `Send`: the compiler points to it. Drop it before.
+///
 /// ```
 /// #[cw::job(retries = 2, timeout = "90s")]
 /// fn mean(values: &[f64]) -> Result<f64, String> {
