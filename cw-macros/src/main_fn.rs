@@ -166,6 +166,10 @@ fn expand(func: &ItemFn, parameter: &Parameter, prefix: &str) -> TokenStream {
 /// After an error: a `main` that the compiler has nothing to say about, with the user's inside for its own errors.
 fn stub(func: &ItemFn, error: &syn::Error) -> TokenStream {
     let error = error.to_compile_error();
+    // It sits in an `impl`, and within a function would only be more wrong.
+    if func.sig.receiver().is_some() {
+        return quote!(#func #error);
+    }
     quote! {
         #error
         fn main() {

@@ -21,6 +21,15 @@ mod borrowed {
     fn main(_opts: &u8) {}
 }
 
+mod method {
+    struct Program;
+
+    impl Program {
+        #[cw::main]
+        fn main(&self) {}
+    }
+}
+
 mod opaque {
     #[cw::main]
     fn main(_opts: impl Copy) {}
