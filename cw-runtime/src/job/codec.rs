@@ -8,6 +8,8 @@ use std::fmt;
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::strict::{Skipped, Skips, Value};
+
 /// A value did not become bytes, or bytes did not become a value.
 ///
 /// Its `Display` is one line which names the argument, or the result, and what happened to it. Trying again does not
@@ -41,6 +43,7 @@ pub(super) enum Place {
 enum Reason {
     Postcard(postcard::Error),
     LeftOver { bytes: usize },
+    Skipped(Skipped),
 }
 
 impl CodecError {
@@ -61,6 +64,14 @@ impl Place {
 
     fn failed(self, error: postcard::Error) -> CodecError {
         CodecError { place: self, reason: Reason::Postcard(error) }
+    }
+
+    /// The field that was left out counts more than the error it led to, which has no text.
+    fn unserializable(self, error: postcard::Error, skips: Skips) -> CodecError {
+        match skips.into_found().first() {
+            Some(skipped) => CodecError { place: self, reason: Reason::Skipped(*skipped) },
+            None => self.failed(error),
+        }
     }
 
     fn left_over(self, bytes: usize) -> CodecError {
@@ -92,6 +103,7 @@ impl fmt::Display for Reason {
             Self::LeftOver { bytes: 1 } => f.write_str("1 byte left over"),
             Self::LeftOver { bytes } => write!(f, "{bytes} bytes left over"),
             Self::Postcard(error) => f.write_str(in_words(error)),
+            Self::Skipped(skipped) => skipped.fmt(f),
         }
     }
 }
@@ -126,9 +138,10 @@ pub(super) fn put<T: Serialize + ?Sized>(
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
     let before = out.len();
-    postcard::serialize_with_flavor(value, Append(out)).map_err(|error| {
+    let skips = Skips::fatal();
+    postcard::serialize_with_flavor(&Value { value, skips: &skips }, Append(out)).map_err(|error| {
         out.truncate(before);
-        place.failed(error)
+        place.unserializable(error, skips)
     })
 }
 
@@ -280,6 +293,22 @@ mod tests {
         assert_eq!(error.to_string(), "argument `seed` of type u64: the bytes end too early");
         let error = whole::<Vec<u8>>(&[200], Place::argument::<u8>("data")).unwrap_err();
         assert_eq!(error.to_string(), "argument `data` of type u8: the bytes end too early");
+    }
+
+    #[test]
+    fn a_field_left_out_is_named_and_leaves_the_output_as_it_was() {
+        #[derive(Serialize)]
+        struct Config {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            name: Option<u8>,
+        }
+        let mut out = vec![1, 2];
+        let place = Place::Argument { name: "cfg", type_name: "app::Config" };
+        let error = put(&(7u8, Config { name: None }), place, &mut out).unwrap_err().to_string();
+        assert!(error.starts_with("argument `cfg` of type app::Config: field `name` of Config is left out"));
+        assert_eq!(out, [1, 2]);
+        put(&Config { name: Some(3) }, place, &mut out).unwrap();
+        assert_eq!(out, [1, 2, 1, 3]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod outcome;
 mod recorder;
 mod registry;
 mod schema;
+mod strict;
 
 use std::pin::Pin;
 use std::time::Duration;
