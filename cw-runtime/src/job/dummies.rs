@@ -8,14 +8,15 @@ use serde::de::{
     Visitor,
 };
 
-use super::recorder::{Halt, Names, Recorder};
+use super::recorder::{Dummies, Halt, Names, Recorder};
 
-/// Answers with a dummy: 1 and not 0, which a `NonZero` refuses.
+/// Answers with what the dummies have for it.
 macro_rules! dummies {
     ($($method:ident $name:literal $visit:ident $dummy:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Halt> {
             self.write($name);
-            visitor.$visit($dummy)
+            let dummy: fn(Dummies) -> _ = $dummy;
+            visitor.$visit(dummy(self.dummies))
         }
     )*};
 }
@@ -24,25 +25,25 @@ impl<'de> Deserializer<'de> for &mut Recorder {
     type Error = Halt;
 
     dummies! {
-        deserialize_bool "bool" visit_bool true;
-        deserialize_i8 "i8" visit_i8 1;
-        deserialize_i16 "i16" visit_i16 1;
-        deserialize_i32 "i32" visit_i32 1;
-        deserialize_i64 "i64" visit_i64 1;
-        deserialize_i128 "i128" visit_i128 1;
-        deserialize_u8 "u8" visit_u8 1;
-        deserialize_u16 "u16" visit_u16 1;
-        deserialize_u32 "u32" visit_u32 1;
-        deserialize_u64 "u64" visit_u64 1;
-        deserialize_u128 "u128" visit_u128 1;
-        deserialize_f32 "f32" visit_f32 1.0;
-        deserialize_f64 "f64" visit_f64 1.0;
-        deserialize_char "char" visit_char '1';
-        deserialize_str "str" visit_borrowed_str "1";
-        deserialize_string "str" visit_borrowed_str "1";
-        deserialize_bytes "bytes" visit_borrowed_bytes b"1";
-        deserialize_byte_buf "bytes" visit_borrowed_bytes b"1";
-        deserialize_identifier "identifier" visit_borrowed_str "1";
+        deserialize_bool "bool" visit_bool |dummies| dummies.is_one;
+        deserialize_i8 "i8" visit_i8 |dummies| dummies.is_one.into();
+        deserialize_i16 "i16" visit_i16 |dummies| dummies.is_one.into();
+        deserialize_i32 "i32" visit_i32 |dummies| dummies.is_one.into();
+        deserialize_i64 "i64" visit_i64 |dummies| dummies.is_one.into();
+        deserialize_i128 "i128" visit_i128 |dummies| dummies.is_one.into();
+        deserialize_u8 "u8" visit_u8 |dummies| dummies.is_one.into();
+        deserialize_u16 "u16" visit_u16 |dummies| dummies.is_one.into();
+        deserialize_u32 "u32" visit_u32 |dummies| dummies.is_one.into();
+        deserialize_u64 "u64" visit_u64 |dummies| dummies.is_one.into();
+        deserialize_u128 "u128" visit_u128 |dummies| dummies.is_one.into();
+        deserialize_f32 "f32" visit_f32 |dummies| dummies.is_one.into();
+        deserialize_f64 "f64" visit_f64 |dummies| dummies.is_one.into();
+        deserialize_char "char" visit_char |dummies| if dummies.is_one { '1' } else { '\0' };
+        deserialize_str "str" visit_borrowed_str |dummies| dummies.text;
+        deserialize_string "str" visit_borrowed_str |dummies| dummies.text;
+        deserialize_bytes "bytes" visit_borrowed_bytes |dummies| dummies.text.as_bytes();
+        deserialize_byte_buf "bytes" visit_borrowed_bytes |dummies| dummies.text.as_bytes();
+        deserialize_identifier "identifier" visit_borrowed_str |dummies| dummies.text;
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Halt> {

@@ -6,7 +6,9 @@
 mod args;
 mod codec;
 mod dummies;
+mod fitness;
 mod outcome;
+mod quiet;
 mod recorder;
 mod registry;
 mod schema;

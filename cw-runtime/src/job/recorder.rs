@@ -3,8 +3,8 @@
 //! serde tells it the names of structs, fields and variants, tuple lengths and kinds of numbers, which is all that
 //! postcard's bytes depend on. One pass enters one variant per enum, so passes repeat until every variant was entered.
 //! Recursive types are cut where a type meets itself: first an option, list or map around it is left empty, and an enum
-//! falls back to a variant that is known to end. A `Deserialize` that refuses the dummies ends its pass; what was
-//! written until then still counts.
+//! falls back to a variant that is known to end. A `Deserialize` that refuses the dummies, or panics,
+//! ends its pass; what was written until then still counts.
 
 use std::any::type_name;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Error, Visitor};
 
 use super::dummies::{Children, Entered};
+use super::quiet::quietly;
 
 /// Bounds on the work for types that are very large, or recursive in ways not foreseen here.
 const PASSES_MAX: u32 = 64;
@@ -23,25 +24,50 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 
 pub(super) type Names = &'static [&'static str];
 
+/// What the values are made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dummies {
+    /// Each number and bool, 0 or 1.
+    pub(super) is_one: bool,
+    /// Each text.
+    pub(super) text: &'static str,
+    /// Options, lists and maps inside so many others are empty.
+    depth: usize,
+}
+
+impl Dummies {
+    /// All filled; and 1 and not 0, which a `NonZero` refuses.
+    pub(super) const FULL: Self = Self { is_one: true, text: "1", depth: usize::MAX };
+
+    /// Empty texts, options, lists and maps, but for those inside fewer than `depth` others; numbers are `number`.
+    pub(super) fn lean(depth: usize, number: u8) -> Self {
+        Self { is_one: number != 0, text: "", depth }
+    }
+}
+
 /// What was asked for.
 pub(super) struct Trace {
     pub(super) text: String,
     /// The types that asked for `deserialize_any`, or that hold something which did.
     pub(super) any: Vec<&'static str>,
+    /// Whether any struct or variant has named fields.
+    pub(super) has_fields: bool,
+    /// How many options, lists and maps are inside one another, at most.
+    pub(super) containers_deepest: usize,
 }
 
-/// Traces `T`.
-pub(super) fn record<T: Deserialize<'static>>() -> Trace {
-    let mut recorder = Recorder::new(type_name::<T>());
+/// Traces `T`, and hands each value of it that the passes complete to `inspect`.
+pub(super) fn record<T: Deserialize<'static>>(dummies: Dummies, inspect: &mut impl FnMut(T)) -> Trace {
+    let mut recorder = Recorder::new(type_name::<T>(), dummies);
     for _ in 0..PASSES_MAX {
         recorder.begin_pass();
-        // A pass that halted has still recorded what came before.
-        let _ = T::deserialize(&mut recorder);
+        // A pass that halted, or panicked, has still recorded what came before.
+        let _ = quietly(|| T::deserialize(&mut recorder).map(&mut *inspect));
         if recorder.is_complete() {
             break;
         }
     }
-    Trace { text: recorder.text, any: recorder.any }
+    recorder.into_trace()
 }
 
 /// Why a pass ended early.
@@ -86,6 +112,11 @@ struct Enum {
 /// The state across the passes over one type.
 pub(super) struct Recorder {
     root: &'static str,
+    pub(super) dummies: Dummies,
+    has_fields: bool,
+    /// How many options, lists and maps are being deserialized, and how many there were at most.
+    containers: usize,
+    containers_deepest: usize,
     text: String,
     any: Vec<&'static str>,
     /// The types being deserialized, outermost first, by their Rust names: serde's `Config` may be two types.
@@ -99,9 +130,13 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    fn new(root: &'static str) -> Self {
+    fn new(root: &'static str, dummies: Dummies) -> Self {
         Self {
             root,
+            dummies,
+            has_fields: false,
+            containers: 0,
+            containers_deepest: 0,
             text: String::new(),
             any: Vec::new(),
             types: Vec::new(),
@@ -115,6 +150,7 @@ impl Recorder {
     fn begin_pass(&mut self) {
         self.types.clear();
         self.path.clear();
+        self.containers = 0;
         self.learned = false;
         self.write(";");
     }
@@ -123,6 +159,11 @@ impl Recorder {
         let open = |variant: &Variant| !variant.completed && variant.tries < TRIES_MAX;
         self.text.len() >= TEXT_BYTES_MAX
             || !self.learned && !self.enums.values().any(|known| known.variants.iter().any(open))
+    }
+
+    fn into_trace(self) -> Trace {
+        let Self { text, any, has_fields, containers_deepest, .. } = self;
+        Trace { text, any, has_fields, containers_deepest }
     }
 
     pub(super) fn write(&mut self, text: &str) {
@@ -174,9 +215,12 @@ impl Recorder {
         body: impl FnOnce(&mut Self, bool) -> Result<R, Halt>,
     ) -> Result<R, Halt> {
         let here = self.path.clone();
-        let fill = !self.empty.contains(&here);
+        let fill = self.containers < self.dummies.depth && !self.empty.contains(&here);
         self.within(name, |recorder| {
+            recorder.containers += 1;
+            recorder.containers_deepest = recorder.containers_deepest.max(recorder.containers);
             let result = body(recorder, fill);
+            recorder.containers -= 1;
             match result {
                 Err(Halt::Recursion) if fill => {
                     recorder.empty.insert(here);
@@ -214,6 +258,7 @@ impl Recorder {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, Halt> {
+        self.has_fields |= names.is_some();
         self.write("(");
         let value = visitor.visit_seq(Children { recorder: self, names, next: 0, len })?;
         self.write(")");
@@ -275,6 +320,10 @@ mod tests {
     use serde::Deserializer;
 
     use super::*;
+
+    fn record<T: Deserialize<'static>>() -> Trace {
+        super::record::<T>(Dummies::FULL, &mut drop)
+    }
 
     fn text<T: Deserialize<'static>>() -> String {
         let (first, second) = (record::<T>(), record::<T>());

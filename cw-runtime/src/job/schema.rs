@@ -6,10 +6,10 @@
 
 use std::any::type_name;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::fitness::{Findings, examine};
 use super::fnv1a64;
-use super::recorder::record;
 
 /// The shape of a job's arguments and result. The same in every run of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,52 +18,56 @@ pub struct Schema {
     pub hash: u64,
     /// One sentence for each type that the wire cannot carry; empty when all is well.
     ///
-    /// They ask serde for `deserialize_any`, which postcard cannot answer: every task would fail to decode.
-    pub any: Vec<String>,
+    /// Either it asks serde for `deserialize_any`, which postcard cannot answer, so every task would fail to decode; or
+    /// it has fields that serde may leave out, so a value without them cannot be encoded. Each ends with the remedy.
+    pub unfit: Vec<String>,
 }
 
 /// Collects the traces of one job.
 #[derive(Debug)]
 pub struct SchemaBuilder {
     text: String,
-    any: Vec<String>,
+    unfit: Vec<String>,
 }
 
 impl SchemaBuilder {
     /// Starts with the types as they are written.
     pub fn new(signature: &str) -> Self {
-        Self { text: signature.to_owned(), any: Vec::new() }
+        Self { text: signature.to_owned(), unfit: Vec::new() }
     }
 
     /// Adds an argument.
-    pub fn argument<T: Deserialize<'static>>(self, name: &'static str) -> Self {
+    pub fn argument<T: Serialize + Deserialize<'static>>(self, name: &'static str) -> Self {
         self.add::<T>(&format!("argument `{name}`"))
     }
 
     /// Adds the result.
-    pub fn result<T: Deserialize<'static>>(self) -> Self {
+    pub fn result<T: Serialize + Deserialize<'static>>(self) -> Self {
         self.add::<T>("the result")
     }
 
     /// The hash of all that was added, and the complaints.
     pub fn finish(self) -> Schema {
-        Schema { hash: fnv1a64(&self.text), any: self.any }
+        Schema { hash: fnv1a64(&self.text), unfit: self.unfit }
     }
 
-    fn add<T: Deserialize<'static>>(mut self, role: &str) -> Self {
-        let trace = record::<T>();
+    fn add<T: Serialize + Deserialize<'static>>(mut self, role: &str) -> Self {
+        let Findings { text, any, skipped } = examine::<T>();
         self.text.push('\n');
-        self.text.push_str(&trace.text);
-        self.any.extend(trace.any.iter().map(|inner| complaint(role, type_name::<T>(), inner)));
+        self.text.push_str(&text);
+        let outer = type_name::<T>();
+        self.unfit.extend(any.iter().map(|inner| needs_description(role, outer, inner)));
+        self.unfit.extend(skipped.iter().map(|skipped| format!("{role} of type {outer}: {skipped}")));
         self
     }
 }
 
-fn complaint(role: &str, outer: &str, inner: &str) -> String {
+fn needs_description(role: &str, outer: &str, inner: &str) -> String {
     let place = if inner == outer { String::new() } else { format!(", in {inner}") };
     format!(
         "{role} of type {outer} needs a self-describing format{place} \
-         (serde's `flatten`, `untagged`, `tag = ..` or a JSON value), which the wire is not"
+         (serde's `flatten`, `untagged`, `tag = ..` or a JSON value), which the wire is not: \
+         do without, or pass it as a String of JSON"
     )
 }
 
@@ -73,21 +77,34 @@ mod tests {
 
     use super::*;
 
-    #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only deserialized")]
+    #[derive(Serialize, Deserialize)]
     struct Flat {
         id: u32,
         #[serde(flatten)]
         rest: HashMap<String, String>,
     }
 
-    #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only deserialized")]
+    #[derive(Serialize, Deserialize)]
     struct Holder {
         inner: Vec<Flat>,
     }
 
-    fn hash_of<T: Deserialize<'static>>() -> u64 {
+    #[derive(Serialize, Deserialize)]
+    struct Named {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    }
+
+    #[test]
+    fn a_field_that_may_be_left_out_is_named_with_its_role() {
+        let schema = SchemaBuilder::new("").argument::<u8>("n").result::<Vec<Named>>().finish();
+        let outer = type_name::<Vec<Named>>();
+        let start = format!("the result of type {outer}: field `name` of Named is left out by ");
+        assert_eq!(schema.unfit.len(), 1, "{:?}", schema.unfit);
+        assert!(schema.unfit[0].starts_with(&start), "{:?}", schema.unfit);
+    }
+
+    fn hash_of<T: Serialize + Deserialize<'static>>() -> u64 {
         SchemaBuilder::new("(T)->()").argument::<T>("x").finish().hash
     }
 
@@ -101,10 +118,14 @@ mod tests {
     #[test]
     fn a_type_that_cannot_cross_is_named() {
         let schema = SchemaBuilder::new("").argument::<Holder>("cfg").result::<u8>().finish();
-        assert_eq!(schema.any.len(), 1, "{:?}", schema.any);
-        assert!(schema.any[0].starts_with("argument `cfg` of type "), "{:?}", schema.any);
-        assert!(schema.any[0].contains("::Holder needs a self-describing format, in "), "{:?}", schema.any);
-        assert!(schema.any[0].contains("::Flat ("), "{:?}", schema.any);
-        assert!(SchemaBuilder::new("").result::<Vec<u8>>().finish().any.is_empty());
+        assert_eq!(schema.unfit.len(), 1, "{:?}", schema.unfit);
+        assert!(schema.unfit[0].starts_with("argument `cfg` of type "), "{:?}", schema.unfit);
+        assert!(
+            schema.unfit[0].contains("::Holder needs a self-describing format, in "),
+            "{:?}",
+            schema.unfit
+        );
+        assert!(schema.unfit[0].contains("::Flat ("), "{:?}", schema.unfit);
+        assert!(SchemaBuilder::new("").result::<Vec<u8>>().finish().unfit.is_empty());
     }
 }

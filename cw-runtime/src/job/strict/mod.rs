@@ -49,7 +49,6 @@ impl Skips {
         Self::default()
     }
 
-    #[cfg(test)]
     /// For a serializer that goes on, so that all are found; its output is worthless.
     pub(super) fn gathered() -> Self {
         Self { lenient: true, ..Self::default() }
