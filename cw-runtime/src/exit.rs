@@ -2,7 +2,7 @@
 //!
 //! | code | meaning |
 //! | --- | --- |
-//! | 2 | wrong flags, or two jobs under one name |
+//! | 2 | wrong flags, two jobs under one name, or a job whose types cannot cross the wire |
 //! | 10 | an access file or the cluster's folder is missing, unreadable, not private or damaged |
 //! | 11 | the address cannot be listened on: in use, not permitted, not of this machine |
 //! | 12 | no master answered in time |
@@ -60,9 +60,10 @@ impl Trouble {
         Self { line: format!("cannot {}", self.line), ..self }
     }
 
-    /// Prints the line and gives the code.
+    /// Prints the line, or one for each job that cannot run, and gives the code.
     pub(crate) fn report(&self) -> u8 {
-        crate::stderr::write(format!("error: {}\n", self.line).as_bytes());
+        let text: String = self.line.lines().map(|line| format!("error: {line}\n")).collect();
+        crate::stderr::write(text.as_bytes());
         crate::stderr::flush();
         self.code
     }

@@ -14,7 +14,7 @@ use super::{hub::Hub, local, remote, signals};
 use crate::{
     executor,
     exit::{self, Trouble},
-    job::Registry,
+    job::{self, Registry},
     net::connect::Wanted,
     program::{self, Image},
     worker::pool::Kind,
@@ -141,8 +141,12 @@ pub(crate) fn close() {
 }
 
 fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
-    let registry =
-        Registry::global().map_err(|duplicate| Trouble::new(exit::USAGE, duplicate.to_string()))?;
+    let problems = job::problems();
+    let registry = match Registry::global() {
+        Ok(registry) if problems.is_empty() => registry,
+        // On one line: it becomes the reason of each call that is refused.
+        _ => return Err(Trouble::new(exit::USAGE, problems.join("; "))),
+    };
     let hub = Arc::new(Hub::new());
     signals::watch(&hub);
     match mode {

@@ -22,6 +22,7 @@ use cw_core::wire::PAYLOAD_BYTES_DEFAULT;
 pub use codec::CodecError;
 pub(crate) use codec::put_argument;
 pub use outcome::{Fail, FailKind, type_hash};
+pub(crate) use registry::problems;
 pub use registry::{DuplicateJob, JobEntry, JobInfo, Registry, Run, jobs};
 pub use schema::Schema;
 

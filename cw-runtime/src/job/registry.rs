@@ -164,12 +164,34 @@ pub struct JobInfo {
 /// A crate that is a dependency but is named nowhere in the source is not linked, so its jobs are missing here and on
 /// the workers alike.
 pub fn jobs() -> impl ExactSizeIterator<Item = JobInfo> {
-    sorted(inventory::iter::<JobEntry>.into_iter().collect()).into_iter().map(|entry| JobInfo {
+    described().iter().map(|(entry, schema)| JobInfo {
         path: entry.path,
         signature: entry.signature,
         id: entry.id,
         version: entry.version,
-        schema: (entry.schema)().hash,
+        schema: schema.hash,
+    })
+}
+
+/// Why jobs of this program cannot run, a line each, in an order that is the same in every process; none when all is
+/// well.
+pub(crate) fn problems() -> Vec<String> {
+    let duplicate = Registry::global().err().map(ToString::to_string);
+    duplicate.into_iter().chain(unfit(described())).collect()
+}
+
+fn unfit(described: &[(&JobEntry, Schema)]) -> impl Iterator<Item = String> {
+    described.iter().flat_map(|(entry, schema)| {
+        schema.unfit.iter().map(|why| format!("job `{}` cannot run: {why}", entry.path))
+    })
+}
+
+/// All jobs with their schemas, by ascending id; traced at the first call.
+fn described() -> &'static [(&'static JobEntry, Schema)] {
+    static DESCRIBED: OnceLock<Vec<(&'static JobEntry, Schema)>> = OnceLock::new();
+    DESCRIBED.get_or_init(|| {
+        let entries = sorted(inventory::iter::<JobEntry>.into_iter().collect());
+        entries.into_iter().map(|entry| (entry, (entry.schema)())).collect()
     })
 }
 
@@ -206,6 +228,17 @@ mod tests {
             assert_eq!(registry.index_of(30), Some(1));
             assert_eq!(registry.entry(1).unwrap().path, "app::add");
         }
+    }
+
+    #[test]
+    fn each_problem_of_a_job_is_a_line() {
+        let schema =
+            |unfit: &[&str]| Schema { hash: 0, unfit: unfit.iter().map(ToString::to_string).collect() };
+        let described = [(&MUL, schema(&[])), (&ADD, schema(&["argument `a` ..", "the result .."]))];
+        let lines: Vec<_> = unfit(&described).collect();
+        let expected =
+            ["job `app::add` cannot run: argument `a` ..", "job `app::add` cannot run: the result .."];
+        assert_eq!(lines, expected);
     }
 
     #[test]

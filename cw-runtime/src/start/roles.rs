@@ -17,7 +17,7 @@ use crate::{
     },
     exit::{self, Trouble},
     flag::flag,
-    job::Registry,
+    job::{self, Registry},
     master,
     net::{
         connect::{DEFAULT_PORT, Wanted},
@@ -53,7 +53,7 @@ pub(super) fn enter(flags: &ClusterFlags) -> Next {
 }
 
 fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
-    check_jobs()?;
+    check_fitness()?;
     session::note_init(Init { advice: mention_cluster, connect_timeout: flags.connect_timeout });
     let on_cluster =
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();
@@ -93,7 +93,13 @@ pub(crate) fn cluster_named(name: &str) -> Wanted {
     }
 }
 
-/// Two jobs of one name are told before anything runs.
+/// What no job of a client could get around is told before its `main`: a call would find it out hours later.
+fn check_fitness() -> Result<(), Trouble> {
+    let problems = job::problems();
+    if problems.is_empty() { Ok(()) } else { Err(Trouble::new(exit::USAGE, problems.join("\n"))) }
+}
+
+/// Two jobs of one name are told before anything runs. A worker runs all other jobs of a program with an unfit one.
 fn check_jobs() -> Result<(), Trouble> {
     Registry::global().map(drop).map_err(|duplicate| Trouble::new(exit::USAGE, duplicate.to_string()))
 }

@@ -19,3 +19,4 @@ mod sets;
 #[cfg(target_os = "linux")]
 mod signals;
 mod support;
+mod unfit;
