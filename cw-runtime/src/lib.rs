@@ -20,6 +20,7 @@ pub mod net;
 mod program;
 mod start;
 mod stderr;
+pub mod testing;
 mod worker;
 
 pub use api::{

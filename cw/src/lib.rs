@@ -320,6 +320,8 @@ pub use cw_runtime::{
     Unordered, WaitAll, ctx, init, jobs, map, options, ready, spawn, submit, wait_all,
 };
 
+pub mod testing;
+
 #[doc(hidden)]
 pub use cw_runtime::private as __private;
 

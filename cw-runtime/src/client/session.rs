@@ -98,6 +98,14 @@ pub(crate) fn settle(mode: Mode) {
     *MODE.lock().expect("no holder panics") = Some(mode);
 }
 
+/// Settles it unless that was done, or tasks run already.
+pub(crate) fn settle_first(mode: Mode) {
+    let mut settled = MODE.lock().expect("no holder panics");
+    if SESSION.get().is_none() {
+        settled.get_or_insert(mode);
+    }
+}
+
 /// The hub of this process's client, which is started at the first call.
 ///
 /// A program that never called `init` has threads for executors: a process of it would not know what it is.

@@ -19,4 +19,5 @@ mod sets;
 #[cfg(target_os = "linux")]
 mod signals;
 mod support;
+mod testing;
 mod unfit;
