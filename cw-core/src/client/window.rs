@@ -50,6 +50,10 @@ impl InFlight {
         let place = self.place(priority);
         let (_, tasks, held) = &mut self.by_priority[place];
         (*tasks, *held) = (*tasks - 1, *held - bytes);
+        // A program may use a priority of its own for each task.
+        if *tasks == 0 {
+            self.by_priority.swap_remove(place);
+        }
     }
 
     fn place(&mut self, priority: i32) -> usize {

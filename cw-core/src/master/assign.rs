@@ -43,6 +43,7 @@ impl Master {
     /// Sends a client's next tasks to a worker: one, or several as long as together they are short. Runs keep
     /// the lists of who waits and who has room from changing with every task, and acknowledgements together.
     fn send_run(&mut self, id: ClientId, to: WorkerId) {
+        self.note_served(id);
         let before = self.clients[&id].usage;
         let mut expected = 0;
         loop {
@@ -140,13 +141,24 @@ impl Master {
         self.unplaced = true;
     }
 
-    pub(super) fn on_held(&mut self, worker: WorkerId, client: ClientId, held: bool) {
-        let Some(client) = self.clients.get_mut(&client) else { return };
+    pub(super) fn on_held(&mut self, worker: WorkerId, id: ClientId, held: bool) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
         if held {
             client.held_by.insert(worker);
         } else {
             client.held_by.remove(&worker);
+            self.level_waiting(id);
             self.unplaced = true;
+        }
+    }
+
+    /// A client whose results piled up could not be served, whatever it wanted: that earned it no turns either.
+    fn level_waiting(&mut self, id: ClientId) {
+        let before = self.clients[&id].usage;
+        let was_listed = self.waiting.remove(&(before, id));
+        self.level(id);
+        if was_listed {
+            self.waiting.insert((self.clients[&id].usage, id));
         }
     }
 

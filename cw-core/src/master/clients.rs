@@ -70,7 +70,7 @@ impl SpecState {
 }
 
 impl Client {
-    pub(super) fn new(program: ProgramId, usage: u64) -> Self {
+    pub(super) fn new(program: ProgramId) -> Self {
         Self {
             program,
             specs: Vec::new(),
@@ -79,7 +79,7 @@ impl Client {
             queued: 0,
             bytes: 0,
             cancelling: 0,
-            usage,
+            usage: 0,
             outstanding: 0,
             ran: 0,
             advance: 0,
@@ -107,9 +107,9 @@ impl Client {
         self.top_priority().is_some_and(|priority| priority > self.lowest_priority)
     }
 
-    /// Slot time used by tasks that have ended, and paid in advance for those that run.
+    /// Slot time used: by tasks that have ended, and as far as it was counted by those that run.
     pub(super) fn used(&self) -> u64 {
-        self.usage.saturating_sub(self.outstanding)
+        self.usage.saturating_sub(self.outstanding).saturating_sub(self.advance).saturating_add(self.ran)
     }
 
     /// Whether it has jobs whose tasks take so many microseconds, or nobody knows what they take.

@@ -1,30 +1,32 @@
 //! Whose turn it is: slot time used, and un-started tasks that make way.
 //!
 //! A client's *usage* is the slot time its tasks took, in microseconds, and for those that are with a worker what
-//! they are expected to take. The next room goes to the waiting client with the least usage. Two things would still
-//! be unfair:
+//! they are expected to take. The next room goes to the waiting client with the least usage. Three rules more:
 //!
-//! - Tasks sent ahead of a free slot start before those of a client that came later and has used less. They are
-//!   asked back for it ([`ToWorker::MakeWay`]), once what waits in front is expected to take longer than
-//!   [`LONG_WAIT`]: shorter waits cost less than the asking. A worker that had nothing to give is not asked again
-//!   until it was sent something.
-//! - A task that runs longer than expected would be paid for at its end. Every [`ACCRUE_EVERY`], while another client
-//!   has tasks too, clients of long or unknown jobs pay in advance for the slots they hold.
+//! - **Nobody saves up turns.** Each program has a *clock*: how much slot time whoever was served last had used when it
+//!   was. It never goes back. A client that wanted nothing for a while goes on at the clock.
+//! - **What was sent ahead makes way.** It would start before the tasks of a client that has used less. So it is
+//!   asked back, of those clients that have started more, once it is expected to take longer than [`LONG_WAIT`]:
+//!   shorter waits cost less than the asking.
+//! - **Long tasks are paid for while they run**, every [`ACCRUE_EVERY`], and not only at their end.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use super::{Action, Master, clients::Client, workers::Worker};
 use crate::{
-    ids::{ClientId, WorkerId},
+    ids::{ClientId, ProgramId, WorkerId},
     wire::ToWorker,
 };
 
 /// A shorter wait is not worth asking for.
 const LONG_WAIT: u64 = 20_000;
 
-/// How often clients that wait are looked at for others to make way.
+/// How often it is looked for tasks that should make way, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How often running tasks are paid for.
@@ -33,80 +35,124 @@ const ACCRUE_EVERY: Duration = Duration::from_secs(1);
 /// A job whose tasks take longer is paid for while they run.
 const LONG_TASK: u32 = 1_000_000;
 
+/// Whose un-started tasks make way, and which of them.
+struct Victim {
+    client: ClientId,
+    /// Only those of a lower priority than this; none means all.
+    below: Option<i32>,
+}
+
 impl Master {
     /// Asks workers for what waits there in front of clients that have used less, or of tasks of higher priority.
+    ///
+    /// Whether there is such can only change with an event, so nothing is armed for its own sake: a look that comes
+    /// too soon after another is put off.
     pub(super) fn make_way(&mut self) {
         if !self.someone_may_make_way() {
             self.look_at = None;
             return;
         }
-        if self.look_at.is_some_and(|due| self.now < due) {
+        let due = self.looked + LOOK_EVERY;
+        if self.now < due {
+            self.look_at = Some(due);
             return;
         }
-        self.look_at = Some(self.now + LOOK_EVERY);
-        let mut programs = BTreeSet::new();
-        let first_of_each = |id: &ClientId| programs.insert(self.clients[id].program);
-        let first: Vec<ClientId> = self.waiting.iter().map(|(_, id)| *id).filter(first_of_each).collect();
-        first.into_iter().for_each(|client| self.make_way_for(client));
+        (self.look_at, self.looked) = (None, self.now);
+        let slow = |worker: &&Worker| worker.may_be_asked() && worker.backlog() >= LONG_WAIT;
+        let programs: BTreeSet<ProgramId> = self.workers.values().filter(slow).map(|it| it.program).collect();
+        for program in programs {
+            let unstarted = self.unstarted(program);
+            let of_program = |(_, id): &&(u64, ClientId)| self.clients[id].program == program;
+            let waiting: Vec<ClientId> = self.waiting.iter().filter(of_program).map(|(_, id)| *id).collect();
+            // The first for whom anybody can make way; those before it may be held back for reasons of their own.
+            let _ = waiting.into_iter().any(|client| self.make_way_for(client, &unstarted));
+        }
     }
 
     fn someone_may_make_way(&self) -> bool {
-        !self.waiting.is_empty() && (self.busy_clients() > 1 || self.clients.values().any(Client::has_urgent))
+        !self.waiting.is_empty() && (self.clients.len() > 1 || self.clients.values().any(Client::has_urgent))
     }
 
-    fn busy_clients(&self) -> usize {
-        self.clients.values().filter(|client| !client.tasks.is_empty()).count()
+    /// What each client of a program is charged for tasks that wait at workers.
+    fn unstarted(&self, program: ProgramId) -> BTreeMap<ClientId, u64> {
+        let mut charges = BTreeMap::new();
+        for worker in self.workers.values().filter(|worker| worker.program == program) {
+            for client in worker.shares.clients_ahead() {
+                *charges.entry(client).or_default() += worker.shares.charge_ahead_of(client);
+            }
+        }
+        charges
     }
 
-    fn make_way_for(&mut self, id: ClientId) {
+    /// Asks for as many tasks as this client waits with; says whether anybody was asked.
+    fn make_way_for(&mut self, id: ClientId, unstarted: &BTreeMap<ClientId, u64>) -> bool {
         let client = &self.clients[&id];
-        let (program, mut wanted) = (client.program, u32::try_from(client.queued).unwrap_or(u32::MAX));
-        let Some(priority) = client.top_priority() else { return };
-        let behind = self.behind(id);
-        let may_give = |(worker, state): &(&WorkerId, &mut Worker)| {
-            let may = state.program == program && !client.held_by.contains(worker);
-            may && state.may_be_asked_for(id, priority) && state.backlog() >= LONG_WAIT
-        };
-        for (worker, state) in self.workers.iter_mut().filter(may_give) {
-            let in_front = behind.iter().map(|other| state.shares.ahead_of(*other)).sum::<u32>();
-            let tasks = in_front.min(wanted);
+        let Some(priority) = client.top_priority() else { return false };
+        let mut victims: Vec<Victim> = unstarted
+            .iter()
+            .filter(|(other, charge)| {
+                self.clients
+                    .get(other)
+                    .is_some_and(|other| other.usage.saturating_sub(**charge) > client.usage)
+            })
+            .map(|(other, _)| Victim { client: *other, below: None })
+            .filter(|victim| victim.client != id)
+            .collect();
+        if client.has_urgent() {
+            victims.push(Victim { client: id, below: Some(priority) });
+        }
+        let mut wanted = u32::try_from(client.queued).unwrap_or(u32::MAX);
+        let mut asked: Vec<(WorkerId, ToWorker)> = Vec::new();
+        for (worker, state) in &mut self.workers {
+            let may = state.program == client.program && !client.held_by.contains(worker);
+            if wanted == 0 || !may || !state.may_be_asked() || state.backlog() < LONG_WAIT {
+                continue;
+            }
+            // One at a time: the next look asks for another's.
+            let most = victims.iter().filter(|victim| !state.was_asked_in_vain(victim.client, victim.below));
+            let Some(victim) = most.max_by_key(|victim| state.shares.ahead_of(victim.client)) else {
+                continue;
+            };
+            let tasks = state.shares.ahead_of(victim.client).min(wanted);
             if tasks > 0 {
                 wanted -= tasks;
-                state.ask_for(id, priority);
-                let message = ToWorker::MakeWay { client: id, priority, tasks };
-                self.actions.push_back(Action::TellWorker { worker: *worker, message, body: Bytes::new() });
+                state.note_asked(victim.client, victim.below);
+                let message = ToWorker::MakeWay { client: victim.client, below: victim.below, tasks };
+                asked.push((*worker, message));
             }
+        }
+        let any = !asked.is_empty();
+        for (worker, message) in asked {
+            self.actions.push_back(Action::TellWorker { worker, message, body: Bytes::new() });
+        }
+        any
+    }
+
+    /// A client that wanted nothing for a time has earned no turns by that.
+    pub(super) fn level(&mut self, id: ClientId) {
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        let clock = self.clocks.get(&client.program).copied().unwrap_or(0);
+        client.usage = client.usage.max(clock);
+    }
+
+    /// A client is about to be served: its program's clock goes on to what it has used.
+    pub(super) fn note_served(&mut self, id: ClientId) {
+        let client = &self.clients[&id];
+        let clock = self.clocks.entry(client.program).or_default();
+        *clock = (*clock).max(client.used());
+    }
+
+    /// Forgets the clock of a program without clients, since nobody is left to be fair to.
+    pub(super) fn drop_clock(&mut self, program: ProgramId) {
+        if self.clients.values().all(|client| client.program != program) {
+            self.clocks.remove(&program);
         }
     }
 
-    /// Whose un-started tasks this client's go before: those who have started more than it has used, and its own
-    /// if they may be of a lower priority.
-    fn behind(&self, id: ClientId) -> Vec<ClientId> {
-        let client = &self.clients[&id];
-        let is_behind = |(other, state): &(&ClientId, &Client)| {
-            if **other == id {
-                return state.has_urgent();
-            }
-            let unstarted: u64 =
-                self.workers.values().map(|worker| worker.shares.charge_ahead_of(**other)).sum();
-            state.program == client.program && state.usage.saturating_sub(unstarted) > client.usage
-        };
-        self.clients.iter().filter(is_behind).map(|(other, _)| *other).collect()
-    }
-
-    /// A client that wanted nothing for a time has earned no turns by that: it goes on level with the least
-    /// served of those who want something. What they have at workers and did not run counts for nobody yet.
-    pub(super) fn level(&mut self, id: ClientId) {
-        let busy = self.clients.values().filter(|client| !client.tasks.is_empty());
-        let least = busy.map(Client::used).min().unwrap_or(0);
-        let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        client.usage = client.usage.max(least);
-    }
-
-    /// Has running tasks of long jobs paid for, where somebody else could have the slots.
+    /// Has running tasks of long jobs paid for.
     pub(super) fn accrue(&mut self) {
         let Some(since) = self.accrued else {
-            if self.busy_clients() > 1 && self.clients.values().any(|client| client.is_long(LONG_TASK)) {
+            if self.clients.values().any(|client| !client.tasks.is_empty()) {
                 self.accrued = Some(self.now);
             }
             return;
@@ -131,8 +177,11 @@ impl Master {
         }
         client.ran = client.ran.saturating_add(u64::from(running).saturating_mul(micros));
         let more = client.ran.saturating_sub(expected).saturating_sub(client.advance);
-        client.advance += more;
-        self.charge(id, 0, more);
+        if more > 0 {
+            client.advance += more;
+            self.charge(id, 0, more);
+            self.unplaced = true;
+        }
     }
 
     /// A client's tasks in slots, and what they are charged.

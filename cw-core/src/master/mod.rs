@@ -103,8 +103,11 @@ pub struct Master {
     actions: VecDeque<Action>,
     /// When idle slots are next to fetch what waits elsewhere.
     recall_at: Option<Time>,
-    /// When it is next looked for tasks that should make way.
+    /// When it is next looked for tasks that should make way, and when it was.
     look_at: Option<Time>,
+    looked: Time,
+    /// Slot time that whoever of a program was served last had used then; never goes back.
+    clocks: BTreeMap<ProgramId, u64>,
     /// Since when running tasks are to be paid for.
     accrued: Option<Time>,
     unplaced: bool,
@@ -125,6 +128,8 @@ impl Master {
             actions: VecDeque::new(),
             recall_at: None,
             look_at: None,
+            looked: Time::ZERO,
+            clocks: BTreeMap::new(),
             accrued: None,
             unplaced: false,
         }
@@ -216,10 +221,8 @@ impl Master {
     }
 
     fn on_client_joined(&mut self, client: ClientId, program: ProgramId) {
-        // A newcomer starts level with the least served, so it neither starves the others nor is starved.
-        let usage = self.clients.values().map(Client::used).min().unwrap_or(0);
         self.window_told = self.window_told.max(self.window().tasks);
-        self.clients.insert(client, Client::new(program, usage));
+        self.clients.insert(client, Client::new(program));
     }
 
     fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {
@@ -233,7 +236,7 @@ impl Master {
 
     fn on_submit(&mut self, id: ClientId, task: TaskId, spec: SpecIndex, args: Bytes) {
         let bound = self.window_told as usize * 2;
-        if self.clients[&id].tasks.is_empty() {
+        if self.clients[&id].queued == 0 {
             self.level(id);
         }
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
@@ -290,7 +293,8 @@ impl Master {
         if !self.clients.get(&id).is_some_and(|client| client.gone && client.tasks.is_empty()) {
             return;
         }
-        self.clients.remove(&id);
+        let gone = self.clients.remove(&id).expect("just seen");
+        self.drop_clock(gone.program);
         let told: Vec<WorkerId> =
             self.workers.iter_mut().filter_map(|(w, state)| state.forget(id).then_some(*w)).collect();
         for worker in told {

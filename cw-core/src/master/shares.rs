@@ -3,7 +3,7 @@
 //! A worker starts tasks in the order in which they were sent, so those sent first are taken to run. A word about a task
 //! that contradicts that is believed about the client it names; the counts stay whole.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::{idmap::IdMap, ids::ClientId};
 
@@ -60,6 +60,11 @@ impl Shares {
     pub(super) fn forget(&mut self, client: ClientId) {
         self.of.remove(client);
         self.ahead.retain(|(other, _)| *other != client);
+    }
+
+    /// The clients with tasks that wait here.
+    pub(super) fn clients_ahead(&self) -> BTreeSet<ClientId> {
+        self.ahead.iter().map(|(client, _)| *client).collect()
     }
 
     /// A client's tasks that wait here for a slot.

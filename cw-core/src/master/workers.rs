@@ -26,8 +26,8 @@ pub(super) struct Worker {
     pub(super) shares: Shares,
     /// Whether a recall has not been answered yet.
     pub(super) recalling: bool,
-    /// For whom, and for which priority, others were asked to make way, and whether anything came of it.
-    asked: Option<(ClientId, i32, bool)>,
+    /// Whose tasks were asked to make way, those below which priority, and whether any came.
+    asked: Option<(ClientId, Option<i32>, bool)>,
     /// Whether it hands back what it is sent, as it is about to leave.
     pub(super) leaving: bool,
     /// When something last ended there, or a recall did.
@@ -128,15 +128,19 @@ impl Worker {
         self.shares.remove(client, charge, ran);
     }
 
-    /// Whether it may be asked to have others make way for this client's tasks of this priority.
-    pub(super) fn may_be_asked_for(&self, client: ClientId, priority: i32) -> bool {
-        let in_vain = self.asked == Some((client, priority, false));
-        !self.recalling && !self.leaving && self.ahead() > 0 && !in_vain
+    /// Whether it may be asked for un-started tasks.
+    pub(super) fn may_be_asked(&self) -> bool {
+        !self.recalling && !self.leaving && self.ahead() > 0
     }
 
-    pub(super) fn ask_for(&mut self, client: ClientId, priority: i32) {
+    /// Whether it was asked for just these, had none, and was sent nothing since.
+    pub(super) fn was_asked_in_vain(&self, client: ClientId, below: Option<i32>) -> bool {
+        !self.recalling && self.asked == Some((client, below, false))
+    }
+
+    pub(super) fn note_asked(&mut self, client: ClientId, below: Option<i32>) {
         self.recalling = true;
-        self.asked = Some((client, priority, false));
+        self.asked = Some((client, below, false));
     }
 
     /// Something was handed back.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::world::{Do, World, plain};
 use crate::{
     Time, client,
-    ids::TaskId,
-    wire::{Counts, Spec},
+    ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId},
+    wire::{Class, Counts, Spec, ToExecutor, ToWorker},
+    worker,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -163,4 +164,179 @@ fn whoever_watches_is_told_where_the_tasks_are() {
     world.run_until(world.now + SECOND);
     assert_eq!(world.clients[client].counts.last().unwrap().1.running, 0);
     assert!(world.clients[other].counts.is_empty(), "nobody else is told");
+}
+
+#[test]
+fn what_makes_way_is_of_those_who_have_used_more_and_of_nobody_else() {
+    let (mut world, heavy, light) = two_clients(2);
+    let lightest = world.client();
+    world.declare(lightest, plain());
+    submit(&mut world, heavy, 20, 60_000);
+    world.run_until(at(1));
+    let light_task = submit(&mut world, light, 1, 1_000)[0];
+    world.run_until(at(2));
+    let lightest_task = submit(&mut world, lightest, 1, 1_000)[0];
+    world.run_until(at(70));
+    // Both slots free at 60 s, and both take one.
+    for (client, task) in [(light, light_task), (lightest, lightest_task)] {
+        assert!(last_end(&world, client, &[task]) < at(62));
+        assert!(world.last_attempt(client, task) < 5, "{} attempts", world.last_attempt(client, task));
+    }
+}
+
+#[test]
+fn an_urgent_task_sends_back_its_own_clients_and_no_other() {
+    let (mut world, client, other) = two_clients(2);
+    world.declare(client, Spec { priority: 1, ..plain() });
+    submit(&mut world, client, 20, 60_000);
+    world.run_until(at(1));
+    let others = submit(&mut world, other, 1, 1_000);
+    world.run_until(at(2));
+    let urgent = world.submit(client, 1, Do::Return.args(1_000));
+    world.run_until(at(70));
+    assert!(last_end(&world, other, &others) < at(62));
+    assert!(last_end(&world, client, &[urgent]) < at(63));
+    assert!(world.last_attempt(other, others[0]) < 5);
+}
+
+/// What two clients got between 200 s and 400 s, as a share of the second's, who came at 200 s.
+fn share_of_newcomer(mut world: World, old: usize) -> f64 {
+    world.run_until(at(200));
+    let new = world.client();
+    world.declare(new, plain());
+    submit(&mut world, new, 5_000, 1_000);
+    let before = used(&world, old);
+    world.run_until(at(400));
+    let (old, new) = (used(&world, old) - before, used(&world, new));
+    new.as_secs_f64() / (old + new).as_secs_f64()
+}
+
+#[test]
+fn one_who_uses_little_does_not_hold_down_the_level_of_newcomers() {
+    let (mut world, old, little) = two_clients(8);
+    world.submit(little, 0, Do::Hang.args(0));
+    submit(&mut world, old, 5_000, 1_000);
+    let share = share_of_newcomer(world, old);
+    assert!((0.4..0.6).contains(&share), "the newcomer had {share:.2}");
+}
+
+#[test]
+fn neither_does_one_of_another_program() {
+    let (mut world, old, _) = two_clients(8);
+    let other = ProgramId([9; 16]);
+    world.worker_with(other, worker::Config { slots: 1, ..worker::Config::default() });
+    let stranger = world.client_of(other);
+    world.declare(stranger, plain());
+    submit(&mut world, stranger, 5_000, 1_000);
+    submit(&mut world, old, 5_000, 1_000);
+    let share = share_of_newcomer(world, old);
+    assert!((0.4..0.6).contains(&share), "the newcomer had {share:.2}");
+}
+
+#[test]
+fn time_used_alone_counts_against_nobody() {
+    let (mut world, old, new) = two_clients(4);
+    submit(&mut world, old, 200, 60_000);
+    world.run_until(at(179));
+    submit(&mut world, new, 5_000, 1_000);
+    world.run_until(at(600));
+    let share = used(&world, new).as_secs_f64() / (4.0 * (600.0 - 179.0));
+    assert!((0.4..0.62).contains(&share), "the newcomer had {share:.2}");
+}
+
+#[test]
+fn a_cancelled_task_that_never_ran_frees_no_slot() {
+    let (mut world, client, other) = two_clients(2);
+    for watcher in [client, other] {
+        world.client_event(watcher, client::Event::Watch { on: true });
+    }
+    (0..2).for_each(|_| {
+        world.submit(client, 0, Do::Hang.args(0));
+    });
+    world.run_until(at(1));
+    world.submit(other, 0, Do::Return.args(1_000));
+    world.run_until(at(2));
+    let unstarted = world.submit(client, 0, Do::Hang.args(0));
+    world.run_until(at(3));
+    world.cancel(client, unstarted);
+    world.run_until(at(5));
+    let running = |client: usize| world.clients[client].counts.last().unwrap().1.running;
+    assert_eq!((running(client), running(other)), (2, 0));
+}
+
+#[test]
+fn nobody_wakes_up_while_nothing_can_move() {
+    let (mut world, first, second) = two_clients(2);
+    for client in [first, second] {
+        (0..10).for_each(|_| {
+            world.submit(client, 0, Do::Hang.args(0));
+        });
+    }
+    world.run_until(at(10));
+    let mut wakes = 0;
+    while let Some(due) = world.master.poll_timeout()
+        && due < at(20)
+    {
+        let now = world.now.max(due);
+        world.run_until(now);
+        wakes += 1;
+    }
+    // Once a second the slots are paid for, and that may change whose turn it is.
+    assert!(wakes <= 30, "{wakes} wake-ups in ten seconds");
+}
+
+#[test]
+fn a_client_that_takes_no_results_keeps_nobody_from_making_way() {
+    let mut world = World::new();
+    let config = worker::Config { slots: 2, held_bytes: 1_000, ..worker::Config::default() };
+    world.worker_with(super::world::PROGRAM, config);
+    let [stopped, heavy, light] = [(); 3].map(|()| world.client());
+    [stopped, heavy, light].iter().for_each(|client| world.declare(*client, plain()));
+    submit(&mut world, stopped, 10, 1);
+    world.run_until(at(1));
+    world.clients[stopped].deaf = true;
+    let message = ToWorker::Credit { client: ClientId(0), bytes: 1_000 };
+    let credit = worker::Event::MasterSaid { message, body: bytes::Bytes::new() };
+    world.workers[0].machine.handle(at(1), credit);
+    submit(&mut world, stopped, 2_000, 1);
+    world.run_until(at(30));
+    submit(&mut world, heavy, 40, 60_000);
+    world.run_until(at(40));
+    let tasks = submit(&mut world, light, 2, 1_000);
+    world.run_until(at(200));
+    let waited = last_end(&world, light, &tasks).since(at(40));
+    assert!(waited < Duration::from_secs(55), "{waited:?}, as long as nothing made way");
+}
+
+#[test]
+fn at_a_worker_an_urgent_task_changes_places_with_its_own_clients_tasks_only() {
+    let mut machine = worker::Worker::new(worker::Config::default());
+    let now = Time::ZERO;
+    let say = |machine: &mut worker::Worker, message| {
+        machine.handle(now, worker::Event::MasterSaid { message, body: bytes::Bytes::new() });
+    };
+    let (client, other) = (ClientId(1), ClientId(2));
+    for (client, spec, priority) in [(client, 0, 0), (client, 1, 5), (other, 0, 0)] {
+        let what = Box::new(Spec { priority, ..plain() });
+        say(&mut machine, ToWorker::Declare { client, spec: SpecIndex(spec), what });
+    }
+    for (client, task, spec) in [(client, 1, 0), (client, 2, 0), (other, 3, 0), (client, 4, 1)] {
+        let (task, spec) = (TaskId(task), SpecIndex(spec));
+        say(&mut machine, ToWorker::Run { client, task, attempt: Attempt(1), spec, alone: false });
+    }
+    let mut fed = Vec::new();
+    let hear = |machine: &mut worker::Worker, said| {
+        let executor = ExecutorId(0);
+        machine.handle(now, worker::Event::ExecutorSaid { executor, said });
+    };
+    while machine.poll_action().is_some() {}
+    hear(&mut machine, worker::ExecutorSaid::Ready);
+    while let Some(action) = machine.poll_action() {
+        if let worker::Action::Feed { message: ToExecutor::Run { task, .. }, .. } = action {
+            fed.push(task.0);
+            let body = bytes::Bytes::new();
+            hear(&mut machine, worker::ExecutorSaid::Done { class: Class::Failed, micros: 1, body });
+        }
+    }
+    assert_eq!(fed, [4, 1, 3, 2]);
 }

@@ -86,8 +86,8 @@ fn to_worker() {
     let cancel = ToWorker::Cancel { client: CLIENT, task: TASK, attempt: ATTEMPT };
     assert_eq!(golden(cancel, b""), "050000000405ac0202");
     assert_eq!(golden(ToWorker::Recall { tasks: 4 }, b""), "020000000504");
-    let make_way = ToWorker::MakeWay { client: CLIENT, priority: -1, tasks: 4 };
-    assert_eq!(golden(make_way, b""), "0400000007050104");
+    let make_way = ToWorker::MakeWay { client: CLIENT, below: Some(-1), tasks: 4 };
+    assert_eq!(golden(make_way, b""), "050000000705010104");
     assert_eq!(golden(ToWorker::Forget { client: CLIENT }, b""), "020000000605");
 }
 

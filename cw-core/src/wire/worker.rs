@@ -67,13 +67,12 @@ pub enum ToWorker {
         /// Whose.
         client: ClientId,
     },
-    /// As `Recall`, for a client whose turn it is: hand back only what it goes before, that is other clients'
-    /// tasks, and its own of a lower priority.
+    /// As `Recall`, of one client's tasks, since others go before them.
     MakeWay {
-        /// Whose turn it is.
+        /// Whose.
         client: ClientId,
-        /// The priority of its next task.
-        priority: i32,
+        /// Only those of a lower priority than this.
+        below: Option<i32>,
         /// At most so many.
         tasks: u32,
     },

@@ -20,6 +20,8 @@ const RESULT_OVERHEAD: u64 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Client {
     specs: IdMap<SpecIndex, SpecState>,
+    /// The lowest priority of those.
+    lowest: Option<i32>,
     /// Bytes that may be sent and not acknowledged.
     credit: u64,
     /// Bytes that are.
@@ -58,8 +60,15 @@ impl Client {
     pub(super) fn declare(&mut self, spec: SpecIndex, what: Spec) {
         // It comes on every lane: the second must not forget what was learned since the first.
         if self.specs.get(spec).is_none_or(|known| known.what != what) {
+            self.lowest = Some(self.lowest.map_or(what.priority, |lowest| lowest.min(what.priority)));
             self.specs.insert(spec, SpecState { what, learned: Learned::default() });
         }
+    }
+
+    /// Whether it may have tasks of a lower priority than this spec's.
+    pub(super) fn has_lower_than(&self, spec: SpecIndex) -> bool {
+        let priority = self.specs.get(spec).map(|spec| spec.what.priority);
+        priority > self.lowest
     }
 
     pub(super) fn knows(&self, spec: SpecIndex) -> bool {

@@ -184,7 +184,7 @@ impl Worker {
             ToWorker::Cancel { client, task, attempt } => self.on_cancel(client, task, attempt),
             ToWorker::Recall { tasks } => self.on_recall(tasks),
             ToWorker::Forget { client } => self.on_forget(client),
-            ToWorker::MakeWay { client, priority, tasks } => self.on_make_way(client, priority, tasks),
+            ToWorker::MakeWay { client, below, tasks } => self.on_make_way(client, below, tasks),
         }
     }
 
@@ -197,21 +197,24 @@ impl Worker {
         if self.clients[&pending.client].blocked {
             return self.give_back(&pending, Returned::Held);
         }
-        let place = self.place_of(&pending);
-        self.queue.insert(place, pending);
+        self.enqueue(pending);
     }
 
-    /// Where a task waits: last, but before those of its client that have a lower priority.
-    fn place_of(&self, new: &Pending) -> usize {
-        let priority = |pending: &Pending| self.priority_of(pending.client, pending.spec);
-        let goes_after = |other: &Pending| {
-            other.client != new.client || other.spec == new.spec || priority(other) >= priority(new)
-        };
-        if self.queue.back().is_none_or(goes_after) {
-            return self.queue.len();
+    /// Puts a task last; but before those of its client that have a lower priority, which move on among the places
+    /// of that client's: other clients' tasks stay where they are.
+    fn enqueue(&mut self, mut new: Pending) {
+        if self.clients[&new.client].has_lower_than(new.spec) {
+            let own = self.priority_of(new.client, new.spec);
+            let is_lower = |other: &Pending| {
+                other.client == new.client && self.priority_of(other.client, other.spec) < own
+            };
+            let first = self.queue.iter().position(is_lower).unwrap_or(self.queue.len());
+            let client = new.client;
+            for other in self.queue.iter_mut().skip(first).filter(|other| other.client == client) {
+                std::mem::swap(other, &mut new);
+            }
         }
-        let behind = self.queue.iter().position(|other| !goes_after(other));
-        behind.unwrap_or(self.queue.len())
+        self.queue.push_back(new);
     }
 
     fn priority_of(&self, client: ClientId, spec: SpecIndex) -> i32 {
@@ -226,7 +229,8 @@ impl Worker {
         let is_it = |p: &Pending| (p.client, p.task, p.attempt) == (client, task, attempt);
         if let Some(place) = self.queue.iter().position(is_it) {
             let pending = self.queue.remove(place).expect("position found it");
-            return self.give_back(&pending, Returned::Cancelled);
+            // It never ran, which the master counts.
+            return self.give_back(&pending, Returned::NotStarted);
         }
         if self.drop_waiting(client, task, attempt) {
             let why = Returned::Cancelled;
@@ -244,15 +248,15 @@ impl Worker {
         self.tell(FromWorker::Recalled, Bytes::new());
     }
 
-    /// As a recall, but only what is of others, or of a lower priority.
-    fn on_make_way(&mut self, client: ClientId, priority: i32, tasks: u32) {
+    /// As a recall, of one client's tasks, perhaps only those of a lower priority.
+    fn on_make_way(&mut self, client: ClientId, below: Option<i32>, tasks: u32) {
         let mut left = tasks;
         for place in (0..self.queue.len()).rev() {
             if left == 0 {
                 break;
             }
             let Pending { client: owner, spec, .. } = self.queue[place];
-            if owner != client || self.priority_of(owner, spec) < priority {
+            if owner == client && below.is_none_or(|below| self.priority_of(owner, spec) < below) {
                 let pending = self.queue.remove(place).expect("within the queue");
                 self.give_back(&pending, Returned::Recalled);
                 left -= 1;
