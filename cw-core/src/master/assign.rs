@@ -228,6 +228,7 @@ impl Master {
             task.state = State::Queued;
             let priority = client.specs[task.spec.0 as usize].what.priority;
             client.push_front(priority, task_id);
+            self.forget_progress(id, task_id);
         }
         self.charge(id, charge, 0);
         self.note_waiting(id);

@@ -63,6 +63,13 @@ impl Master {
         self.clients.values().filter(|client| !client.gone).filter_map(|client| client.watch.due).min()
     }
 
+    /// What an attempt said of its progress is nothing to the next.
+    pub(super) fn forget_progress(&mut self, id: ClientId, task: TaskId) {
+        if self.clients.get(&id).is_some_and(|client| client.watch.due.is_some()) {
+            self.tell_client(id, ToClient::Progress { task, thousandths: 0 }, Bytes::new());
+        }
+    }
+
     /// Passes on how far a task has come, if its client wants to know and the word is about its current attempt.
     pub(super) fn on_progress(
         &mut self,

@@ -44,6 +44,7 @@ impl Cluster {
     pub fn local_slots(slots: u32) -> Result<Self> {
         check_init()?;
         session::begin(processes(slots)).map_err(to_error)?;
+        exit::note_fatal(0);
         Ok(Self { name: "this machine".to_owned() })
     }
 
@@ -138,7 +139,11 @@ impl Future for Connect {
         let shared = self.start()?;
         let mut state = shared.0.lock().expect("no holder panics");
         match state.result.take() {
-            Some(Ok(())) => Poll::Ready(Ok(Cluster { name: format!("cluster `{}`", self.name) })),
+            Some(Ok(())) => {
+                // An earlier try may have failed.
+                exit::note_fatal(0);
+                Poll::Ready(Ok(Cluster { name: format!("cluster `{}`", self.name) }))
+            }
             Some(Err(trouble)) => Poll::Ready(Err(to_error(trouble))),
             None => {
                 state.waker = Some(context.waker().clone());

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     client::{
-        hub::Command,
+        hub::{Command, Hub},
         session,
         sink::{Answer, Sink, StreamQueue},
     },
@@ -32,6 +32,8 @@ use crate::{
 /// Dropping the set cancels what has not ended.
 ///
 pub struct TaskSet<R> {
+    /// Where its calls went; none before the first that could be made.
+    hub: Option<Arc<Hub>>,
     queue: Arc<StreamQueue>,
     /// Answers that were taken off the queue and not joined.
     ready: VecDeque<Answer>,
@@ -41,7 +43,7 @@ pub struct TaskSet<R> {
 impl<R> TaskSet<R> {
     /// An empty set.
     pub fn new() -> Self {
-        Self { queue: Arc::default(), ready: VecDeque::new(), open: HashMap::default() }
+        Self { hub: None, queue: Arc::default(), ready: VecDeque::new(), open: HashMap::default() }
     }
 
     /// Calls a job, as [`spawn`](super::spawn) does; its result comes from [`join_next`](Self::join_next).
@@ -73,6 +75,9 @@ impl<R> TaskSet<R> {
     fn add<J: Job<Output = R>>(&mut self, options: &Options, args: Result<Bytes, Failure>) -> TaskId {
         let queue = &self.queue;
         let task = options.call::<J>(args, |_| Sink::Stream(Arc::clone(queue), 0, 0));
+        if self.hub.is_none() {
+            self.hub = session::hub_for_call().ok().map(Arc::clone);
+        }
         self.open.insert(task, Reading::of::<J>);
         task
     }
@@ -111,15 +116,15 @@ impl<R> TaskSet<R> {
 
     /// Cancels all calls that have not ended. They stay in the set, and are joined as `Cancelled`.
     pub fn abort_all(&mut self) {
-        if let Ok(hub) = session::hub() {
+        if let Some(hub) = &self.hub {
             hub.push(self.open.keys().map(|task| Command::Cancel(*task)));
         }
     }
 
     /// Empties the set and lets the calls run on; their results are dropped.
     pub fn detach_all(&mut self) {
-        // The answers still come to the old queue, where nobody looks.
-        self.queue = Arc::default();
+        // The answers still come to the old queue, which drops them.
+        std::mem::take(&mut self.queue).close();
         self.ready.clear();
         self.open.clear();
     }
@@ -149,7 +154,7 @@ impl<R> Default for TaskSet<R> {
 impl<R> Drop for TaskSet<R> {
     fn drop(&mut self) {
         if self.open.len() > self.ready.len()
-            && let Ok(hub) = session::hub()
+            && let Some(hub) = &self.hub
         {
             hub.push([Command::CancelStream(Arc::clone(&self.queue))]);
         }

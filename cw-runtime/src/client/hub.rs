@@ -47,7 +47,6 @@ pub(crate) enum Command {
 pub(crate) struct Hub {
     inbox: Mutex<Inbox>,
     pub(crate) wake: Notify,
-    next_task: AtomicU64,
     specs: Mutex<HashMap<Spec, SpecIndex>>,
     submitted: Mutex<Submitted>,
     backlog: Backlog,
@@ -77,7 +76,6 @@ impl Hub {
         Self {
             inbox: Mutex::default(),
             wake: Notify::new(),
-            next_task: AtomicU64::new(1),
             specs: Mutex::default(),
             submitted: Mutex::default(),
             backlog: Backlog::default(),
@@ -89,7 +87,9 @@ impl Hub {
 
     /// A name for a new task.
     pub(crate) fn new_task(&self) -> TaskId {
-        TaskId(self.next_task.fetch_add(1, Ordering::Relaxed))
+        // One count for the process, so that the name of a call that was refused is no other's.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        TaskId(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The index of a combination of job and options; a new one is declared.
@@ -198,6 +198,8 @@ pub(crate) struct Desk {
     callbacks: Option<std::sync::mpsc::Sender<(TaskId, Completion, Callback)>>,
     notices: Notices,
     watching: Vec<Weak<Progress>>,
+    /// What the master said last of where the tasks are.
+    counts: Option<Counts>,
     /// What waited in the machine when it was last looked at.
     waited: (usize, u64),
     pub(crate) closing: bool,
@@ -215,6 +217,7 @@ impl Desk {
             callbacks: None,
             notices: Notices::default(),
             watching: Vec::new(),
+            counts: None,
             waited: (0, 0),
             closing: false,
         }
@@ -255,13 +258,26 @@ impl Desk {
             self.machine.handle(now, Event::Watch { on: true });
         }
         self.watching.push(Arc::downgrade(progress));
+        progress.note_counts(self.counts);
     }
 
-    fn show_counts(&mut self, now: Time, counts: Counts) {
+    /// The master is lost, and with it what it said.
+    pub(crate) fn lose_master(&mut self, now: Time) {
+        self.machine.handle(now, Event::MasterLost);
+        self.note_counts(None);
+    }
+
+    fn note_counts(&mut self, counts: Option<Counts>) {
+        self.counts = counts;
         self.watching.retain(|progress| progress.strong_count() > 0);
         let shown = self.watching.iter().filter_map(Weak::upgrade);
         shown.for_each(|progress| progress.note_counts(counts));
+    }
+
+    fn show_counts(&mut self, now: Time, counts: Counts) {
+        self.note_counts(Some(counts));
         if self.watching.is_empty() {
+            self.counts = None;
             self.machine.handle(now, Event::Watch { on: false });
         }
     }

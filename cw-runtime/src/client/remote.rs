@@ -92,7 +92,7 @@ impl Shell {
             }
         }
         if let Some(why) = lost {
-            self.desk.machine.handle(self.clock.now(), Event::MasterLost);
+            self.desk.lose_master(self.clock.now());
             return Some(why_closed(&joined.connection, why));
         }
         link.send(&FromClient::Leave, &[]);

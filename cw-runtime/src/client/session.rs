@@ -145,6 +145,7 @@ pub(crate) fn close() {
     if let Some(hub) = SESSION.get() {
         hub.close(CLOSE_WAIT);
     }
+    executor::scratch::finish_removals();
     crate::stderr::flush();
 }
 

@@ -1,6 +1,10 @@
 //! Ctrl-C and its like in a client: cancel, tidy up, end with the code the shell expects.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -10,11 +14,18 @@ use crate::worker;
 /// How long the end of the client is waited for. The program must be gone within five seconds.
 const CLOSE_WAIT: Duration = Duration::from_secs(4);
 
-/// Ends the program at a signal: at the first in order, at the second at once.
+/// The client that a signal closes: the last that was started.
+static CURRENT: Mutex<Option<Arc<Hub>>> = Mutex::new(None);
+
+/// Ends the program at a signal, once this client is closed: at the first in order, at the second at once.
 ///
 /// A signal that was ignored when the program started stays ignored, as `nohup` and shells without job control want it.
 pub(super) fn watch(hub: &Arc<Hub>) {
-    let hub = Arc::clone(hub);
+    let before = CURRENT.lock().expect("no holder panics").replace(Arc::clone(hub));
+    if before.is_some() {
+        // The thread is there already; the client before this one could not connect.
+        return;
+    }
     let body = move || {
         // Where they cannot be watched they do what they do in any program.
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
@@ -22,6 +33,7 @@ pub(super) fn watch(hub: &Arc<Hub>) {
             let Ok(mut signals) = Signals::watch() else { return };
             let number = signals.next().await;
             say("interrupted: tasks are cancelled (once more: ends at once)");
+            let hub = CURRENT.lock().expect("no holder panics").clone().expect("set before the thread began");
             hub.interrupt();
             progress::end_all();
             let close = tokio::task::spawn_blocking(move || hub.close(CLOSE_WAIT));
@@ -30,6 +42,7 @@ pub(super) fn watch(hub: &Arc<Hub>) {
                 _ = close => {}
                 _ = signals.next() => worker::kill_all(),
             }
+            crate::executor::scratch::finish_removals();
             crate::stderr::flush();
             std::process::exit(128 + number);
         });

@@ -86,6 +86,8 @@ pub(crate) struct StreamQueue {
 #[derive(Default)]
 struct StreamState {
     answers: VecDeque<Answer>,
+    /// Nobody reads it any more.
+    closed: bool,
     waker: Option<Waker>,
 }
 
@@ -106,12 +108,22 @@ impl StreamQueue {
             progress.note_ended(answers.iter().map(ended));
         }
         let mut state = self.state.lock().expect("no holder panics");
+        if state.closed {
+            answers.clear();
+        }
         state.answers.extend(answers.drain(..));
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Drops what is there and what still comes.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock().expect("no holder panics");
+        state.closed = true;
+        state.answers.clear();
     }
 
     /// Moves all answers into `ready`, which is empty; if there are none, has `waker` called when some come.

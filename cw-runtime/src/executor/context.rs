@@ -59,6 +59,7 @@ impl Desk {
     /// It has ended: nothing that it left running speaks for the next one.
     pub(super) fn end(&self, task: TaskId, attempt: Attempt) {
         self.task.store(NONE, Ordering::Release);
+        self.progress.store(0, Ordering::Relaxed);
         if self.has_scratch.swap(false, Ordering::Relaxed) {
             self.scratch.remove(task, attempt);
         }
@@ -139,6 +140,13 @@ struct Running {
     attempt: Attempt,
 }
 
+impl Running {
+    /// Whether the attempt has not ended: a thread that a job leaves behind may hold on to it.
+    fn is_current(&self) -> bool {
+        self.desk.running() == Some((self.task, self.attempt))
+    }
+}
+
 impl Ctx {
     /// The task this job runs for; none outside a job.
     pub fn task(&self) -> Option<TaskId> {
@@ -173,10 +181,11 @@ impl Ctx {
     /// attempts at one time never mix their bytes.
     ///
     /// # Panics
-    /// When the folder cannot be made, which fails the attempt with the reason. A retry helps where another node
+    /// When the attempt has ended, or the folder cannot be made, which fails the attempt with the reason. A retry helps where another node
     /// has room.
     pub fn scratch(&self) -> PathBuf {
         let Some(running) = &self.0 else { return std::env::temp_dir() };
+        assert!(running.is_current(), "no scratch folder for {}: its attempt has ended", running.task);
         running.desk.has_scratch.store(true, Ordering::Relaxed);
         match running.desk.scratch.make(running.task, running.attempt) {
             Ok(path) => path,
@@ -189,8 +198,7 @@ impl Ctx {
     /// and what is not a number for nothing. Does nothing outside a job.
     pub fn progress(&self, done: f64) {
         let Some(running) = &self.0 else { return };
-        let is_current = running.desk.running() == Some((running.task, running.attempt));
-        if is_current && !done.is_nan() {
+        if running.is_current() && !done.is_nan() {
             // In range, so the cast only cuts.
             running.desk.note_progress((done.clamp(0.0, 1.0) * 1_000.0) as u16);
         }

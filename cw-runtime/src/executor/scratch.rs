@@ -8,7 +8,9 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::Once,
+    sync::{Condvar, Mutex, Once},
+    thread,
+    time::Duration,
 };
 
 use cw_core::ids::{Attempt, TaskId};
@@ -67,6 +69,36 @@ impl Scratch {
 /// The folder of one executor process of this worker, for the worker to name and to remove.
 pub(crate) fn of_executor(executor: impl std::fmt::Display) -> PathBuf {
     root().join(format!("{}-{executor}", owner()))
+}
+
+/// Folders that are being removed.
+static REMOVALS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Removes the folder of an executor that is no more, on a thread of its own: nobody waits for a million files.
+pub(crate) fn remove_soon(folder: PathBuf) {
+    if !folder.exists() {
+        return;
+    }
+    let count = |by: isize| {
+        let mut removals = REMOVALS.0.lock().expect("no holder panics");
+        *removals = removals.saturating_add_signed(by);
+        REMOVALS.1.notify_all();
+    };
+    count(1);
+    let body = move || {
+        // What cannot be removed now is tried again by the next process of this user here.
+        let _ = fs::remove_dir_all(folder);
+        count(-1);
+    };
+    if thread::Builder::new().name("cw-scratch".to_owned()).spawn(body).is_err() {
+        count(-1);
+    }
+}
+
+/// Waits until all of that is done, but not for long: what is left is removed by the next process of this user here.
+pub(crate) fn finish_removals() {
+    let removals = REMOVALS.0.lock().expect("no holder panics");
+    drop(REMOVALS.1.wait_timeout_while(removals, Duration::from_secs(1), |removals| *removals > 0));
 }
 
 /// Every user has one, as nobody may write into another's.

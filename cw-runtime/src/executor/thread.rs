@@ -2,11 +2,18 @@
 //!
 //! Weaker than processes: what ends a process ends everything, statics are shared, and a running task
 //! cannot be killed. A task that is cancelled or runs out of time is left behind, and its thread with it.
+//!
+//! As a process does, a thread bundles the results of short tasks; and one [`watch`] for all threads sends what a long
+//! task would keep back, and hands back the tasks that were fed behind it.
+
+mod watch;
 
 use std::{
-    sync::{Arc, mpsc},
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -26,10 +33,42 @@ use crate::{hooks, job::Registry, worker::pool::Said};
 /// Stack of a thread that runs jobs: what a main thread has.
 const STACK_BYTES: usize = 8 << 20;
 
+/// How long a result may wait for others before it is sent.
+const BUNDLE_TIME: Duration = Duration::from_micros(100);
+
+/// Results that are sent at once, however young.
+const BUNDLE_RESULTS: usize = 64;
+
 /// A thread that runs tasks, as seen by its worker.
 pub(crate) struct ThreadExecutor {
-    tasks: mpsc::Sender<(ToExecutor, Bytes)>,
+    shared: Arc<Shared>,
     desk: Arc<Desk>,
+}
+
+/// What the thread, its worker and the watch have in common.
+struct Shared {
+    id: ExecutorId,
+    /// Apart from what goes out: the worker, which takes that, must never wait for one who waits for it.
+    inbox: Mutex<Inbox>,
+    fed: Condvar,
+    outbox: Mutex<Outbox>,
+    said: tokio::sync::mpsc::Sender<Said>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    tasks: VecDeque<(ToExecutor, Bytes)>,
+    /// Nobody waits for what it runs, or feeds it any more.
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Outbox {
+    /// Results that were not sent, and since when the oldest waits.
+    done: Vec<ExecutorSaid>,
+    since: Option<Instant>,
+    /// Since when the task that runs does. Ends with its result, under one lock.
+    running: Option<Instant>,
 }
 
 impl ThreadExecutor {
@@ -39,34 +78,12 @@ impl ThreadExecutor {
         registry: &'static Registry,
         said: tokio::sync::mpsc::Sender<Said>,
     ) -> Self {
-        let (tasks, inbox) = mpsc::channel::<(ToExecutor, Bytes)>();
-        let report = said.clone();
         let desk = Arc::new(desk_of(id, said.clone()));
-        let own = Arc::clone(&desk);
-        let body = move || {
-            context::settle_thread(&own);
-            let mut runner = Runner::new(registry, own);
-            let mut out = Vec::new();
-            if hooks::are_left() && report.blocking_send((id, vec![ExecutorSaid::Starting])).is_ok() {
-                hooks::run_at_start();
-            }
-            let mut alive = report.blocking_send((id, vec![ExecutorSaid::Ready])).is_ok();
-            while alive && let Ok(first) = inbox.recv() {
-                let mut done = Vec::new();
-                let mut next = Some(first);
-                while let Some((message, args)) = next {
-                    let start = Instant::now();
-                    let class = runner.run(&message, &args, &mut out);
-                    let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    done.push(ExecutorSaid::Done { class, micros, body: Bytes::copy_from_slice(&out) });
-                    // Short tasks share a message; a longer one is told at once.
-                    next = if micros < 50 && done.len() < 64 { inbox.try_recv().ok() } else { None };
-                }
-                alive = report.blocking_send((id, done)).is_ok();
-            }
-        };
+        let shared = Arc::new(Shared::new(id, said.clone()));
+        let (own, theirs) = (Arc::clone(&desk), Arc::clone(&shared));
+        watch::add(&shared);
         let named = thread::Builder::new().name(format!("cw-{id}")).stack_size(STACK_BYTES);
-        if let Err(error) = named.spawn(body) {
+        if let Err(error) = named.spawn(move || serve(&theirs, registry, &own)) {
             let ended = ExecutorSaid::Ended {
                 ending: Ending::Unknown,
                 hint: None,
@@ -75,17 +92,96 @@ impl ThreadExecutor {
             };
             tokio::spawn(async move { said.send((id, vec![ended])).await });
         }
-        Self { tasks, desk }
+        Self { shared, desk }
     }
 
     /// Gives it a task. A thread that has ended was reported to have.
     pub(crate) fn feed(&self, message: ToExecutor, body: Bytes) {
-        let _ = self.tasks.send((message, body));
+        self.shared.inbox().tasks.push_back((message, body));
+        self.shared.fed.notify_one();
+        watch::wake();
     }
 
-    /// Tells the job that runs that nobody waits for it.
+    /// Tells the job that runs that nobody waits for it, and the thread to end with it.
     pub(crate) fn leave_behind(&self) {
         self.desk.cancel();
+        self.shared.close();
+    }
+}
+
+impl Drop for ThreadExecutor {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Shared {
+    fn new(id: ExecutorId, said: tokio::sync::mpsc::Sender<Said>) -> Self {
+        Self { id, inbox: Mutex::default(), fed: Condvar::new(), outbox: Mutex::default(), said }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().expect("no holder panics")
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().expect("no holder panics")
+    }
+
+    fn close(&self) {
+        let mut inbox = self.inbox();
+        inbox.closed = true;
+        inbox.tasks.clear();
+        drop(inbox);
+        self.fed.notify_one();
+    }
+
+    /// The next task, once there is one; none at the end. Before it waits, what is done goes out.
+    fn next(&self) -> Option<(ToExecutor, Bytes)> {
+        if self.inbox().tasks.is_empty() && !self.send(&mut self.outbox()) {
+            return None;
+        }
+        let waiting = |inbox: &mut Inbox| inbox.tasks.is_empty() && !inbox.closed;
+        let mut inbox = self.fed.wait_while(self.inbox(), waiting).expect("no holder panics");
+        let next = inbox.tasks.pop_front()?;
+        drop(inbox);
+        self.outbox().running = Some(Instant::now());
+        Some(next)
+    }
+
+    /// Adds a result; says whether anybody hears it.
+    fn add(&self, said: ExecutorSaid) -> bool {
+        let mut outbox = self.outbox();
+        let since = *outbox.since.get_or_insert_with(Instant::now);
+        outbox.running = None;
+        outbox.done.push(said);
+        let is_due = since.elapsed() >= BUNDLE_TIME || outbox.done.len() >= BUNDLE_RESULTS;
+        !is_due || self.send(&mut outbox)
+    }
+
+    /// Sends what is done; says whether anybody hears it. Under the lock, so that all of it stays in order.
+    fn send(&self, outbox: &mut Outbox) -> bool {
+        outbox.since = None;
+        let done = mem::take(&mut outbox.done);
+        done.is_empty() || self.said.blocking_send((self.id, done)).is_ok()
+    }
+}
+
+/// Runs tasks until the worker has no more.
+fn serve(shared: &Shared, registry: &'static Registry, desk: &Arc<Desk>) {
+    context::settle_thread(desk);
+    let mut runner = Runner::new(registry, Arc::clone(desk));
+    let mut out = Vec::new();
+    let say = |said| shared.said.blocking_send((shared.id, vec![said])).is_ok();
+    if hooks::are_left() && say(ExecutorSaid::Starting) {
+        hooks::run_at_start();
+    }
+    let mut alive = say(ExecutorSaid::Ready);
+    while alive && let Some((message, args)) = shared.next() {
+        let start = Instant::now();
+        let class = runner.run(&message, &args, &mut out);
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        alive = shared.add(ExecutorSaid::Done { class, micros, body: Bytes::copy_from_slice(&out) });
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
         notice::say,
         session::{self, Init, Mode},
     },
+    executor::scratch,
     exit::{self, Trouble},
     flag::flag,
     job::{self, Registry},
@@ -132,7 +133,10 @@ fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     let kind = Kind::Processes { image, environment: slots::thread_limits(flags.cores_per_slot) };
     let hello = program::hello(program, Role::Worker { slots });
     let wanted = wanted(flags, Peer::Worker, WORKER_TIMEOUT);
-    runtime()?.block_on(async { worker::run::run(&wanted, &hello, slots, kind, stop_signal()?).await })
+    let served =
+        runtime()?.block_on(async { worker::run::run(&wanted, &hello, slots, kind, stop_signal()?).await });
+    scratch::finish_removals();
+    served
 }
 
 fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {

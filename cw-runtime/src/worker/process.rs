@@ -5,7 +5,7 @@
 //! 2. its process group is killed, so that nothing it started outlives it;
 //! 3. what it had written before is read to the end, briefly, as a stranger may hold the socket;
 //! 4. so are the last lines of its stderr;
-//! 5. the folders of its tasks are removed;
+//! 5. the folders of its tasks begin to be removed, which may take long;
 //! 6. its end is reported, with the evidence.
 
 use std::{
@@ -195,10 +195,7 @@ impl Carrier {
         LIVE.lock().expect("no holder panics").remove(&self.pid.as_raw_nonzero().get());
         let _ = tokio::time::timeout(TAIL_WAIT, self.pass_on_rest()).await;
         let _ = tokio::time::timeout(TAIL_WAIT, &mut self.tail_done).await;
-        let scratch = std::mem::take(&mut self.scratch);
-        if scratch.exists() {
-            let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await;
-        }
+        scratch::remove_soon(std::mem::take(&mut self.scratch));
         let ended = self.evidence(status, kills_before);
         // If the worker is gone, nobody wants to know.
         let _ = self.said.send((self.id, vec![ended])).await;

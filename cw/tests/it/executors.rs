@@ -45,7 +45,9 @@ fn short_tasks_do_not_wait_behind_one_that_hangs() {
     let (home, cluster) = (Home::new(), Cluster::start(2));
     // On one slot each, so that the hung task is surely before some of them.
     let embedded = home.program(&["--slots", "2"], &["behind"]);
+    let threaded = home.program(&["--slots", "2", "--threads"], &["behind"]);
     cluster.client(&["behind"]).finish().well();
+    threaded.finish().well();
     embedded.finish().well();
 }
 

@@ -18,7 +18,7 @@ fn both_sets_of_flags_work_and_stand_in_the_help() {
 
     let help = start(&home, &["--help"]).finish().with_code(0).stdout;
     for flag in
-        ["-r, --role <", "--slots <", "--cw-role <ROLE>", "--cw-slots <N>", "--cw-threads", "CW_SLOTS="]
+        ["-r, --role <", "--slots <", "--cw-role <master|worker|client>", "--cw-slots <N>", "--cw-threads", "CW_SLOTS="]
     {
         assert!(help.contains(flag), "no {flag} in {help}");
     }

@@ -80,3 +80,18 @@ fn a_map_says_how_far_it_is_in_lines_where_there_is_no_terminal() {
         assert!(finished.stderr.contains("endless: stopped after "), "{finished:?}");
     }
 }
+
+#[test]
+fn a_second_map_is_shown_with_the_workers_there_are() {
+    let home = Home::new();
+    let run = home.program(&["--slots", "2"], &["progress-beside"]);
+    run.complained("first: 0/4 (25 %)");
+    let open = run.said("open ");
+    let open = std::path::Path::new(open.trim_start_matches("open "));
+    fs::write(open.with_file_name("second"), "").unwrap();
+    let line = run.complained("second: 0/4");
+    assert!(line.ends_with("2 running, 1 worker"), "{line}");
+    fs::write(open, "").unwrap();
+    run.complained("second: 4 done in ");
+    run.finish().well();
+}

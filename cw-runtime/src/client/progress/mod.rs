@@ -46,7 +46,7 @@ pub(crate) struct Progress {
 struct Said {
     /// How far running tasks say they are, in thousandths.
     parts: HashMap<TaskId, u16, IdHash>,
-    counts: Counts,
+    counts: Option<Counts>,
     stage: Stage,
 }
 
@@ -68,7 +68,8 @@ struct Snapshot {
     failed: u64,
     /// Tasks done, and the parts of those that run.
     position: f64,
-    counts: Counts,
+    /// None if the master has not said, or is lost.
+    counts: Option<Counts>,
 }
 
 impl Progress {
@@ -112,8 +113,8 @@ impl Progress {
         self.lock().parts.insert(task, thousandths);
     }
 
-    /// Where the client's tasks are.
-    pub(crate) fn note_counts(&self, counts: Counts) {
+    /// Where the client's tasks are; none if nobody knows.
+    pub(crate) fn note_counts(&self, counts: Option<Counts>) {
         self.lock().counts = counts;
     }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cw_core::wire::Counts;
 use indicatif::HumanCount;
 
 use super::Snapshot;
@@ -57,12 +58,13 @@ pub(super) fn parts(now: &Snapshot, rate: f64) -> Vec<String> {
     if let Some(left) = time_left(now, rate) {
         parts.push(format!("{} left", in_time(left)));
     }
-    if now.counts.workers > 0 {
-        let workers = now.counts.workers;
-        parts.push(format!("{} running", HumanCount(now.counts.running.into())));
-        parts.push(format!("{workers} {}", if workers == 1 { "worker" } else { "workers" }));
-    } else {
-        parts.push("no worker".to_owned());
+    match now.counts {
+        Some(Counts { workers: 0, .. }) => parts.push("no worker".to_owned()),
+        Some(Counts { running, workers, .. }) => {
+            parts.push(format!("{} running", HumanCount(running.into())));
+            parts.push(format!("{workers} {}", if workers == 1 { "worker" } else { "workers" }));
+        }
+        None => {}
     }
     parts
 }
@@ -116,12 +118,10 @@ fn in_time(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cw_core::wire::Counts;
-
     use super::*;
 
     fn snapshot(total: Option<u64>, done: u64, failed: u64) -> Snapshot {
-        let counts = Counts { running: 8, workers: 2, slots: 8 };
+        let counts = Some(Counts { running: 8, workers: 2, slots: 8 });
         Snapshot { total, done, failed, position: done as f64, counts }
     }
 
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(line, "3 done, 3.0/min, 8 running, 2 workers");
         let halves = Snapshot { position: 1.5, ..snapshot(Some(4), 1, 0) };
         assert_eq!(parts(&halves, 0.0)[0], "1/4 (38 %)");
-        let none = Snapshot { counts: Counts::default(), ..snapshot(Some(5), 0, 0) };
+        let none = Snapshot { counts: Some(Counts::default()), ..snapshot(Some(5), 0, 0) };
         assert_eq!(parts(&none, 0.0).join(", "), "0/5, 0.0/h, no worker");
     }
 

@@ -133,7 +133,7 @@ pub(crate) async fn abort(dir: &Path) -> cw::Result<()> {
 }
 
 pub(crate) async fn inside() {
-    for how in ["spawn", "map", "submit"] {
+    for how in ["spawn", "map", "submit", "set"] {
         let error = cw::spawn(call_within, how).await.unwrap_err();
         assert!(error.to_string().contains("a job cannot call jobs yet"), "{how}: {error}");
     }

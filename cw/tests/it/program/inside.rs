@@ -99,3 +99,22 @@ pub(crate) async fn progress(dir: &Path) -> cw::Result<()> {
     runs.next().await.expect("it is endless").1?;
     Ok(())
 }
+
+/// The second is shown once nothing changes any more.
+pub(crate) async fn progress_beside(dir: &Path) -> cw::Result<()> {
+    let open = dir.join("open");
+    println!("open {}", open.display());
+    let inputs = || (0..4).map(|_| (false, 0.5, open.as_path()));
+    let mut first = cw::map(part_way, inputs()).progress("first").unordered();
+    let mut second = cw::map(part_way, inputs()).progress("second").unordered();
+    // A map begins with its first read; the second one's is after the test has seen the first.
+    let first = async { while first.next().await.is_some() {} };
+    let second = async {
+        while !dir.join("second").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        while second.next().await.is_some() {}
+    };
+    tokio::join!(first, second);
+    Ok(())
+}

@@ -156,6 +156,13 @@ pub(crate) fn call_within(how: &str) -> Result<(), cw::TaskError> {
     match how {
         "spawn" => cw::spawn(square, 2).wait().map(drop),
         "map" => cw::map(square, 0..3).wait().map(drop),
+        "set" => {
+            let mut set = cw::TaskSet::new();
+            let ids = [set.spawn(square, 2), set.spawn(square, 3)];
+            assert!(ids[0] != ids[1] && set.len() == 2);
+            set.abort_all();
+            set.join_next().wait().unwrap().map(drop)
+        }
         _ => {
             let (tell, told) = std::sync::mpsc::channel();
             cw::submit(square, 2, move |_, result| tell.send(result).expect("it is waited for"));

@@ -104,6 +104,8 @@ enum Scenario {
     Asked,
     /// Maps that show how far they are
     Progress,
+    /// A map that is shown beside another
+    ProgressBeside,
     /// Limits that jobs set for themselves
     OwnLimits,
 }
@@ -143,6 +145,7 @@ async fn main(opts: Opts) -> cw::Result<()> {
         Scenario::Left { how } => inside::left(dir, &how).await,
         Scenario::Asked => inside::asked(dir).await,
         Scenario::Progress => inside::progress(dir).await?,
+        Scenario::ProgressBeside => inside::progress_beside(dir).await?,
         Scenario::OwnLimits => trouble::own_limits().await?,
     }
     println!("done");
