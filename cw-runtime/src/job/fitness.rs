@@ -22,13 +22,18 @@ pub(super) struct Findings {
     pub(super) any: Vec<&'static str>,
     /// The fields that serde may leave out.
     pub(super) skipped: Vec<Skipped>,
+    /// Whether it does not read back what it has written.
+    pub(super) is_one_way: bool,
 }
 
 /// Traces `T`, and serializes values of it.
 pub(super) fn examine<T: Serialize + Deserialize<'static>>() -> Findings {
-    let mut skipped = Vec::new();
+    let (mut skipped, mut is_one_way) = (Vec::new(), false);
+    let trace = record(Dummies::FULL, &mut |value: T| {
+        note_skipped(&value, &mut skipped);
+        is_one_way = is_one_way || (skipped.is_empty() && !reads_back(&value));
+    });
     let mut inspect = |value: T| note_skipped(&value, &mut skipped);
-    let trace = record(Dummies::FULL, &mut inspect);
     // Only fields with names are left out. Zeros are likelier to panic than ones, and may do so only where that is
     // not the end.
     if trace.has_fields && trace.any.is_empty() && CAN_CATCH {
@@ -37,7 +42,8 @@ pub(super) fn examine<T: Serialize + Deserialize<'static>>() -> Findings {
             record(Dummies::lean(depth, 1), &mut inspect);
         }
     }
-    Findings { text: trace.text, any: trace.any, skipped }
+    let is_one_way = is_one_way && trace.any.is_empty() && skipped.is_empty();
+    Findings { text: trace.text, any: trace.any, skipped, is_one_way }
 }
 
 fn note_skipped<T: Serialize>(value: &T, all: &mut Vec<Skipped>) {
@@ -49,6 +55,13 @@ fn note_skipped<T: Serialize>(value: &T, all: &mut Vec<Skipped>) {
             all.push(skipped);
         }
     }
+}
+
+/// Whether a value is read from just the bytes it becomes. One that does not become any is refused when it is encoded.
+fn reads_back<T: Serialize + Deserialize<'static>>(value: &T) -> bool {
+    let Ok(bytes) = postcard::to_stdvec(value) else { return true };
+    // As a type may borrow from its bytes for ever; they are few, and each type is examined once.
+    matches!(postcard::take_from_bytes::<T>(bytes.leak()), Ok((_, [])))
 }
 
 /// Keeps nothing.

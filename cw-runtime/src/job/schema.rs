@@ -52,12 +52,13 @@ impl SchemaBuilder {
     }
 
     fn add<T: Serialize + Deserialize<'static>>(mut self, role: &str) -> Self {
-        let Findings { text, any, skipped } = examine::<T>();
+        let Findings { text, any, skipped, is_one_way } = examine::<T>();
         self.text.push('\n');
         self.text.push_str(&text);
         let outer = type_name::<T>();
         self.unfit.extend(any.iter().map(|inner| needs_description(role, outer, inner)));
         self.unfit.extend(skipped.iter().map(|skipped| format!("{role} of type {outer}: {skipped}")));
+        self.unfit.extend(is_one_way.then(|| one_way(role, outer)));
         self
     }
 }
@@ -68,6 +69,14 @@ fn needs_description(role: &str, outer: &str, inner: &str) -> String {
         "{role} of type {outer} needs a self-describing format{place} \
          (serde's `flatten`, `untagged`, `tag = ..` or a JSON value), which the wire is not: \
          do without, or pass it as a String of JSON"
+    )
+}
+
+fn one_way(role: &str, outer: &str) -> String {
+    format!(
+        "{role} of type {outer} does not read back what it writes: give both sides of serde the same fields \
+         (`skip` in place of `skip_serializing` or `skip_deserializing`), and what `serialize_with` writes to \
+         `deserialize_with`"
     )
 }
 
@@ -101,6 +110,30 @@ mod tests {
         let outer = type_name::<Vec<Named>>();
         let start = format!("the result of type {outer}: field `name` of Named is left out by ");
         assert_eq!(schema.unfit.len(), 1, "{:?}", schema.unfit);
+        assert!(schema.unfit[0].starts_with(&start), "{:?}", schema.unfit);
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[expect(dead_code, reason = "only serialized")]
+    struct OneWay {
+        #[serde(skip_serializing)]
+        id: u32,
+        name: String,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[expect(dead_code, reason = "only serialized")]
+    struct BothWays {
+        #[serde(skip)]
+        id: u32,
+        name: String,
+    }
+
+    #[test]
+    fn a_type_that_does_not_read_what_it_writes_is_told() {
+        let schema = SchemaBuilder::new("").argument::<OneWay>("x").argument::<BothWays>("y").finish();
+        assert_eq!(schema.unfit.len(), 1, "{:?}", schema.unfit);
+        let start = format!("argument `x` of type {} does not read back", type_name::<OneWay>());
         assert!(schema.unfit[0].starts_with(&start), "{:?}", schema.unfit);
     }
 

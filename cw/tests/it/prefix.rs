@@ -17,9 +17,14 @@ fn both_sets_of_flags_work_and_stand_in_the_help() {
     assert_eq!(finished.stdout, "king [0, 1]\n", "{finished:?}");
 
     let help = start(&home, &["--help"]).finish().with_code(0).stdout;
-    for flag in
-        ["-r, --role <", "--slots <", "--cw-role <master|worker|client>", "--cw-slots <N>", "--cw-threads", "CW_SLOTS="]
-    {
+    for flag in [
+        "-r, --role <",
+        "--slots <",
+        "--cw-role <master|worker|client>",
+        "--cw-slots <N>",
+        "--cw-threads",
+        "CW_SLOTS=",
+    ] {
         assert!(help.contains(flag), "no {flag} in {help}");
     }
     for flag in [" --cluster ", " --threads", " --master "] {
