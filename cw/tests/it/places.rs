@@ -1,6 +1,10 @@
 //! Programs that say in code where their tasks run.
 
-use crate::support::{Finished, Home, Process, program};
+use std::time::Duration;
+
+#[cfg(target_os = "linux")]
+use crate::support::proc;
+use crate::support::{Finished, Home, Process, Signal, program, until};
 
 fn place(home: &Home, words: &[&str]) -> Finished {
     Process::start(&mut home.command(&program("it_place"), words)).finish()
@@ -45,4 +49,17 @@ fn a_cluster_that_is_not_there_is_an_error_with_its_code() {
     let mut command = home.command(&program("it_place"), &["connect", "nowhere"]);
     let finished = Process::start(command.env("CW_CONNECT_TIMEOUT", "100ms")).finish();
     assert_fails(finished, 1, "nowhere/client.json");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn after_a_try_that_failed_a_signal_ends_what_came_of_the_next() {
+    let home = Home::new();
+    let mut command = home.command(&program("it_place"), &["retry"]);
+    let process = Process::start(command.env("CW_CONNECT_TIMEOUT", "100ms"));
+    process.said("it runs");
+    process.signal(Signal::INT);
+    let finished = process.finish_within(Duration::from_secs(5)).with_code(130);
+    assert_eq!(finished.stderr.matches("cw: interrupted: ").count(), 1, "{finished:?}");
+    until("its executors are gone", || proc::executors(home.path()).is_empty());
 }
