@@ -50,7 +50,7 @@ where
         name: "",
         put: put::<Self>,
         take: |reader, place| reader.take(place),
-        trace: SchemaBuilder::argument::<Box<Self>>,
+        trace: SchemaBuilder::lent::<Self>,
     };
 }
 
@@ -147,7 +147,7 @@ impl TextArg {
 
     /// Adds the argument's type to the schema.
     pub fn trace(&self, schema: SchemaBuilder) -> SchemaBuilder {
-        schema.argument::<&'static str>(self.name)
+        schema.borrowed::<&'static str>()
     }
 }
 
@@ -178,7 +178,7 @@ impl BytesArg {
 
     /// Adds the argument's type to the schema.
     pub fn trace(&self, schema: SchemaBuilder) -> SchemaBuilder {
-        schema.argument::<&'static [u8]>(self.name)
+        schema.borrowed::<&'static [u8]>()
     }
 }
 

@@ -115,7 +115,7 @@ impl<'de> Deserializer<'de> for &mut Recorder {
     ) -> Result<V::Value, Halt> {
         self.within(type_name::<V::Value>(), |recorder| {
             recorder.write(name);
-            recorder.product(None, len, visitor)
+            recorder.fields(None, len, visitor)
         })
     }
 
@@ -137,7 +137,7 @@ impl<'de> Deserializer<'de> for &mut Recorder {
     ) -> Result<V::Value, Halt> {
         self.within(type_name::<V::Value>(), |recorder| {
             recorder.write(name);
-            recorder.product(Some(fields), fields.len(), visitor)
+            recorder.fields(Some(fields), fields.len(), visitor)
         })
     }
 
@@ -237,7 +237,7 @@ impl<'de> VariantAccess<'de> for Entered<'_> {
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Halt> {
-        self.recorder.product(None, len, visitor)
+        self.recorder.fields(None, len, visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -245,6 +245,6 @@ impl<'de> VariantAccess<'de> for Entered<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Halt> {
-        self.recorder.product(Some(fields), fields.len(), visitor)
+        self.recorder.fields(Some(fields), fields.len(), visitor)
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! The recorder's dummies make values: full ones, and lean ones of zeros and of empty texts and containers, as those
 //! are what `skip_serializing_if` leaves out. Containers are emptied only from some depth on, so that a lean value is
-//! also seen inside a list. Whatever completes is serialized, and serde names the fields it would leave out. A type
-//! that accepts no such dummies is not found here; its values are refused when they are encoded.
+//! also seen inside a list. Whatever completes is serialized, and serde names the fields it would leave out; those of
+//! tuples, which have no names, it leaves out without a word, so what was written is also read again. A type that
+//! accepts no such dummies is not found here; its values are refused when they are encoded.
 
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::quiet::CAN_CATCH;
 use super::recorder::{Dummies, record};
@@ -22,28 +23,38 @@ pub(super) struct Findings {
     pub(super) any: Vec<&'static str>,
     /// The fields that serde may leave out.
     pub(super) skipped: Vec<Skipped>,
-    /// Whether it does not read back what it has written.
-    pub(super) is_one_way: bool,
+    /// Why its values do not come back, if for no reason above.
+    pub(super) flaw: Option<Flaw>,
 }
 
-/// Traces `T`, and serializes values of it.
-pub(super) fn examine<T: Serialize + Deserialize<'static>>() -> Findings {
-    let (mut skipped, mut is_one_way) = (Vec::new(), false);
-    let trace = record(Dummies::FULL, &mut |value: T| {
+/// Why a value does not come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// `Deserialize` does not read what `Serialize` has written.
+    OneWay,
+    /// `Serialize` writes a list whose length it does not know when it begins.
+    NoLength,
+}
+
+/// Traces `T`, serializes values of it, and reads them again.
+pub(super) fn examine<T: Serialize + DeserializeOwned>() -> Findings {
+    let (mut skipped, mut flaw) = (Vec::new(), None);
+    let mut inspect = |value: T| {
         note_skipped(&value, &mut skipped);
-        is_one_way = is_one_way || (skipped.is_empty() && !reads_back(&value));
-    });
-    let mut inspect = |value: T| note_skipped(&value, &mut skipped);
-    // Only fields with names are left out. Zeros are likelier to panic than ones, and may do so only where that is
-    // not the end.
+        if skipped.is_empty() && flaw.is_none() {
+            flaw = find_flaw(&value);
+        }
+    };
+    let trace = record(Dummies::FULL, &mut inspect);
+    // Only fields are left out. Zeros are likelier to panic than ones, and may do so only where that is not the end.
     if trace.has_fields && trace.any.is_empty() && CAN_CATCH {
         for depth in 0..=trace.containers_deepest.min(DEPTH_MAX) {
             record(Dummies::lean(depth, 0), &mut inspect);
             record(Dummies::lean(depth, 1), &mut inspect);
         }
     }
-    let is_one_way = is_one_way && trace.any.is_empty() && skipped.is_empty();
-    Findings { text: trace.text, any: trace.any, skipped, is_one_way }
+    let flaw = flaw.filter(|_| trace.any.is_empty() && skipped.is_empty());
+    Findings { text: trace.text, any: trace.any, skipped, flaw }
 }
 
 fn note_skipped<T: Serialize>(value: &T, all: &mut Vec<Skipped>) {
@@ -57,11 +68,16 @@ fn note_skipped<T: Serialize>(value: &T, all: &mut Vec<Skipped>) {
     }
 }
 
-/// Whether a value is read from just the bytes it becomes. One that does not become any is refused when it is encoded.
-fn reads_back<T: Serialize + Deserialize<'static>>(value: &T) -> bool {
-    let Ok(bytes) = postcard::to_stdvec(value) else { return true };
-    // As a type may borrow from its bytes for ever; they are few, and each type is examined once.
-    matches!(postcard::take_from_bytes::<T>(bytes.leak()), Ok((_, [])))
+/// A value that does not become bytes for another reason is refused when it is encoded, and its type may be fit.
+fn find_flaw<T: Serialize + DeserializeOwned>(value: &T) -> Option<Flaw> {
+    match postcard::to_stdvec(value) {
+        Ok(bytes) => {
+            let reads_back = matches!(postcard::take_from_bytes::<T>(&bytes), Ok((_, [])));
+            (!reads_back).then_some(Flaw::OneWay)
+        }
+        Err(postcard::Error::SerializeSeqLengthUnknown) => Some(Flaw::NoLength),
+        Err(_) => None,
+    }
 }
 
 /// Keeps nothing.

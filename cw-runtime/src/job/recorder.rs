@@ -50,7 +50,7 @@ pub(super) struct Trace {
     pub(super) text: String,
     /// The types that asked for `deserialize_any`, or that hold something which did.
     pub(super) any: Vec<&'static str>,
-    /// Whether any struct or variant has named fields.
+    /// Whether any struct or variant has fields, named or not.
     pub(super) has_fields: bool,
     /// How many options, lists and maps are inside one another, at most.
     pub(super) containers_deepest: usize,
@@ -258,11 +258,21 @@ impl Recorder {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, Halt> {
-        self.has_fields |= names.is_some();
         self.write("(");
         let value = visitor.visit_seq(Children { recorder: self, names, next: 0, len })?;
         self.write(")");
         Ok(value)
+    }
+
+    /// As `product`, for a type whose fields serde may leave out.
+    pub(super) fn fields<'de, V: Visitor<'de>>(
+        &mut self,
+        names: Option<Names>,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Halt> {
+        self.has_fields = true;
+        self.product(names, len, visitor)
     }
 
     pub(super) fn is_inside(&self, name: &'static str) -> bool {

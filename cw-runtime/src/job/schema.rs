@@ -6,10 +6,11 @@
 
 use std::any::type_name;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::fitness::{Findings, examine};
+use super::fitness::{Findings, Flaw, examine};
 use super::fnv1a64;
+use super::recorder::{Dummies, record};
 
 /// The shape of a job's arguments and result. The same in every run of one build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,8 @@ pub struct Schema {
     /// One sentence for each type that the wire cannot carry; empty when all is well.
     ///
     /// Either it asks serde for `deserialize_any`, which postcard cannot answer, so every task would fail to decode; or
-    /// it has fields that serde may leave out, so a value without them cannot be encoded. Each ends with the remedy.
+    /// it has fields that serde may leave out, so a value without them cannot be encoded; or it does not read back what
+    /// it writes. Each ends with the remedy.
     pub unfit: Vec<String>,
 }
 
@@ -37,13 +39,27 @@ impl SchemaBuilder {
     }
 
     /// Adds an argument.
-    pub fn argument<T: Serialize + Deserialize<'static>>(self, name: &'static str) -> Self {
-        self.add::<T>(&format!("argument `{name}`"))
+    pub fn argument<T: Serialize + DeserializeOwned>(self, name: &'static str) -> Self {
+        self.add::<T>(&format!("argument `{name}`"), type_name::<T>())
+    }
+
+    /// Adds an argument that is lent to the job out of a box.
+    pub fn lent<T: Serialize + ?Sized>(self, name: &'static str) -> Self
+    where
+        Box<T>: DeserializeOwned,
+    {
+        self.add::<Box<T>>(&format!("argument `{name}`"), type_name::<T>())
+    }
+
+    /// Adds a text or bytes, which the job borrows from the frame. The wire can carry them.
+    pub fn borrowed<T: Deserialize<'static>>(mut self) -> Self {
+        self.push(&record::<T>(Dummies::FULL, &mut drop).text);
+        self
     }
 
     /// Adds the result.
-    pub fn result<T: Serialize + Deserialize<'static>>(self) -> Self {
-        self.add::<T>("the result")
+    pub fn result<T: Serialize + DeserializeOwned>(self) -> Self {
+        self.add::<T>("the result", type_name::<T>())
     }
 
     /// The hash of all that was added, and the complaints.
@@ -51,15 +67,18 @@ impl SchemaBuilder {
         Schema { hash: fnv1a64(&self.text), unfit: self.unfit }
     }
 
-    fn add<T: Serialize + Deserialize<'static>>(mut self, role: &str) -> Self {
-        let Findings { text, any, skipped, is_one_way } = examine::<T>();
-        self.text.push('\n');
-        self.text.push_str(&text);
-        let outer = type_name::<T>();
+    fn add<T: Serialize + DeserializeOwned>(mut self, role: &str, outer: &str) -> Self {
+        let Findings { text, any, skipped, flaw } = examine::<T>();
+        self.push(&text);
         self.unfit.extend(any.iter().map(|inner| needs_description(role, outer, inner)));
         self.unfit.extend(skipped.iter().map(|skipped| format!("{role} of type {outer}: {skipped}")));
-        self.unfit.extend(is_one_way.then(|| one_way(role, outer)));
+        self.unfit.extend(flaw.map(|flaw| flawed(role, outer, flaw)));
         self
+    }
+
+    fn push(&mut self, trace: &str) {
+        self.text.push('\n');
+        self.text.push_str(trace);
     }
 }
 
@@ -72,12 +91,18 @@ fn needs_description(role: &str, outer: &str, inner: &str) -> String {
     )
 }
 
-fn one_way(role: &str, outer: &str) -> String {
-    format!(
-        "{role} of type {outer} does not read back what it writes: give both sides of serde the same fields \
-         (`skip` in place of `skip_serializing` or `skip_deserializing`), and what `serialize_with` writes to \
-         `deserialize_with`"
-    )
+fn flawed(role: &str, outer: &str, flaw: Flaw) -> String {
+    let flaw = match flaw {
+        Flaw::OneWay => {
+            "does not read back what it writes: give both sides of serde the same fields (`skip` in place of \
+             `skip_serializing` or `skip_deserializing`, no `skip_serializing_if` on a tuple's field, no `skip` on a \
+             variant but the last), and what `serialize_with` or `into` writes to `deserialize_with` or `from`"
+        }
+        Flaw::NoLength => {
+            "writes a list without its length, which the wire needs first: collect it into a `Vec` in its `Serialize`"
+        }
+    };
+    format!("{role} of type {outer} {flaw}")
 }
 
 #[cfg(test)]
@@ -137,7 +162,15 @@ mod tests {
         assert!(schema.unfit[0].starts_with(&start), "{:?}", schema.unfit);
     }
 
-    fn hash_of<T: Serialize + Deserialize<'static>>() -> u64 {
+    #[test]
+    fn a_lent_argument_is_named_by_its_own_type() {
+        let schema = SchemaBuilder::new("").lent::<OneWay>("x").lent::<[u8]>("y").borrowed::<&str>().finish();
+        assert_eq!(schema.unfit.len(), 1, "{:?}", schema.unfit);
+        let start = format!("argument `x` of type {} does not read back", type_name::<OneWay>());
+        assert!(schema.unfit[0].starts_with(&start), "{:?}", schema.unfit);
+    }
+
+    fn hash_of<T: Serialize + DeserializeOwned>() -> u64 {
         SchemaBuilder::new("(T)->()").argument::<T>("x").finish().hash
     }
 

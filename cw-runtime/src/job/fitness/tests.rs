@@ -5,14 +5,14 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use super::*;
 
 /// `owner.field` or `owner::variant.field` of each field found.
 fn found<T: Serialize + DeserializeOwned>() -> Vec<String> {
     let findings = examine::<T>();
-    assert!(findings.any.is_empty(), "{:?}", findings.any);
+    assert!(findings.any.is_empty() && findings.flaw.is_none(), "{:?} {:?}", findings.any, findings.flaw);
     let name = |skipped: &Skipped| {
         let variant = skipped.variant.map(|variant| format!("::{variant}")).unwrap_or_default();
         format!("{}{variant}.{}", skipped.owner, skipped.field)
@@ -175,8 +175,9 @@ fn what_can_cross_is_not_flagged() {
     fine::<List>();
     fine::<Folder>();
     fine::<Page<Folder>>();
-    assert!(examine::<&'static str>().skipped.is_empty());
-    assert!(examine::<&'static [u8]>().skipped.is_empty());
+    fine::<serde_bytes::ByteBuf>();
+    fine::<Refused>();
+    fine::<Even>();
 }
 
 #[derive(Serialize, Deserialize)]
@@ -237,4 +238,87 @@ struct Scaled {
 #[test]
 fn a_panic_over_a_dummy_ends_that_try_only() {
     assert_eq!(found::<Scaled>(), ["Scaled.unit"]);
+}
+
+/// Refuses its values, which says nothing of its type.
+#[derive(Deserialize)]
+struct Refused;
+
+impl Serialize for Refused {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("not this one"))
+    }
+}
+
+/// Refuses ones.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+struct Even(u8);
+
+impl TryFrom<u8> for Even {
+    type Error = &'static str;
+    fn try_from(n: u8) -> Result<Self, Self::Error> {
+        if n.is_multiple_of(2) { Ok(Self(n)) } else { Err("odd") }
+    }
+}
+
+impl From<Even> for u8 {
+    fn from(even: Even) -> Self {
+        even.0
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct SparsePair(#[serde(skip_serializing_if = "Option::is_none")] Option<u8>, u8);
+
+#[derive(Serialize, Deserialize)]
+enum SparseVariant {
+    Pair(#[serde(skip_serializing_if = "is_default")] u8, u16),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Gap {
+    First,
+    #[serde(skip)]
+    #[expect(dead_code, reason = "it is there to be skipped")]
+    Second,
+    Third,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "String")]
+struct IntoOnly(u32);
+
+impl From<IntoOnly> for String {
+    fn from(only: IntoOnly) -> Self {
+        format!("number {}", only.0)
+    }
+}
+
+#[test]
+fn what_is_not_read_as_it_was_written_is_found_though_nothing_tells_of_it() {
+    fn one_way<T: Serialize + DeserializeOwned>() {
+        assert_eq!(examine::<T>().flaw, Some(Flaw::OneWay), "in {}", type_name::<T>());
+    }
+    one_way::<SparsePair>();
+    one_way::<Vec<Option<SparsePair>>>();
+    one_way::<SparseVariant>();
+    one_way::<Gap>();
+    one_way::<BTreeMap<String, Gap>>();
+    one_way::<IntoOnly>();
+}
+
+/// The iterator of its list does not know how long it is.
+#[derive(Deserialize)]
+struct Filtered(Vec<u8>);
+
+impl Serialize for Filtered {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().filter(|byte| **byte != 7))
+    }
+}
+
+#[test]
+fn a_list_without_its_length_is_found() {
+    assert_eq!(examine::<Filtered>().flaw, Some(Flaw::NoLength));
 }
