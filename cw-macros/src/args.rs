@@ -34,6 +34,9 @@ impl Parse for Setting {
         };
         let key = input.parse().map_err(not_an_option)?;
         let equals = input.parse::<Option<Token![=]>>()?;
+        if equals.is_none() && !input.is_empty() && !input.peek(Token![,]) {
+            return Err(not_an_option(input.error("")));
+        }
         let value = equals.map(|_| input.parse()).transpose()?;
         Ok(Self { key, value })
     }
@@ -242,6 +245,7 @@ mod tests {
         );
         assert!(sentence(quote!(timeout = "0s")).starts_with("a timeout of zero"));
         assert_eq!(sentence(quote!(name = "")), "a job's name cannot be empty");
+        assert!(sentence(quote!(retries: 2)).starts_with("expected an option, like `retries = 2`"));
         assert!(sentence(quote!(name = 7)).starts_with("`name` takes a text"));
         assert_eq!(sentence(quote!(retries = 1, retries = 2)), "`retries` is given twice");
         assert!(sentence(quote!(retries = 4294967296)).starts_with("this takes a whole number"));

@@ -9,7 +9,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
     FnArg, GenericParam, Ident, ItemFn, Lifetime, Pat, PatType, Path, ReturnType, Signature, Type,
-    TypeReference,
+    TypeImplTrait, TypeReference, TypeTraitObject,
 };
 
 use crate::errors::Errors;
@@ -239,15 +239,32 @@ pub(crate) fn is_result(ty: &Type) -> bool {
 }
 
 fn check_argument(subject: Subject, ty: &Type, errors: &mut Errors) {
-    let concrete = |not| format!("{subject}'s argument needs a concrete type, not `{not} Trait`");
-    match ty {
-        Type::ImplTrait(_) => errors.push(ty, concrete("impl")),
-        Type::TraitObject(_) => errors.push(ty, concrete("dyn")),
-        _ => {
-            if let Some(borrow) = Borrow::find(ty) {
-                errors.push(borrow, subject.owned_only());
-            }
-        }
+    if let Some((part, not)) = Abstract::find(ty) {
+        errors.push(part, format!("{subject}'s argument needs a concrete type, not `{not} Trait`"));
+    } else if let Some(borrow) = Borrow::find(ty) {
+        errors.push(borrow, subject.owned_only());
+    }
+}
+
+/// The first `impl Trait` or `dyn Trait` inside a type.
+#[derive(Default)]
+struct Abstract(Option<(TokenStream, &'static str)>);
+
+impl Abstract {
+    fn find(ty: &Type) -> Option<(TokenStream, &'static str)> {
+        let mut found = Self::default();
+        found.visit_type(ty);
+        found.0
+    }
+}
+
+impl<'ast> Visit<'ast> for Abstract {
+    fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
+        self.0.get_or_insert_with(|| (ty.to_token_stream(), "impl"));
+    }
+
+    fn visit_type_trait_object(&mut self, ty: &'ast TypeTraitObject) {
+        self.0.get_or_insert_with(|| (ty.to_token_stream(), "dyn"));
     }
 }
 

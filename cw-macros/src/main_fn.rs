@@ -1,13 +1,14 @@
 //! `#[cw::main]`: an ordinary `fn main` that decides the role first and calls the user's function in the client only.
 
-use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{FnArg, Ident, ItemFn, LitStr, Path, Signature, Token, Type};
+use syn::spanned::Spanned;
+use syn::{FnArg, Ident, ItemFn, LitStr, Path, ReturnType, Signature, Token, Type};
 
 use crate::errors::Errors;
-use crate::text::ungroup;
+use crate::text::{at, ungroup};
 
 /// `#[cw::main]`.
 pub(crate) fn main(options: TokenStream, item: TokenStream) -> TokenStream {
@@ -125,42 +126,42 @@ impl Parameter {
             }
         }
     }
-
-    fn ty(&self) -> TokenStream {
-        match self {
-            Self::None => quote!(::cw::__private::NoOpts),
-            Self::Options(ty) => ty.to_token_stream(),
-        }
-    }
-
-    /// The user's function, as one that takes options.
-    fn body(&self) -> TokenStream {
-        match self {
-            Self::None => quote!(|_| main()),
-            Self::Options(_) => quote!(main),
-        }
-    }
 }
 
 fn expand(func: &ItemFn, parameter: &Parameter, prefix: &str) -> TokenStream {
-    let (ty, body) = (parameter.ty(), parameter.body());
-    let start = if func.sig.asyncness.is_some() { quote!(main_async) } else { quote!(main_sync) };
+    let call = call(&func.sig, parameter, prefix);
     let cfgs = func.attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
     quote! {
         #(#cfgs)*
         fn main() -> ::std::process::ExitCode {
             #func
-            ::cw::__private::#start::<#ty, _>(
-                ::cw::__private::Program {
-                    name: ::core::env!("CARGO_PKG_NAME"),
-                    version: ::core::env!("CARGO_PKG_VERSION"),
-                    about: ::core::env!("CARGO_PKG_DESCRIPTION"),
-                    prefix: #prefix,
-                },
-                #body,
-            )
+            #call
         }
     }
+}
+
+/// Calls what runs `main`, a method of its options. The compiler tells on their type if they are none, and on the
+/// return type, where the call is, if no process can end with that.
+fn call(sig: &Signature, parameter: &Parameter, prefix: &str) -> TokenStream {
+    let result = match &sig.output {
+        ReturnType::Default => Span::call_site(),
+        ReturnType::Type(_, ty) => at(ty.span()),
+    };
+    let name = if sig.asyncness.is_some() { "main_async" } else { "main_sync" };
+    let name = Ident::new(name, result);
+    let (options, body) = match parameter {
+        Parameter::None => (quote_spanned!(result=> ::cw::__private::NoOpts), quote!(|_| main())),
+        Parameter::Options(ty) => (ty.to_token_stream(), quote!(main)),
+    };
+    let program = quote! {
+        ::cw::__private::Program {
+            name: ::core::env!("CARGO_PKG_NAME"),
+            version: ::core::env!("CARGO_PKG_VERSION"),
+            about: ::core::env!("CARGO_PKG_DESCRIPTION"),
+            prefix: #prefix,
+        }
+    };
+    quote_spanned!(result=> <#options as ::cw::__private::MainArgs>::#name(#program, #body))
 }
 
 /// After an error: a `main` that the compiler has nothing to say about, with the user's inside for its own errors.
@@ -192,13 +193,16 @@ mod tests {
         let text = expanded(quote!(
             async fn main() {}
         ));
-        assert!(text.contains("main_async :: < :: cw :: __private :: NoOpts , _ >"), "{text}");
+        assert!(
+            text.contains("< :: cw :: __private :: NoOpts as :: cw :: __private :: MainArgs > :: main_async"),
+            "{text}"
+        );
         let text = expanded(quote!(
             fn main(opts: Opts) -> cw::Result<()> {
                 Ok(())
             }
         ));
-        assert!(text.contains("main_sync :: < Opts , _ >"), "{text}");
+        assert!(text.contains("< Opts as :: cw :: __private :: MainArgs > :: main_sync"), "{text}");
         assert!(!text.contains("compile_error"), "{text}");
     }
 

@@ -38,7 +38,7 @@ pub use start::init;
 pub mod private {
     pub use crate::hooks::private::*;
     pub use crate::job::private::*;
-    pub use crate::start::{MainArgs, NoOpts, Program, main_async, main_sync};
+    pub use crate::start::{MainArgs, MainResult, NoOpts, Program};
 
     /// What the benches' reference must have in common with cw.
     pub mod bench {

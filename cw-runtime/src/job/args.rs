@@ -13,7 +13,7 @@ use super::schema::SchemaBuilder;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a job argument",
     label = "needs serde's `Serialize` and `Deserialize`, and `Send`",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it"
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it; if it has both, something in it cannot go to another thread, like an `Rc`"
 )]
 pub trait Arg: Sized {
     /// The coder of arguments of this type.
@@ -34,7 +34,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Arg for T {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a job argument",
     label = "needs serde's `Serialize` and `Deserialize`, and `Send`",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it"
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it; if it has both, something in it cannot go to another thread, like an `Rc`"
 )]
 pub trait Lend {
     /// The coder of arguments of this type.

@@ -63,7 +63,7 @@ pub fn type_hash<T: 'static>() -> u64 {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a job's result",
     label = "needs serde's `Serialize` and `Deserialize`, and `Send`",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it; if it has both, something in it cannot go to another thread, like an `Rc`",
     note = "a `Result` by another name is not known to be fallible: write `Result<..>`, or name the alias so; its error need not be serde"
 )]
 pub trait Out: Sized {

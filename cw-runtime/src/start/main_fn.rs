@@ -45,10 +45,36 @@ pub struct Program {
     label = "`#[cw::main]` needs `clap::Args` here",
     note = "derive `clap::Args` (or `clap::Parser`) for it; subcommands go into a field with `#[command(subcommand)]`"
 )]
-pub trait MainArgs: Args {}
+// Methods, and neither functions with the trait as a bound nor a supertrait: the compiler would show users those too.
+pub trait MainArgs: Sized {
+    /// Runs an async `main` in the client's role.
+    fn main_async<F: Future<Output: MainResult>>(program: Program, body: impl FnOnce(Self) -> F) -> ExitCode;
+
+    /// Runs a `main` in the client's role.
+    fn main_sync<T: MainResult>(program: Program, body: impl FnOnce(Self) -> T) -> ExitCode;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Args> MainArgs for T {}
+impl<A: Args> MainArgs for A {
+    fn main_async<F: Future<Output: MainResult>>(program: Program, body: impl FnOnce(Self) -> F) -> ExitCode {
+        main_async(program, body)
+    }
+
+    fn main_sync<T: MainResult>(program: Program, body: impl FnOnce(Self) -> T) -> ExitCode {
+        main_sync(program, body)
+    }
+}
+
+/// What a `main` may return.
+#[diagnostic::on_unimplemented(
+    message = "`main` cannot return `{Self}`",
+    label = "no process can end with this",
+    note = "return nothing, `cw::Result<()>`, any other `Result<(), E>` whose `E` is `Debug`, or a `std::process::ExitCode`"
+)]
+pub trait MainResult: Termination {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Termination> MainResult for T {}
 
 #[derive(Parser)]
 struct Cli<A: Args> {
@@ -64,8 +90,7 @@ struct ClusterOnly {
     cluster: ClusterFlags,
 }
 
-/// Runs an async `main` in the client's role.
-pub fn main_async<A: MainArgs, F: Future<Output: Termination>>(
+fn main_async<A: Args, F: Future<Output: Termination>>(
     program: Program,
     body: impl FnOnce(A) -> F,
 ) -> ExitCode {
@@ -81,8 +106,7 @@ pub fn main_async<A: MainArgs, F: Future<Output: Termination>>(
     })
 }
 
-/// Runs a `main` in the client's role.
-pub fn main_sync<A: MainArgs, T: Termination>(program: Program, body: impl FnOnce(A) -> T) -> ExitCode {
+fn main_sync<A: Args, T: Termination>(program: Program, body: impl FnOnce(A) -> T) -> ExitCode {
     if nonce::is_executor() {
         return ExitCode::from(process::main());
     }
@@ -102,7 +126,7 @@ pub fn main_sync<A: MainArgs, T: Termination>(program: Program, body: impl FnOnc
 ///
 /// The command line is parsed twice: first with nothing required, read only for the cluster's flags, as a
 /// worker is started with a program's own flags or without, and reads none of them. A client is parsed in full.
-fn read_flags<A: MainArgs>(program: Program) -> Result<A, ExitCode> {
+fn read_flags<A: Args>(program: Program) -> Result<A, ExitCode> {
     flag::set_prefix(program.prefix);
     let mut command = with_prefixes(Cli::<A>::command().name(program.name));
     if command.get_version().is_none() {

@@ -8,4 +8,4 @@ pub(crate) mod slots;
 
 pub(crate) use roles::{cluster_named, processes};
 
-pub use main_fn::{MainArgs, NoOpts, Program, init, main_async, main_sync};
+pub use main_fn::{MainArgs, MainResult, NoOpts, Program, init};

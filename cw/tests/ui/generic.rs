@@ -27,6 +27,11 @@ fn anything(x: impl Into<u64>) -> u64 {
 fn boxed(_x: &dyn std::fmt::Debug) {}
 
 #[cw::job]
+fn any_list(x: Vec<Box<dyn std::fmt::Debug>>) -> usize {
+    x.len()
+}
+
+#[cw::job]
 fn some(x: u8) -> impl Copy {
     x
 }

@@ -1,4 +1,4 @@
-//! Holds an `Rc` over an `await`, and reads the inputs of a map out of one.
+//! Holds an `Rc` over an `await`, reads the inputs of a map out of one, and takes what holds a pointer.
 
 use std::rc::Rc;
 
@@ -12,6 +12,17 @@ async fn counts(x: u8) -> u8 {
     let shared = Rc::new(x);
     tokio::task::yield_now().await;
     *shared
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Pinned {
+    seed: u64,
+    mark: std::marker::PhantomData<*const u8>,
+}
+
+#[cw::job]
+fn pinned(x: Pinned) -> u64 {
+    x.seed
 }
 
 #[cw::main]

@@ -33,6 +33,9 @@ fn quoted() {}
 #[cw::job("square")]
 fn no_key() {}
 
+#[cw::job(retries: 2)]
+fn colon() {}
+
 #[cw::main]
 async fn main() {
     cw::spawn(unit, ()).await.unwrap();
