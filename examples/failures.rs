@@ -34,7 +34,7 @@
 //!           its last words: fatal runtime error: stack overflow, aborting
 //! Crashed   job failures::crash (task-7) crashed on vm:20415: the process was ended by signal 9 (SIGKILL), after ..
 //!           -> out of memory? start fewer slots
-//! TimedOut  job failures::stall (task-8) was killed: it ran longer than its timeout of 200ms
+//! TimedOut  job failures::stall (task-8) timed out: it ran longer than 200ms
 //!           -> give it more time, or less work
 //! Cancelled job failures::stall (task-9) was cancelled
 //!           -> none: we asked for it

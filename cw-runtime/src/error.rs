@@ -195,7 +195,7 @@ impl fmt::Display for TaskError {
                 write!(f, ", after {} attempts", self.0.attempts)
             }
             TaskErrorKind::TimedOut { after } => {
-                write!(f, "was killed: it ran longer than its timeout of {after:?}")
+                write!(f, "timed out: it ran longer than {after:?}")
             }
             TaskErrorKind::Cancelled => f.write_str("was cancelled"),
             TaskErrorKind::Lost { workers } => write!(f, "was lost with its workers: {}", workers.join(", ")),

@@ -1,6 +1,6 @@
 //! The names of cw's flags as they are typed: a program may have given them a prefix.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 static PREFIX: OnceLock<&'static str> = OnceLock::new();
 
@@ -18,4 +18,23 @@ pub(crate) fn flag(name: &str) -> String {
 /// The same without dashes, as a parser names it.
 pub(crate) fn with_prefix(name: &str) -> String {
     format!("{}{name}", PREFIX.get().copied().unwrap_or_default())
+}
+
+/// The cluster that this process is of, if its name has to be typed.
+static CLUSTER: Mutex<Option<String>> = Mutex::new(None);
+
+/// The name of a cluster that nobody names.
+pub(crate) const DEFAULT_CLUSTER: &str = "default";
+
+/// Notes the cluster that this process is of.
+pub(crate) fn set_cluster(name: &str) {
+    let named = (name != DEFAULT_CLUSTER).then(|| name.to_owned());
+    *CLUSTER.lock().expect("no holder panics") = named;
+}
+
+/// A role as it is typed on this cluster: `--role worker --cluster lab`.
+pub(crate) fn role(name: &str) -> String {
+    let cluster = CLUSTER.lock().expect("no holder panics");
+    let cluster = cluster.as_ref().map(|name| format!(" {} {name}", flag("cluster"))).unwrap_or_default();
+    format!("{} {name}{cluster}", flag("role"))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::flag::flag;
+use crate::flag::{flag, role};
 use crate::net::tls::KeyError;
 
 /// A cluster's folder or file that cannot be used.
@@ -25,8 +25,8 @@ pub struct AccessError {
 pub enum AccessErrorKind {
     /// There is no such file: no master has been started, or it uses another folder.
     #[error(
-        "no such file; start a master first ({program} {} master), or name a file with {} FILE",
-        flag("role"),
+        "no such file; start a master first ({program} {}), or name a file with {} FILE",
+        role("master"),
         flag("access")
     )]
     NotFound {

@@ -74,6 +74,9 @@ impl<'i, R> Map<'i, R> {
     /// minutes apart. One line tells the end. The total, and so the bar and the time left, are known where the
     /// iterator knows its length; else once it has ended.
     ///
+    /// What the program itself prints to the terminal meanwhile lands on the bar's line: send it to a file, or print it
+    /// at the end.
+    ///
     /// Jobs that call [`ctx().progress(..)`](crate::Ctx::progress) move the bar while they run.
     pub fn progress(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
@@ -268,6 +271,8 @@ impl<'i, R> Unordered<'i, R> {
     fn end_progress(&self) {
         if let Some(progress) = self.queue.progress() {
             progress.end();
+            // What the program prints next comes after the last line.
+            crate::stderr::flush();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use cw_core::wire::Stall;
 
-use crate::{exit, flag::flag};
+use crate::{exit, flag::role};
 
 /// Says what is new, and nothing twice.
 #[derive(Default)]
@@ -50,10 +50,7 @@ impl Notices {
 fn in_words(why: &Stall) -> String {
     match why {
         Stall::NoWorker => {
-            format!(
-                "no task is running: the cluster has no worker; start some with `{} worker`",
-                flag("role")
-            )
+            format!("no task is running: the cluster has no worker; start some with `{}`", role("worker"))
         }
         Stall::Busy { slots } => {
             format!("no task is running yet: all {slots} slots are busy with other clients' tasks")

@@ -148,8 +148,41 @@ fn note_panics() {
             let location = info.location().map(ToString::to_string).unwrap_or_default();
             let backtrace = Backtrace::capture();
             let captured = backtrace.status() == BacktraceStatus::Captured;
-            LAST_PANIC.set(Some((location, captured.then(|| backtrace.to_string()))));
+            LAST_PANIC.set(Some((location, captured.then(|| frames_of_job(&backtrace.to_string())))));
             before(info);
         }));
     });
+}
+
+/// The frames of a backtrace that are the job's: not those of the panic itself, and not ours below it.
+fn frames_of_job(backtrace: &str) -> String {
+    let is_frame = |line: &str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+    let mut frames: Vec<String> = Vec::new();
+    for line in backtrace.lines() {
+        match frames.last_mut() {
+            Some(frame) if !is_frame(line) => *frame = format!("{frame}\n{line}"),
+            _ => frames.push(line.to_owned()),
+        }
+    }
+    let of_panic =
+        |frame: &String| frame.contains("core::panicking::") || frame.contains("rust_begin_unwind");
+    let first = frames.iter().rposition(of_panic).map_or(0, |place| place + 1);
+    let ours = |frame: &String| frame.contains("__cw_finish") || frame.contains("cw_runtime::");
+    let last = frames[first..].iter().position(ours).map_or(frames.len(), |place| first + place);
+    frames[first..last].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backtrace_shows_the_job_and_neither_the_panic_nor_us() {
+        let text = "   0: cw_runtime::executor::run::note_panics\n             at run.rs:1\n   1: std::panicking::hook\n   \
+                    2: rust_begin_unwind\n   3: core::panicking::panic_fmt\n   4: app::inner\n             at app.rs:7\n   \
+                    5: app::_::__cw_run\n   6: cw_runtime::executor::run::Runner::run\n   7: main";
+        let shown = "   4: app::inner\n             at app.rs:7\n   5: app::_::__cw_run";
+        assert_eq!(frames_of_job(text), shown);
+        assert_eq!(frames_of_job("disabled"), "disabled");
+    }
 }

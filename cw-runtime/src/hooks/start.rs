@@ -1,7 +1,7 @@
 //! Hooks: functions that run once in each process with executors, before the first task.
 //!
-//! The linker collects them in its own order; they are run by `order`, equals by path. One that fails is tried again
-//! before the next task, and that task, like each until the hook succeeds, ends with the hook's failure. Those that
+//! The linker collects them in its own order; they are run by `order`, equals by path. One that fails is the
+//! failure of the next task, and is tried again before the one after. Those that
 //! are done are not run again.
 
 use std::{
@@ -49,9 +49,11 @@ const SLOW: Duration = Duration::from_secs(10);
 struct Progress {
     /// Those not done yet, the next first; none before the first try.
     rest: Option<VecDeque<Hook>>,
+    /// Why the try at the start failed, if no task was told yet.
+    untold: Option<Failure>,
 }
 
-static PROGRESS: Mutex<Progress> = Mutex::new(Progress { rest: None });
+static PROGRESS: Mutex<Progress> = Mutex::new(Progress { rest: None, untold: None });
 
 /// Set once all are done, to be seen without the lock.
 static ALL_DONE: AtomicBool = AtomicBool::new(false);
@@ -63,12 +65,11 @@ pub(crate) fn are_left() -> bool {
 
 /// Runs the hooks, unless another executor of this process has tried; waits for it if it still does.
 ///
-/// What fails here is tried again before the first task, which is told.
+/// What fails here is the failure of the first task; it is tried again before the next.
 pub(crate) fn run_at_start() {
     let mut progress = lock();
     if progress.rest.is_none() {
-        // Each task is told until it succeeds.
-        let _ = progress.run();
+        progress.untold = progress.run().err();
     }
 }
 
@@ -77,7 +78,14 @@ pub(crate) fn run_at_start() {
 /// # Errors
 /// The failure of the first that fails, which the task is to end with.
 pub(crate) fn run_all() -> Result<(), Failure> {
-    if are_left() { lock().run() } else { Ok(()) }
+    if !are_left() {
+        return Ok(());
+    }
+    let mut progress = lock();
+    match progress.untold.take() {
+        Some(failure) => Err(failure),
+        None => progress.run(),
+    }
 }
 
 fn lock() -> std::sync::MutexGuard<'static, Progress> {

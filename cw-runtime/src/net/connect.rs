@@ -106,7 +106,7 @@ pub(crate) async fn join(wanted: &Wanted, hello: &Hello) -> Result<Joined, Troub
                 // The try goes on where it was.
                 tokio::select! {
                     tried = &mut trying => break tried?,
-                    () = tokio::time::sleep(QUIET) => waiting.say(start.elapsed(), "no answer yet"),
+                    () = tokio::time::sleep(QUIET) => waiting.say(start.elapsed(), &format!("no answer yet; is it running? See {}", path.display())),
                 }
             }
         };
@@ -172,6 +172,14 @@ async fn try_once(
 ) -> Result<Result<Joined, Failed>, Trouble> {
     let access = match Access::read(path) {
         Ok(access) => access,
+        // No master writes a file that was named: somebody has to bring it.
+        Err(error) if matches!(error.kind, AccessErrorKind::NotFound { .. }) && wanted.access.is_some() => {
+            let (file, role) = (path.display(), wanted.role.name());
+            let line = format!(
+                "cannot use {file}: no such file; copy {role}.json there from the cluster's folder on the master's machine"
+            );
+            return Err(Trouble::new(exit::ACCESS, line));
+        }
         // A master that is not started yet has not written it.
         Err(error) if matches!(error.kind, AccessErrorKind::NotFound { .. }) => {
             return Ok(Err(Failed::again(Trouble::from(error).to_string())));

@@ -28,9 +28,9 @@ Ctrl-C, TERM and HUP cancel what runs; a second one ends the program at once.
 
 Exit codes of cw's own:
   2    wrong flags, or jobs that cannot work
-  10   an access file or the cluster's folder is missing, unreadable, not private or damaged
+  10   a named access file is missing; or one, or the cluster's folder, is not private or damaged
   11   the address cannot be listened on
-  12   no master answered in time
+  12   no master answered, or was there at all, in time
   13   the master is of another cluster, or refused this process
   14   no worker runs this build of the program
   15   the system refused something else

@@ -5,7 +5,7 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 
 use super::{
     flags::{ClusterFlags, RoleFlag},
@@ -195,17 +195,16 @@ fn relaxed(mut command: Command) -> Command {
 /// and leaves all others to the program, which must accept those of cw it is given.
 ///
 /// # Errors
-/// None that return: a cluster that cannot be reached ends the process with one line and its exit code.
+/// None that return: a flag of cw's that cannot be read, or a cluster that cannot be reached, ends the process with one
+/// line and its exit code.
 pub fn init() -> crate::error::Result<()> {
     if nonce::is_executor() {
         leave(outside_of_runtimes(process::main));
     }
-    let command = ClusterOnly::command().ignore_errors(true).disable_help_flag(true);
-    let matches = command.get_matches();
-    let flags = ClusterFlags::from_arg_matches(&matches).map_err(crate::error::Error::other)?;
-    if let Some(line) = wrong_value(&matches) {
-        leave(Trouble::new(exit::USAGE, line).report());
-    }
+    let flags = match own_flags() {
+        Ok(flags) => flags,
+        Err(line) => leave(Trouble::new(exit::USAGE, line).report()),
+    };
     let serves = matches!(flags.role, Some(RoleFlag::Master | RoleFlag::Worker));
     let next = if serves { outside_of_runtimes(move || enter(&flags)) } else { enter(&flags) };
     match next {
@@ -247,17 +246,35 @@ impl Drop for CloseAtEnd {
     }
 }
 
-/// A lenient parse drops what it cannot read; for our own flags that must not pass unseen.
-fn wrong_value(matches: &clap::ArgMatches) -> Option<String> {
-    let command = ClusterOnly::command().disable_help_flag(true);
-    let given: Vec<String> = std::env::args().skip(1).collect();
-    command.get_arguments().find_map(|arg| {
-        let long = format!("--{}", arg.get_long()?);
-        let typed = given.iter().any(|word| *word == long || word.starts_with(&format!("{long}=")));
-        let read = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-        (typed && !read)
-            .then(|| format!("the value of {long} cannot be read; see the documentation of cw::init"))
-    })
+/// Reads cw's flags among the words of a command line that is the program's own; what is wrong with them is one line.
+fn own_flags() -> Result<ClusterFlags, String> {
+    let command =
+        ClusterOnly::command().no_binary_name(true).disable_help_flag(true).disable_version_flag(true);
+    let ours = own_words(&command, std::env::args().skip(1));
+    let matches = command.try_get_matches_from(ours).map_err(|error| in_one_line(&error))?;
+    ClusterFlags::from_arg_matches(&matches).map_err(|error| in_one_line(&error))
+}
+
+/// The words that are flags of this command, with their values.
+fn own_words(command: &Command, words: impl Iterator<Item = String>) -> Vec<String> {
+    let (mut ours, mut words) = (Vec::new(), words.take_while(|word| word != "--").peekable());
+    while let Some(word) = words.next() {
+        let Some(long) = word.strip_prefix("--") else { continue };
+        let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+        let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(name)) else { continue };
+        let takes_next = value.is_none() && !arg.is_require_equals_set();
+        ours.push(word);
+        ours.extend(if takes_next { words.next_if(|next| !next.starts_with("--")) } else { None });
+    }
+    ours
+}
+
+/// A parser's complaint without its advice, which is about a `--help` that the program may not have.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = paragraph.trim_start_matches("error: ").split_whitespace().collect();
+    words.join(" ")
 }
 
 fn leave(code: u8) -> ! {
@@ -272,6 +289,14 @@ mod tests {
     fn our_words_on_missing_options_are_not_the_programs_description() {
         let command = Cli::<NoOpts>::command();
         assert_eq!((command.get_about(), command.get_long_about()), (None, None));
+    }
+
+    #[test]
+    fn among_a_programs_own_words_ours_are_found_with_their_values() {
+        let words =
+            ["run", "--slots", "3", "--seed", "--cluster=lab", "--threads", "x", "--role", "--", "--slots"];
+        let ours = own_words(&ClusterOnly::command(), words.iter().map(ToString::to_string));
+        assert_eq!(ours, ["--slots", "3", "--cluster=lab", "--threads", "--role"]);
     }
 
     #[test]

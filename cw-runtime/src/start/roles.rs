@@ -17,7 +17,7 @@ use crate::{
     },
     executor::scratch,
     exit::{self, Trouble},
-    flag::flag,
+    flag::{self, DEFAULT_CLUSTER, flag},
     job::{self, Registry},
     master,
     net::{
@@ -29,7 +29,6 @@ use crate::{
     worker::{self, pool::Kind},
 };
 
-const DEFAULT_CLUSTER: &str = "default";
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 const WORKER_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -55,6 +54,7 @@ pub(super) fn enter(flags: &ClusterFlags) -> Next {
 
 fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
     check_fitness()?;
+    flag::set_cluster(flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
     session::note_init(Init { advice: mention_cluster, connect_timeout: flags.connect_timeout });
     let on_cluster =
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();
@@ -85,6 +85,7 @@ pub(crate) fn processes(slots: u32) -> Mode {
 
 /// The cluster of this name, for a program that names it in code.
 pub(crate) fn cluster_named(name: &str) -> Wanted {
+    flag::set_cluster(name);
     Wanted {
         cluster: name.to_owned(),
         access: None,
@@ -127,6 +128,7 @@ fn wanted(flags: &ClusterFlags, role: Peer, timeout: Duration) -> Wanted {
 
 fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     check_jobs()?;
+    flag::set_cluster(flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
     start_log();
     let (image, program) = Image::private_copy()?;
     let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));

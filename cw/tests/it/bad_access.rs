@@ -82,13 +82,21 @@ fn a_file_that_cannot_be_read_is_refused() {
 }
 
 #[test]
-fn a_file_that_never_appears_ends_the_wait_in_time() {
+fn a_cluster_that_never_appears_ends_the_wait_in_time_saying_how_to_start_it() {
     let home = Home::new();
-    let missing = home.path().join("missing.json");
-    let flags = ["--access", text(&missing), "--connect-timeout", "1s"];
+    let flags = ["--cluster", "lab", "--connect-timeout", "1s"];
     let finished = home.program(&flags, &["spawn"]).finish().with_code(NO_MASTER);
     let line = only_error(&finished);
-    assert!(line.contains(text(&missing)) && line.contains("gave up after 1s"), "{line}");
+    assert!(line.contains("lab/client.json") && line.contains("gave up after 1s"), "{line}");
+    assert!(line.contains("--role master --cluster lab)"), "{line}");
+}
+
+#[test]
+fn a_file_that_was_named_and_is_not_there_is_not_waited_for() {
+    let home = Home::new();
+    let missing = home.path().join("missing.json");
+    let line = refused(&home, &missing, ACCESS);
+    assert!(line.contains(text(&missing)) && line.contains("copy client.json there"), "{line}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use crate::support::proc;
-use crate::support::{Finished, Home, Process, Signal, program, until};
+use crate::support::{Finished, Home, Process, Signal, only_error, program, until};
 
 fn place(home: &Home, words: &[&str]) -> Finished {
     Process::start(&mut home.command(&program("it_place"), words)).finish()
@@ -62,4 +62,21 @@ fn after_a_try_that_failed_a_signal_ends_what_came_of_the_next() {
     let finished = process.finish_within(Duration::from_secs(5)).with_code(130);
     assert_eq!(finished.stderr.matches("cw: interrupted: ").count(), 1, "{finished:?}");
     until("its executors are gone", || proc::executors(home.path()).is_empty());
+}
+
+#[test]
+fn flags_that_init_cannot_read_are_one_line_each() {
+    let home = Home::new();
+    let cases: [(&[&str], &str); 6] = [
+        (&["--slots", "abc"], "invalid value 'abc' for '--slots <N>'"),
+        (&["--slots=0"], "invalid value '0' for '--slots <N>'"),
+        (&["--slots"], "a value is required for '--slots <N>'"),
+        (&["local", "--cluster"], "a value is required for '--cluster <NAME>'"),
+        (&["--role", "boss"], "[possible values: master, worker, client]"),
+        (&["--threads=maybe"], "invalid value 'maybe' for '--threads[=<BOOL>]'"),
+    ];
+    for (words, why) in cases {
+        let finished = place(&home, words).with_code(2);
+        assert!(only_error(&finished).contains(why), "{finished:?}");
+    }
 }

@@ -56,7 +56,7 @@ fn can_draw() -> bool {
 
 fn draw(progress: &Progress) {
     let bars = BARS.get_or_init(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
-    let bar = bars.add(ProgressBar::new(1));
+    let bar = bars.add(ProgressBar::new(1_000));
     let mut rate = text::Rate::new(Instant::now());
     let mut style = None;
     loop {
@@ -74,12 +74,14 @@ fn draw(progress: &Progress) {
             bar.set_style(style_of(wanted.0 && wanted.1));
         }
         let room = usize::from(columns) - usize::from(columns.min(2));
-        let used = progress.label.chars().count() + 1;
+        // A label that fills the line would hide all else.
+        let label: String = progress.label.chars().take(room / 2).collect();
+        let used = label.chars().count() + 1;
         let room = if wanted.0 && wanted.1 { room * 3 / 4 } else { room };
-        bar.set_length(1_000);
-        bar.set_position(position(&snapshot));
-        bar.set_prefix(progress.label.clone());
+        // Texts first: each of these may draw.
+        bar.set_prefix(label);
         bar.set_message(fitting(&text::parts(&snapshot, speed), room.saturating_sub(used)));
+        bar.set_position(position(&snapshot));
     }
 }
 

@@ -76,7 +76,7 @@ impl Progress {
     /// Nothing is done yet, of so many if that is known; shown under this label until [`end`](Self::end).
     pub(crate) fn start(label: &str, total: Option<u64>) -> Arc<Self> {
         let progress = Arc::new(Self {
-            label: label.replace(char::is_control, " "),
+            label: if label.is_empty() { "tasks".to_owned() } else { label.replace(char::is_control, " ") },
             total: AtomicU64::new(total.unwrap_or(UNKNOWN)),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),

@@ -54,7 +54,9 @@ pub(super) fn parts(now: &Snapshot, rate: f64) -> Vec<String> {
     if now.failed > 0 {
         parts.push(format!("{} failed", HumanCount(now.failed)));
     }
-    parts.push(in_tasks(rate));
+    if rate > 0.0 {
+        parts.push(in_tasks(rate));
+    }
     if let Some(left) = time_left(now, rate) {
         parts.push(format!("{} left", in_time(left)));
     }
@@ -74,7 +76,8 @@ pub(super) fn last(now: &Snapshot, rate: f64, elapsed: Duration) -> String {
     let done = HumanCount(now.done);
     let failed = if now.failed > 0 { format!(", {} failed", HumanCount(now.failed)) } else { String::new() };
     // A rate of less than a second says nothing.
-    let rate = if elapsed.as_secs() > 0 { format!(" ({})", in_tasks(rate)) } else { String::new() };
+    let rate =
+        if elapsed.as_secs() > 0 && now.done > 0 { format!(" ({})", in_tasks(rate)) } else { String::new() };
     let time = format!("in {}{rate}", in_time(elapsed));
     match now.total {
         Some(total) if total == now.done => format!("{done} done {time}{failed}"),
@@ -134,7 +137,7 @@ mod tests {
         let halves = Snapshot { position: 1.5, ..snapshot(Some(4), 1, 0) };
         assert_eq!(parts(&halves, 0.0)[0], "1/4 (38 %)");
         let none = Snapshot { counts: Some(Counts::default()), ..snapshot(Some(5), 0, 0) };
-        assert_eq!(parts(&none, 0.0).join(", "), "0/5, 0.0/h, no worker");
+        assert_eq!(parts(&none, 0.0).join(", "), "0/5, no worker");
     }
 
     #[test]
