@@ -65,6 +65,7 @@ enum Distance {
     Manhattan,
 }
 
+/// Which k reads handwritten digits best?
 #[derive(clap::Args)]
 struct Opts {
     /// Draw the curves into this SVG file

@@ -38,7 +38,7 @@
 //!           -> give it more time, or less work
 //! Cancelled job failures::stall (task-9) was cancelled
 //!           -> none: we asked for it
-//! TooLarge  job failures::zeros (task-10) was refused: 68157444 bytes of result are over the limit of 67108864
+//! TooLarge  job failures::zeros (task-10) was refused: its result is 68157444 bytes, over the limit of ..
 //!           -> return the name of a file
 //! Refused   job failures::pick (task-1) was refused: a job cannot call jobs yet: call them from the program's ..
 //!           -> change the program: no retry can help

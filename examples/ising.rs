@@ -55,6 +55,7 @@ const POINT: RGBColor = RGBColor(0, 90, 181);
 const TITLE: (&str, u32) = ("sans-serif", 26);
 const LABEL: (&str, u32) = ("sans-serif", 17);
 
+/// Magnetisation of the two-dimensional Ising model, measured and exact
 #[derive(clap::Args)]
 struct Opts {
     /// Draw the magnetisation over temperature into this file

@@ -41,6 +41,7 @@ const AREA: f64 = 1.506_592;
 /// A thousand steps take 0.004 too much for inside, and the coarsest picture adds 0.01 of noise.
 const AREA_TOLERANCE: f64 = 0.02;
 
+/// Paints the Mandelbrot set into a PNG, tile by tile
 #[derive(clap::Args)]
 struct Opts {
     /// Pixels from left to right

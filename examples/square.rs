@@ -35,6 +35,7 @@ fn square(n: u64) -> u64 {
     n * n
 }
 
+/// Squares numbers on whatever cores there are
 #[derive(clap::Args)]
 struct Opts {
     /// How many numbers to square
