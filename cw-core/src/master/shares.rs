@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::{idmap::IdMap, ids::ClientId};
+use crate::ids::ClientId;
 
 /// The tasks at one worker.
 #[derive(Debug)]
 pub(super) struct Shares {
     slots: u32,
     running: u32,
-    of: IdMap<ClientId, Share>,
+    /// Sorted. A worker has tasks of few clients, and this is looked up twice a task.
+    of: Vec<(ClientId, Share)>,
     /// Un-started tasks in order, as runs of one client's. No run is empty.
     ahead: VecDeque<(ClientId, u32)>,
 }
@@ -28,7 +29,7 @@ struct Share {
 
 impl Shares {
     pub(super) fn new(slots: u32) -> Self {
-        Self { slots, running: 0, of: IdMap::default(), ahead: VecDeque::new() }
+        Self { slots, running: 0, of: Vec::new(), ahead: VecDeque::new() }
     }
 
     /// A task was sent.
@@ -58,7 +59,9 @@ impl Shares {
     }
 
     pub(super) fn forget(&mut self, client: ClientId) {
-        self.of.remove(client);
+        if let Ok(place) = self.find(client) {
+            self.of.remove(place);
+        }
         self.ahead.retain(|(other, _)| *other != client);
     }
 
@@ -69,28 +72,37 @@ impl Shares {
 
     /// A client's tasks that wait here for a slot.
     pub(super) fn ahead_of(&self, client: ClientId) -> u32 {
-        self.of.get(client).map_or(0, |share| share.ahead)
+        self.get(client).ahead
     }
 
     /// What those are charged: their part of what all of its tasks here are.
     pub(super) fn charge_ahead_of(&self, client: ClientId) -> u64 {
-        self.of.get(client).map_or(0, |share| {
-            let tasks = u64::from(share.running + share.ahead);
-            share.charge.saturating_mul(u64::from(share.ahead)) / tasks.max(1)
-        })
+        let share = self.get(client);
+        let tasks = u64::from(share.running + share.ahead);
+        share.charge.saturating_mul(u64::from(share.ahead)) / tasks.max(1)
     }
 
     /// A client's tasks that are in slots here, and what they are charged.
     pub(super) fn running(&self, client: ClientId) -> (u32, u64) {
-        let share = self.of.get(client).copied().unwrap_or_default();
+        let share = self.get(client);
         (share.running, share.charge - self.charge_ahead_of(client))
     }
 
     fn share(&mut self, client: ClientId) -> &mut Share {
-        if !self.of.contains(client) {
-            self.of.insert(client, Share::default());
-        }
-        self.of.get_mut(client).expect("just inserted")
+        let place = self.find(client).unwrap_or_else(|place| {
+            self.of.insert(place, (client, Share::default()));
+            place
+        });
+        &mut self.of[place].1
+    }
+
+    fn get(&self, client: ClientId) -> Share {
+        self.find(client).map_or_else(|_| Share::default(), |place| self.of[place].1)
+    }
+
+    /// Where a client stands, or would.
+    fn find(&self, client: ClientId) -> Result<usize, usize> {
+        self.of.binary_search_by_key(&client, |(client, _)| *client)
     }
 
     /// Slots that are free take what was sent first.
@@ -121,9 +133,7 @@ impl Shares {
     /// All tasks here.
     #[cfg(test)]
     pub(super) fn tasks(&self) -> usize {
-        let clients = self.of.sorted_keys(|_| true);
-        let all = clients.into_iter().map(|client| *self.of.get(client).unwrap());
-        let tasks = all.map(|share| (share.running + share.ahead) as usize).sum();
+        let tasks = self.of.iter().map(|(_, share)| (share.running + share.ahead) as usize).sum();
         assert_eq!(tasks, (self.running + self.ahead.iter().map(|(_, tasks)| tasks).sum::<u32>()) as usize);
         tasks
     }
