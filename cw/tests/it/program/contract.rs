@@ -13,7 +13,7 @@ fn square(n: u64) -> u64 {
     n * n
 }
 
-#[cw::job(retries = 2, timeout = "1m", version = 3)]
+#[cw::job(retries = 2, timeout = "1m", version = 3, max_bytes = "1 MiB")]
 fn root(n: i64, name: &str) -> Result<i64, NoRoot> {
     if n < 0 { Err(NoRoot(n)) } else { Ok(n.isqrt() + name.len() as i64) }
 }
