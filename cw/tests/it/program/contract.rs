@@ -70,7 +70,7 @@ async fn main() -> cw::Result<()> {
     }
     joined.sort_unstable();
     assert_eq!(joined, [36, 49]);
-    let aborted = cw::spawn(cw::job_fn!(|ms: u64| { std::thread::sleep(Duration::from_millis(ms)) }), 300);
+    let aborted = cw::spawn(cw::job_fn!(|ms: u64| { std::thread::sleep(Duration::from_millis(ms)) }), 60_000);
     aborted.abort();
     assert!(aborted.await.unwrap_err().is_cancelled());
     cw::wait_all().await;
