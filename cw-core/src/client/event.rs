@@ -47,6 +47,8 @@ pub enum Event {
     Connected {
         /// What may be in flight.
         window: Window,
+        /// What it knows of this client.
+        session: Resumed,
     },
     /// The connection to the master ended; another may come.
     MasterLost,
@@ -101,6 +103,13 @@ pub enum Action {
         /// Thousandths of the whole.
         thousandths: u16,
     },
+    /// Tell the user that a worker is sent no more tasks.
+    SetAside {
+        /// Its name.
+        worker: String,
+        /// Why, in words.
+        why: String,
+    },
 }
 
 /// How a task ended.
@@ -118,4 +127,15 @@ pub struct Completion {
     pub micros: u64,
     /// Result, or encoded failure.
     pub body: Bytes,
+}
+
+/// What a master that welcomed a client knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// Nothing: all that has no result is handed in as new.
+    No,
+    /// All: only the connection broke.
+    SameMaster,
+    /// That it was a client of the master before; workers may have its tasks.
+    NextMaster,
 }

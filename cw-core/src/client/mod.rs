@@ -5,8 +5,10 @@
 //! ```text
 //!           Submit              window            Finished              Recorded
 //!  (none) ---------> Waiting ----------> Sent -------------> Recording ----------> (none): Complete, acknowledge
-//!                       ^                 |                      (only if durable)
-//!                       +-- master lost --+
+//!                                        ^  |                    (only if durable)
+//!                                        |  | master lost
+//!                                        |  v
+//!                                        Again  (waits as Waiting does, and is handed in as Resubmit)
 //! ```
 //!
 //! The order at the end is the promise: first the result is recorded, where the call asks for it, then
@@ -18,23 +20,36 @@
 //! one and a half windows in all.
 //!
 //! The machine keeps each task's arguments until its end: when the master is lost, what has no result
-//! is handed in again.
+//! is handed in again. What had been handed in may have run, so the master looks for it at the workers first; except
+//! where the master that died had said that it had sent out nothing from a certain task on ([`ToClient::Dispatched`]):
+//! what lies above starts at once. A result of such a task is taken whenever it comes.
+//!
+//! Where the user set a limit, tasks of which none has moved for so long end with the reason.
 
 mod event;
+mod patience;
 mod window;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-pub use event::{Action, Completion, Event};
+pub use event::{Action, Completion, Event, Resumed};
 
 use crate::{
     TaskMap, Time,
     ids::{Attempt, SpecIndex, TaskId, WorkerId},
     wire::{Class, Failure, FromClient, Spec, ToClient, Window},
 };
+use patience::Patience;
 use window::{InFlight, Waiting};
+
+/// What the user wants of a client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// Tasks of which none has moved for so long are given up; none means never.
+    pub give_up_after: Option<Duration>,
+}
 
 /// The client's state. See the [module](self) for the states of a task.
 #[derive(Debug)]
@@ -50,6 +65,13 @@ pub struct Client {
     watched: bool,
     /// Acknowledgements of consecutive tasks, which are said in one word.
     received: Option<Received>,
+    /// Tasks that were handed in to a master that was lost, and have to be again.
+    again: usize,
+    /// Whether the master waits to hear that all of those were.
+    resuming: bool,
+    /// No task from this one on had been sent to a worker when the master last said so.
+    dispatched: TaskId,
+    patience: Patience,
     actions: VecDeque<Action>,
 }
 
@@ -74,19 +96,21 @@ struct Task {
 enum State {
     Waiting,
     Sent,
+    /// As `Waiting`, after it was sent to a master that was lost.
+    Again,
     /// Its completion is in `recording`.
     Recording,
 }
 
 impl Default for Client {
     fn default() -> Self {
-        Self::new()
+        Self::new(Config::default())
     }
 }
 
 impl Client {
     /// A client that is not connected.
-    pub fn new() -> Self {
+    pub fn new(config: Config) -> Self {
         Self {
             connected: false,
             in_flight: InFlight::default(),
@@ -96,23 +120,39 @@ impl Client {
             waiting: Waiting::default(),
             watched: false,
             received: None,
+            again: 0,
+            resuming: false,
+            dispatched: TaskId(0),
+            patience: Patience::new(config.give_up_after),
             actions: VecDeque::new(),
         }
     }
 
-    /// Takes in what happened. The client has no timers, so `now` decides nothing yet.
-    pub fn handle(&mut self, _now: Time, event: Event) {
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Submit { task, spec, durable, args } => self.on_submit(task, spec, durable, args),
-            Event::MasterSaid { message, body } => self.on_master_said(message, body),
+            Event::MasterSaid { message, body } => self.on_master_said(now, message, body),
             Event::Recorded { task } => self.on_recorded(task),
             Event::Declare { what } => self.on_declare(what),
             Event::Cancel { task } => self.on_cancel(task),
-            Event::Connected { window } => self.on_connected(window),
-            Event::MasterLost => self.on_master_lost(),
+            Event::Connected { window, session } => self.on_connected(window, session),
+            Event::MasterLost => self.on_master_lost(now),
             Event::Watch { on } => self.on_watch(on),
             Event::GiveUp { why } => self.on_give_up(why),
         }
+    }
+
+    /// Lets time pass: gives up what nobody moves, where the user set a limit.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if let Some(why) = self.patience.lost(now) {
+            self.end_all(&Failure::Refused { why });
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.patience.due().filter(|_| !self.tasks.is_empty())
     }
 
     /// The next thing to do; drain it after every batch of events.
@@ -120,6 +160,7 @@ impl Client {
         if self.actions.is_empty() {
             self.say_received();
             self.send_waiting();
+            self.say_resubmitted();
         }
         self.actions.pop_front()
     }
@@ -155,8 +196,8 @@ impl Client {
         while self.connected
             && let Some((priority, task)) = self.waiting.first()
         {
-            let Some(entry) = self.tasks.get_mut(task).filter(|entry| matches!(entry.state, State::Waiting))
-            else {
+            let waits = |entry: &&mut Task| matches!(entry.state, State::Waiting | State::Again);
+            let Some(entry) = self.tasks.get_mut(task).filter(waits) else {
                 // Cancelled while it waited.
                 self.waiting.drop_first();
                 continue;
@@ -167,10 +208,23 @@ impl Client {
             }
             self.waiting.pop_first(bytes);
             self.in_flight.add(priority, bytes);
-            entry.state = State::Sent;
-            let message = FromClient::Submit { task, spec: entry.spec };
+            let spec = entry.spec;
+            let message = match std::mem::replace(&mut entry.state, State::Sent) {
+                State::Again => {
+                    self.again -= 1;
+                    FromClient::Resubmit { task, spec }
+                }
+                _ => FromClient::Submit { task, spec },
+            };
             let body = entry.args.clone();
             self.tell(message, body);
+        }
+    }
+
+    /// Says so once all that a lost master had was handed in again, or has ended.
+    fn say_resubmitted(&mut self) {
+        if self.connected && self.again == 0 && std::mem::take(&mut self.resuming) {
+            self.tell(FromClient::Resubmitted, Bytes::new());
         }
     }
 
@@ -186,14 +240,22 @@ impl Client {
         }
     }
 
-    fn on_master_said(&mut self, message: ToClient, body: Bytes) {
+    fn on_master_said(&mut self, now: Time, message: ToClient, body: Bytes) {
         match message {
             ToClient::Finished { task, attempt, attempts, worker, class, micros } => {
                 self.on_finished(task, Completion { class, attempt, attempts, worker, micros, body });
             }
             ToClient::Window(window) => self.in_flight.window = window,
-            ToClient::Stalled(why) => self.actions.push_back(Action::Stalled(*why)),
-            ToClient::Moving => self.actions.push_back(Action::Moving),
+            ToClient::Stalled(why) => {
+                self.patience.begin(now, &why.to_string());
+                self.actions.push_back(Action::Stalled(*why));
+            }
+            ToClient::Moving => {
+                self.patience.end();
+                self.actions.push_back(Action::Moving);
+            }
+            ToClient::Dispatched { below } => self.dispatched = self.dispatched.max(below),
+            ToClient::SetAside { worker, why } => self.actions.push_back(Action::SetAside { worker, why }),
             ToClient::Counts(counts) => self.actions.push_back(Action::Counts(counts)),
             ToClient::Progress { task, thousandths } => {
                 self.actions.push_back(Action::Progress { task, thousandths });
@@ -205,11 +267,13 @@ impl Client {
         let Some(entry) = self.tasks.get_mut(task) else {
             return self.acknowledge(task, completion.attempt, completion.worker);
         };
-        if !matches!(entry.state, State::Sent) {
-            return;
-        }
         let (spec, bytes, durable) = (entry.spec, entry.args.len(), entry.durable);
-        self.settle(spec, bytes);
+        match entry.state {
+            State::Sent => self.settle(spec, bytes),
+            State::Again => self.drop_again(bytes),
+            // Never handed in to this master, or here already.
+            State::Waiting | State::Recording => return,
+        }
         if durable {
             let entry = self.tasks.get_mut(task).expect("just seen");
             self.actions.push_back(Action::Record {
@@ -273,15 +337,40 @@ impl Client {
                     self.tell(FromClient::Cancel { task }, Bytes::new());
                 }
             }
+            // A worker may have it, which the master learns from its missing.
+            State::Again => self.drop_again(bytes),
             State::Waiting => self.waiting.forget(bytes as u64),
         }
         self.tasks.remove(task);
         self.actions.push_back(Action::Complete { task, completion: Completion::local(&Failure::Cancelled) });
     }
 
-    fn on_connected(&mut self, window: Window) {
+    /// A task that waits to be handed in again has ended.
+    fn drop_again(&mut self, bytes: usize) {
+        self.again -= 1;
+        self.waiting.forget(bytes as u64);
+    }
+
+    fn on_connected(&mut self, window: Window, session: Resumed) {
         self.connected = true;
         self.in_flight.window = window;
+        self.patience.end();
+        self.resuming = session != Resumed::No;
+        // What is above is known not to have been sent to any worker.
+        let may_have_run = match session {
+            Resumed::No => TaskId(0),
+            Resumed::SameMaster => TaskId(u64::MAX),
+            Resumed::NextMaster => self.dispatched,
+        };
+        for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Again)) {
+            if task >= may_have_run {
+                self.again -= 1;
+                self.tasks.get_mut(task).expect("just listed").state = State::Waiting;
+            }
+        }
+        if session != Resumed::SameMaster {
+            self.dispatched = TaskId(0);
+        }
         for (index, what) in self.specs.clone().into_iter().enumerate() {
             let spec = SpecIndex(u32::try_from(index).expect("declared under this index"));
             self.tell(FromClient::Declare { spec, what: Box::new(what) }, Bytes::new());
@@ -292,14 +381,16 @@ impl Client {
     }
 
     /// What had been handed in is handed in again, in order, when there is a master again.
-    fn on_master_lost(&mut self) {
+    fn on_master_lost(&mut self, now: Time) {
         self.connected = false;
+        self.patience.begin(now, "the master is lost");
         self.in_flight.clear();
         self.received = None;
         self.actions.retain(|action| !matches!(action, Action::Tell { .. }));
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Sent)).into_iter().rev() {
             let entry = self.tasks.get_mut(task).expect("just listed");
-            entry.state = State::Waiting;
+            entry.state = State::Again;
+            self.again += 1;
             let (spec, bytes) = (entry.spec, entry.args.len() as u64);
             self.waiting.push_front(self.priority(spec), task, bytes);
         }
@@ -308,14 +399,22 @@ impl Client {
     /// There will be no master: all that is open ends.
     fn on_give_up(&mut self, why: String) {
         self.connected = false;
+        self.end_all(&Failure::Disconnected { why });
+    }
+
+    /// Ends all that is open and not on its way to the disk.
+    fn end_all(&mut self, failure: &Failure) {
+        let is_open = |task: &Task| !matches!(task.state, State::Recording);
+        for task in self.tasks.sorted_keys(is_open) {
+            let entry = self.tasks.remove(task).expect("just listed");
+            if self.connected && matches!(entry.state, State::Sent) {
+                self.tell(FromClient::Cancel { task }, Bytes::new());
+            }
+            self.actions.push_back(Action::Complete { task, completion: Completion::local(failure) });
+        }
         self.waiting = Waiting::default();
         self.in_flight.clear();
-        let failure = Failure::Disconnected { why };
-        for task in self.tasks.sorted_keys(|_| true) {
-            self.tasks.remove(task);
-            self.recording.remove(task);
-            self.actions.push_back(Action::Complete { task, completion: Completion::local(&failure) });
-        }
+        self.again = 0;
     }
 
     fn tell(&mut self, message: FromClient, body: Bytes) {

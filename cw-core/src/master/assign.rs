@@ -22,6 +22,9 @@ impl Master {
     /// Sends queued tasks out while there is room, then balances what was sent ahead.
     pub(super) fn assign(&mut self) {
         self.relist();
+        if !(self.wishful.is_empty() && self.exclusives.is_empty()) {
+            self.place_wishful();
+        }
         while let Some((client, worker)) = self.next_pair() {
             self.send_run(client, worker);
         }
@@ -35,7 +38,12 @@ impl Master {
         self.waiting.iter().find_map(|(_, client)| {
             let state = &self.clients[client];
             let room = self.room.get(&state.program)?;
-            let (_, worker) = room.iter().find(|(_, worker)| !state.held_by.contains(worker))?;
+            let needs_slot =
+                state.has_once && state.first().is_some_and(|task| self.needs_free_slot(*client, task));
+            let fits = |worker: &WorkerId| {
+                !state.held_by.contains(worker) && (!needs_slot || self.workers[worker].free_slots() > 0)
+            };
+            let (_, worker) = room.iter().find(|(_, worker)| fits(worker))?;
             Some((*client, *worker))
         })
     }
@@ -48,7 +56,8 @@ impl Master {
         let mut expected = 0;
         loop {
             expected += u64::from(self.send_next(id, to));
-            let has_more = self.clients[&id].queued > 0 && self.workers[&to].has_room(&self.config);
+            let client = &self.clients[&id];
+            let has_more = client.queued > 0 && !client.has_once && self.workers[&to].has_room(&self.config);
             if !has_more || expected >= RUN_TIME {
                 break;
             }
@@ -58,14 +67,27 @@ impl Master {
         self.note_room(to);
     }
 
-    /// Sends one task; gives its expected run time in microseconds.
+    /// Sends a client's next task; gives its expected run time in microseconds.
     fn send_next(&mut self, id: ClientId, to: WorkerId) -> u32 {
         let client = self.clients.get_mut(&id).expect("listed as waiting");
-        let task_id = client.pop().expect("listed as waiting, so something is queued");
-        let task = client.tasks.get_mut(task_id).expect("what is queued is in the table");
+        let task = client.pop().expect("listed as waiting, so something is queued");
+        self.send_task(id, task, to)
+    }
+
+    /// Sends a task that is on no list; gives its expected run time in microseconds.
+    pub(super) fn send_task(&mut self, id: ClientId, task_id: TaskId, to: WorkerId) -> u32 {
+        let credit = self.credit();
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        if task_id >= client.dispatched {
+            self.tell_dispatched(id, task_id);
+        }
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        let task = client.tasks.get_mut(task_id).expect("what is to be sent is in the table");
         let spec = &client.specs[task.spec.0 as usize];
-        task.attempt = Attempt(task.attempt.0 + 1);
+        task.latest = Attempt(task.latest.0 + 1);
+        task.attempt = task.latest;
         task.state = State::Sent { worker: to };
+        task.started = false;
         task.charge = spec.learned.expected();
         client.usage += u64::from(task.charge);
         client.outstanding += u64::from(task.charge);
@@ -75,14 +97,14 @@ impl Master {
             task: task_id,
             attempt: task.attempt,
             spec: task.spec,
-            alone: task.alone,
+            alone: task.alone || !spec.what.rerun,
         };
         let (args, spec_index, what) = (task.args.clone(), task.spec, spec);
 
         let worker = self.workers.get_mut(&to).expect("listed as having room");
         worker.take_on(id, task.charge, args.len());
         if worker.meet(id) {
-            let bytes = (self.config.result_bytes / self.workers.len() as u64).max(256 << 10);
+            let bytes = credit;
             self.actions.push_back(Action::TellWorker {
                 worker: to,
                 message: ToWorker::Credit { client: id, bytes },
@@ -104,6 +126,11 @@ impl Master {
         charge
     }
 
+    /// Bytes of one client's results that may be on their way from one worker.
+    pub(super) fn credit(&self) -> u64 {
+        (self.config.result_bytes / self.workers.len().max(1) as u64).max(256 << 10)
+    }
+
     /// Asks for un-started tasks back where they would wait while slots elsewhere are idle.
     fn recall_for_idle(&mut self) {
         self.recall_at = None;
@@ -118,7 +145,7 @@ impl Master {
                 continue;
             }
             let busiest = of_program()
-                .filter(|(_, worker)| worker.ahead() > 0)
+                .filter(|(_, worker)| worker.is_well() && worker.ahead() > 0)
                 .max_by_key(|(id, worker)| (worker.backlog(), std::cmp::Reverse(**id)))
                 .map(|(id, worker)| (*id, u64::from(worker.ahead()).min(idle) as u32, worker.moved));
             let Some((worker, tasks, moved)) = busiest else { continue };

@@ -6,14 +6,15 @@ use std::{
 };
 
 use super::{
+    parked::Parked,
     tasks::{State, Task},
     watch::Watch,
 };
 use crate::{
     TaskMap, Time,
-    ids::{ProgramId, TaskId, WorkerId},
+    ids::{Attempt, ProgramId, TaskId, WorkerId},
     learn::Learned,
-    wire::{Spec, Stall},
+    wire::{Doing, Failure, Spec, Stall},
 };
 
 /// A connected client, or one that has gone while workers still owe answers about its tasks.
@@ -38,13 +39,51 @@ pub(super) struct Client {
     pub(super) ran: u64,
     /// The part of `usage` that was paid for running tasks beyond their charge.
     pub(super) advance: u64,
+    /// Whether it has jobs that must not run twice.
+    pub(super) has_once: bool,
     /// The lowest priority of its specs.
     lowest_priority: i32,
     pub(super) gone: bool,
+    /// Since when it has no connection.
+    pub(super) detached: Option<Time>,
+    /// Tasks that are kept out of the queue, and until when or for what.
+    pub(super) parked: BTreeMap<TaskId, Parked>,
+    /// Attempts that were given up and may still end: their results are as good as any.
+    pub(super) given_up: BTreeMap<TaskId, Vec<(WorkerId, Attempt)>>,
+    /// The workers that were lost under a task, in words.
+    pub(super) obituaries: BTreeMap<TaskId, Vec<String>>,
+    /// What the master itself decided about tasks that have ended, as no worker keeps it.
+    pub(super) verdicts: BTreeMap<TaskId, (u32, Failure)>,
+    pub(super) resume: Resume,
+    /// No task from this one on has been dispatched, as the client was told.
+    pub(super) dispatched: TaskId,
     /// Workers where its results pile up: they are sent none of its tasks.
     pub(super) held_by: BTreeSet<WorkerId>,
     pub(super) stall: Stalling,
     pub(super) watch: Watch,
+}
+
+/// A client that came back hands in again what it had handed in, and workers say what they have of it.
+#[derive(Debug, Default)]
+pub(super) struct Resume {
+    /// Whether there is more to come from the client.
+    pub(super) open: bool,
+    /// Whether it was a client of the master before.
+    pub(super) restored: bool,
+    /// Workers that have not said yet what they have.
+    pub(super) awaited: BTreeSet<WorkerId>,
+    /// When they are not waited for any longer.
+    pub(super) until: Time,
+    /// What workers have of tasks that the client has not handed in again.
+    pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
+}
+
+/// A worker's word that it has an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) worker: WorkerId,
+    pub(super) attempt: Attempt,
+    pub(super) doing: Doing,
 }
 
 /// Whether a client's tasks move.
@@ -83,8 +122,16 @@ impl Client {
             outstanding: 0,
             ran: 0,
             advance: 0,
+            has_once: false,
             lowest_priority: i32::MAX,
             gone: false,
+            detached: None,
+            parked: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            obituaries: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            resume: Resume::default(),
+            dispatched: TaskId(0),
             held_by: BTreeSet::new(),
             stall: Stalling::No,
             watch: Watch::default(),
@@ -93,6 +140,7 @@ impl Client {
 
     /// Takes in its next spec.
     pub(super) fn declare(&mut self, what: Spec) {
+        self.has_once |= !what.rerun;
         self.lowest_priority = self.lowest_priority.min(what.priority);
         self.specs.push(SpecState::new(what));
     }
@@ -143,6 +191,11 @@ impl Client {
         self.queued += 1;
     }
 
+    /// Its next task.
+    pub(super) fn first(&self) -> Option<TaskId> {
+        self.queue.first_key_value().and_then(|(_, queue)| queue.front().copied())
+    }
+
     pub(super) fn pop(&mut self) -> Option<TaskId> {
         let mut first = self.queue.first_entry()?;
         let task = first.get_mut().pop_front();
@@ -166,7 +219,7 @@ impl Client {
 
     /// Tasks that are with a worker.
     pub(super) fn moving(&self) -> usize {
-        self.tasks.len() - self.queued
+        self.tasks.len() - self.queued - self.parked.len()
     }
 
     pub(super) fn spec_of(&self, task: &Task) -> &SpecState {

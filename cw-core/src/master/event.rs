@@ -4,18 +4,20 @@ use bytes::Bytes;
 
 use crate::{
     ids::{ClientId, ProgramId, WorkerId},
-    wire::{FromClient, FromWorker, ToClient, ToWorker},
+    wire::{FromClient, FromWorker, ToClient, ToWorker, Token},
 };
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A client was welcomed.
+    /// A client was admitted.
     ClientJoined {
-        /// Its number, new.
+        /// Its number.
         client: ClientId,
         /// The program it is.
         program: ProgramId,
+        /// Whether its session goes on, by [`admit`](super::Master::admit).
+        returned: bool,
     },
     /// A client said something.
     ClientSaid {
@@ -26,14 +28,14 @@ pub enum Event {
         /// The message's body.
         body: Bytes,
     },
-    /// A client's connection ended.
+    /// A client's connection ended. Its session goes on for a while.
     ClientLost {
         /// Which.
         client: ClientId,
     },
-    /// A worker was welcomed.
+    /// A worker was admitted.
     WorkerJoined {
-        /// Its number, new.
+        /// Its number.
         worker: WorkerId,
         /// The program it runs.
         program: ProgramId,
@@ -43,6 +45,13 @@ pub enum Event {
         name: String,
         /// How many tasks it runs at once, at least 1.
         slots: u32,
+        /// Whether it is known, by [`admit`](super::Master::admit): it will say what it has.
+        returned: bool,
+    },
+    /// A worker has acknowledged something it was sent: both ways of its connection carry.
+    WorkerHeard {
+        /// Which.
+        worker: WorkerId,
     },
     /// A worker said something.
     WorkerSaid {
@@ -53,7 +62,7 @@ pub enum Event {
         /// The message's body.
         body: Bytes,
     },
-    /// A worker's connection ended.
+    /// A worker's connection ended. It may come back.
     WorkerLost {
         /// Which.
         worker: WorkerId,
@@ -88,4 +97,36 @@ pub enum Action {
         /// Which rule, in words.
         why: &'static str,
     },
+    /// Close a worker's connection, if there still is one: it was given up, and has to join anew.
+    DisconnectWorker {
+        /// Which.
+        worker: WorkerId,
+        /// Why, in words.
+        why: &'static str,
+    },
+    /// Write to the roster, which the next master reads.
+    Note(RosterLine),
+}
+
+/// What the next master of a cluster must know of this one's peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RosterLine {
+    /// A peer was admitted.
+    Joined(Member),
+    /// It has left for good, or was given up.
+    Left {
+        /// Its number.
+        id: u32,
+    },
+}
+
+/// A peer that may come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number, given to nobody else ever after.
+    pub id: u32,
+    /// What proves that it is the same.
+    pub token: Token,
+    /// Whether it is a worker; else it is a client.
+    pub is_worker: bool,
 }

@@ -4,12 +4,16 @@ use bytes::Bytes;
 
 use super::{
     Master,
+    parked::{Parked, Wish},
     tasks::{State, Task},
 };
 use crate::{
     ids::{Attempt, ClientId, TaskId, WorkerId},
     wire::{Class, Failure, Returned, Spec, ToClient, ToWorker},
 };
+
+/// The master's own decisions about tasks of one client that are kept.
+const VERDICTS_MAX: usize = 16_384;
 
 /// A worker's word that an attempt has ended.
 #[derive(Debug)]
@@ -24,19 +28,20 @@ pub(super) struct Report {
 
 /// Counts an attempt that ended badly against the task; says whether it may run again.
 fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
-    match class {
+    let may = match class {
         Class::Failed | Class::Panicked | Class::TimedOut => {
             task.failures += 1;
             task.failures <= spec.retries
         }
         Class::Crashed => {
-            task.crashes += 1;
+            task.crashes = task.crashes.saturating_add(1);
             // From now on nothing innocent shares its executor.
             task.alone = true;
-            task.crashes < spec.crash_limit
+            u32::from(task.crashes) < spec.crash_limit
         }
         _ => false,
-    }
+    };
+    may && !task.settled
 }
 
 impl Master {
@@ -49,8 +54,20 @@ impl Master {
                 self.drop_cancelled(client, task);
                 return self.release_result(worker, client, task, attempt);
             }
-            _ if class == Class::Ok && self.unqueue_for_result(client, task, attempt) => {}
+            _ if self.is_unknown(client, task) && self.vouches(worker, client) => {
+                let message =
+                    ToClient::Finished { task, attempt, attempts: 1, worker: Some(worker), class, micros };
+                return self.tell_client(client, message, report.body);
+            }
+            _ if class == Class::Ok && self.takes_late(worker, client, task, attempt) => {
+                return self.pass_late(worker, report);
+            }
             _ => return self.release_result(worker, client, task, attempt),
+        }
+        if class == Class::Ok {
+            self.note_ok(worker, client, task);
+        } else {
+            self.note_bad_end(worker, client, task, class, micros);
         }
         let state = self.clients.get_mut(&client).expect("the task was just found");
         let entry = state.tasks.get_mut(task).expect("the task was just found");
@@ -60,15 +77,67 @@ impl Master {
             spec.learned.learn(micros);
         }
         if may_retry(entry, &spec.what, class) {
+            let ended = if class == Class::Crashed { u32::from(entry.crashes) } else { entry.failures };
             self.requeue(client, task);
             self.settle(client, 0, micros);
+            self.park(client, task, Wish::after(class, ended, self.now, worker));
             return self.release_result(worker, client, task, attempt);
         }
         let attempts = entry.ended() + u32::from(class == Class::Ok);
         state.take_out(task);
         self.settle(client, charged, micros);
+        if !self.clients[&client].given_up.is_empty() || !self.clients[&client].obituaries.is_empty() {
+            self.forget_given_up(client, task);
+        }
         let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
         self.tell_client(client, message, report.body);
+    }
+
+    fn note_ok(&mut self, id: WorkerId, client: ClientId, task: TaskId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.record.note_ok();
+        }
+        let entry = self.clients.get(&client).and_then(|client| client.tasks.get(task));
+        if entry.is_some_and(|entry| entry.failures > 0 || entry.crashes > 0) {
+            self.note_mended(id, client, task);
+        }
+    }
+
+    fn is_unknown(&self, client: ClientId, task: TaskId) -> bool {
+        self.clients.get(&client).is_some_and(|client| !client.gone && !client.tasks.contains(task))
+    }
+
+    fn vouches(&self, worker: WorkerId, client: ClientId) -> bool {
+        self.workers.get(&worker).is_some_and(|worker| worker.vouches_for(client))
+    }
+
+    /// Whether a result that is not the current attempt's is as good as any: of an attempt that was given up, or of a
+    /// worker that came back with it.
+    fn takes_late(&self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) -> bool {
+        let Some(client) = self.clients.get(&id) else { return false };
+        let Some(entry) = client.tasks.get(task) else { return false };
+        if matches!(entry.state, State::Cancelling { .. }) {
+            return false;
+        }
+        let was_given_up =
+            client.given_up.get(&task).is_some_and(|attempts| attempts.contains(&(worker, attempt)));
+        let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
+        was_given_up || (is_awaited && self.vouches(worker, id))
+    }
+
+    /// Takes the result of an attempt that is not the current one, and calls the current one back.
+    fn pass_late(&mut self, worker: WorkerId, report: Report) {
+        let Report { client, task, attempt, class, micros, body } = report;
+        let entry = self.clients.get(&client).and_then(|client| client.tasks.get(task));
+        let attempts = entry.expect("takes_late found it").ended() + 1;
+        if let Some(State::Sent { worker } | State::Held { worker }) = self.state_of(client, task) {
+            self.forget_given_up(client, task);
+            self.cancel_sent(client, task, worker);
+        } else {
+            self.drop_queued(client, task);
+        }
+        let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
+        self.tell_client(client, message, body);
     }
 
     /// Lets a worker forget a result that its client does not get.
@@ -84,7 +153,7 @@ impl Master {
         attempt: Attempt,
         why: Returned,
     ) {
-        if why == Returned::Leaving
+        if matches!(why, Returned::Leaving | Returned::Killed)
             && let Some(state) = self.workers.get_mut(&worker)
         {
             state.leaving = true;
@@ -93,12 +162,16 @@ impl Master {
         if let Some(state) = self.workers.get_mut(&worker) {
             state.note_returned();
         }
-        let ran = matches!(why, Returned::Suspect | Returned::Cancelled);
+        let ran = matches!(why, Returned::Suspect | Returned::Cancelled | Returned::Killed);
         match self.take_back(worker, client, task, attempt, ran) {
             Some(State::Sent { .. } | State::Held { .. }) => {
                 let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
                 entry.expect("take_back found it").alone |= why == Returned::Suspect;
                 self.requeue(client, task);
+                // It began, and must not begin twice.
+                if ran && self.needs_free_slot(client, task) {
+                    self.bury(client, task, worker);
+                }
             }
             Some(State::Cancelling { .. }) => self.drop_cancelled(client, task),
             _ => {}
@@ -143,39 +216,21 @@ impl Master {
         };
     }
 
-    /// A result of an attempt that was given up came after all, and the task waits for another: the result is
-    /// as good as any. Takes the task out of its queue; says whether it was there.
-    fn unqueue_for_result(&mut self, id: ClientId, task_id: TaskId, attempt: Attempt) -> bool {
-        if self.state_of(id, task_id) != Some(State::Queued) {
-            return false;
-        }
-        let client = self.clients.get_mut(&id).expect("state_of found it");
-        let task = client.tasks.get(task_id).expect("state_of found it");
-        if attempt == Attempt(0) || attempt > task.attempt {
-            return false;
-        }
-        let priority = client.spec_of(task).what.priority;
-        client.unqueue(priority, task_id);
-        if client.queued == 0 {
-            self.waiting.remove(&(client.usage, id));
-        }
-        true
-    }
-
     fn drop_cancelled(&mut self, client: ClientId, task: TaskId) {
         self.requeue(client, task);
         self.forget_if_done(client);
     }
 
-    /// Drops a task that no worker has seen. Its client has its answer: it was the client that gave it up.
-    pub(super) fn drop_queued(&mut self, id: ClientId, task_id: TaskId) {
-        let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        let Some(task) = client.take_out(task_id) else { return };
-        let priority = client.spec_of(&task).what.priority;
-        client.unqueue(priority, task_id);
-        if client.queued == 0 {
-            self.waiting.remove(&(client.usage, id));
-        }
+    /// Drops a task that waits. Its client has its answer, or gets it now.
+    pub(super) fn drop_queued(&mut self, id: ClientId, task: TaskId) {
+        self.end_task(id, task);
+    }
+
+    /// Takes a task that waits, or is with no worker any more, out for good.
+    pub(super) fn end_task(&mut self, id: ClientId, task: TaskId) -> Option<Task> {
+        self.unlist(id, task);
+        self.forget_given_up(id, task);
+        self.clients.get_mut(&id)?.take_out(task)
     }
 
     /// Asks a worker to give a task up. The client does not wait for that: it has its answer.
@@ -188,8 +243,23 @@ impl Master {
         self.tell_worker(worker, ToWorker::Cancel { client: id, task: task_id, attempt });
     }
 
-    /// Tells a client that a task ended by the master's own decision; no worker keeps a result.
+    /// Ends a task that was killed with its worker and must not run again.
+    fn bury(&mut self, id: ClientId, task: TaskId, worker: WorkerId) {
+        let name = self.workers.get(&worker).map(|worker| worker.name.clone()).unwrap_or_default();
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.obituaries.entry(task).or_default().push(format!("{name}: it was stopped"));
+        self.end_as_lost(id, task);
+    }
+
+    /// Tells a client that a task ended by the master's own decision. No worker keeps that, so it is kept here: the client
+    /// may be away.
     pub(super) fn end_here(&mut self, client: ClientId, task: TaskId, attempts: u32, failure: &Failure) {
+        if let Some(client) = self.clients.get_mut(&client)
+            && self.config.liveness
+            && client.verdicts.len() < VERDICTS_MAX
+        {
+            client.verdicts.insert(task, (attempts, failure.clone()));
+        }
         let (class, attempt) = (failure.class(), Attempt(0));
         let message = ToClient::Finished { task, attempt, attempts, worker: None, class, micros: 0 };
         self.tell_client(client, message, failure.encode());

@@ -19,16 +19,24 @@
 //! A task leaves the table when its result is passed on: the worker keeps the result until the
 //! client's acknowledgement, which names worker and attempt, comes through. Every message about an
 //! attempt is compared with the task's current one; what is stale changes nothing, and is
-//! acknowledged so that the worker forgets it.
+//! acknowledged so that the worker forgets it. But a result of an attempt that was given up is taken while there is none.
+//!
+//! Tasks with a wish of their own wait as `Parked` (`parked`). Connections end and come back: `liveness` says who lives,
+//! `reattach` what becomes of the tasks meanwhile.
 //!
 //! Events only mark work. One pass of `assign` places tasks when the actions are drained,
 //! so a thousand submissions in one wake-up cost one pass.
 
 mod assign;
+mod breaker;
 mod clients;
 mod event;
 mod fair;
 mod finish;
+mod liveness;
+mod members;
+mod parked;
+mod reattach;
 mod shares;
 mod stall;
 mod tasks;
@@ -48,7 +56,9 @@ use crate::{
     wire::{FromClient, FromWorker, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker, Window},
 };
 use clients::Client;
-pub use event::{Action, Event};
+pub use event::{Action, Event, Member, RosterLine};
+pub use members::Admitted;
+use members::Members;
 use tasks::{State, Task};
 use workers::Worker;
 
@@ -69,6 +79,22 @@ pub struct Config {
     pub stall_after: Duration,
     /// Tasks whose program no connected worker runs are refused after this long.
     pub refuse_after: Duration,
+    /// Whether peers can fall silent and come back. Not in a cluster of one process.
+    pub liveness: bool,
+    /// A worker that was not heard for so long is sent nothing new, and what it has not begun goes elsewhere.
+    pub suspect_after: Duration,
+    /// One that was not heard for so long is given up, and what it ran runs elsewhere.
+    pub lost_after: Duration,
+    /// A client's session ends when it was away for so long.
+    pub client_grace: Duration,
+    /// How long workers are waited for that may have what a client hands in again.
+    pub recover_for: Duration,
+    /// The peers of the master before.
+    pub roster: Vec<Member>,
+    /// Lower numbers were given to peers before.
+    pub first_id: u32,
+    /// When the master starts.
+    pub now: Time,
 }
 
 impl Default for Config {
@@ -81,6 +107,14 @@ impl Default for Config {
             result_bytes: 64 << 20,
             stall_after: Duration::from_secs(2),
             refuse_after: Duration::from_secs(10),
+            liveness: true,
+            suspect_after: Duration::from_secs(2),
+            lost_after: Duration::from_secs(10),
+            client_grace: Duration::from_secs(30),
+            recover_for: Duration::from_secs(10),
+            roster: Vec::new(),
+            first_id: 0,
+            now: Time::ZERO,
         }
     }
 }
@@ -110,15 +144,30 @@ pub struct Master {
     clocks: BTreeMap<ProgramId, u64>,
     /// Since when running tasks are to be paid for.
     accrued: Option<Time>,
+    members: Members,
+    /// When workers are next told that this master lives.
+    beat_at: Option<Time>,
+    /// Parked tasks and when they are to be looked at.
+    wakes: BTreeSet<(Time, ClientId, TaskId)>,
+    /// Parked tasks that are to be placed with care.
+    wishful: BTreeSet<(ClientId, TaskId)>,
+    /// Workers that are kept for one task.
+    exclusives: BTreeSet<WorkerId>,
+    /// Workers of the master before that have not come back yet, and until when they are waited for.
+    missing: BTreeSet<WorkerId>,
+    recover_until: Option<Time>,
     unplaced: bool,
 }
 
 impl Master {
     /// A master without clients and workers.
     pub fn new(config: Config) -> Self {
-        Self {
+        let members = Members::new(&config.roster, config.first_id);
+        let recover_until =
+            config.roster.iter().any(|it| it.is_worker).then(|| config.now + config.recover_for);
+        let mut master = Self {
+            now: config.now,
             config,
-            now: Time::ZERO,
             clients: BTreeMap::new(),
             workers: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -131,20 +180,33 @@ impl Master {
             looked: Time::ZERO,
             clocks: BTreeMap::new(),
             accrued: None,
+            members,
+            beat_at: None,
+            wakes: BTreeSet::new(),
+            wishful: BTreeSet::new(),
+            exclusives: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            recover_until,
             unplaced: false,
-        }
+        };
+        master.expect_clients();
+        master
     }
 
     /// Takes in what happened. Cannot fail: odd input from a peer becomes [`Action::Disconnect`].
     pub fn handle(&mut self, now: Time, event: Event) {
         self.now = now;
         match event {
-            Event::ClientJoined { client, program } => self.on_client_joined(client, program),
+            Event::ClientJoined { client, program, returned: false } => {
+                self.on_client_joined(client, program)
+            }
+            Event::ClientJoined { client, program, returned: true } => self.on_client_back(client, program),
             Event::ClientSaid { client, message, body } => self.on_client_said(client, message, body),
             Event::ClientLost { client } => self.on_client_lost(client),
-            Event::WorkerJoined { worker, program, program_name, name, slots } => {
-                self.on_worker_joined(worker, Worker::new(program, program_name, name, slots));
+            Event::WorkerJoined { worker, program, program_name, name, slots, returned } => {
+                self.on_worker_joined(worker, Worker::new(program, program_name, name, slots), returned);
             }
+            Event::WorkerHeard { worker } => self.on_worker_heard(worker),
             Event::WorkerSaid { worker, message, body } => self.on_worker_said(worker, message, body),
             Event::WorkerLost { worker } => self.on_worker_lost(worker),
         }
@@ -153,6 +215,11 @@ impl Master {
     /// Lets time pass. Call it when [`poll_timeout`](Self::poll_timeout) says so.
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = now;
+        self.beat();
+        self.end_sessions();
+        self.stop_waiting();
+        self.end_probation();
+        self.wake_parked();
         self.tell_stalled();
         self.tell_counts();
         self.accrue();
@@ -171,8 +238,11 @@ impl Master {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let others = [self.next_stall(), self.next_look(), self.next_counts()];
-        others.into_iter().chain([self.recall_at]).flatten().min()
+        let placing =
+            [self.next_stall(), self.next_look(), self.next_counts(), self.next_wake(), self.recall_at];
+        let peers =
+            [self.next_beat(), self.next_session_end(), self.next_stop_waiting(), self.next_probation()];
+        placing.into_iter().chain(peers).flatten().min()
     }
 
     /// Slots of all workers.
@@ -197,8 +267,10 @@ impl Master {
             }
             FromClient::Declare { spec, what } => self.on_declare(client, spec, *what),
             FromClient::Cancel { task } => self.on_cancel(client, task),
-            FromClient::Leave => self.on_client_lost(client),
+            FromClient::Leave => self.end_session(client),
             FromClient::Watch { on } => self.on_watch(client, on),
+            FromClient::Resubmit { task, spec } => self.on_resubmit(client, task, spec, body),
+            FromClient::Resubmitted => self.on_resubmitted(client),
         }
     }
 
@@ -213,7 +285,15 @@ impl Master {
             FromWorker::Waiting { client, task, attempt } => self.on_waiting(worker, client, task, attempt),
             FromWorker::Recalled => self.on_recalled(worker),
             FromWorker::Held { client, held } => self.on_held(worker, client, held),
-            FromWorker::Leaving => self.on_worker_lost(worker),
+            FromWorker::Leaving => {
+                self.drop_member(worker.0);
+                self.drop_worker(worker, true);
+            }
+            FromWorker::Started { client, task, attempt } => self.on_started(worker, client, task, attempt),
+            FromWorker::Have { client, task, attempt, doing } => {
+                self.on_have(client, task, clients::Claim { worker, attempt, doing });
+            }
+            FromWorker::Accounted { client } => self.on_accounted(worker, client),
             FromWorker::Progress { client, task, attempt, thousandths } => {
                 self.on_progress(worker, client, task, attempt, thousandths);
             }
@@ -261,14 +341,14 @@ impl Master {
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
         let Some(state) = client.tasks.get(task).map(|task| task.state) else { return };
         match state {
-            State::Queued => self.drop_queued(id, task),
+            State::Queued | State::Parked => self.drop_queued(id, task),
             State::Sent { worker } | State::Held { worker } => self.cancel_sent(id, task, worker),
             State::Cancelling { .. } => {}
         }
     }
 
-    /// A client left or its connection broke: what is queued is dropped, what runs is killed.
-    fn on_client_lost(&mut self, id: ClientId) {
+    /// A client left, or did not come back: what is queued is dropped, what runs is killed.
+    fn end_session(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if std::mem::replace(&mut client.gone, true) {
             return;
@@ -276,7 +356,11 @@ impl Master {
         self.waiting.remove(&(client.usage, id));
         client.queue.clear();
         client.queued = 0;
-        for task in client.tasks.sorted_keys(|task| matches!(task.state, State::Queued)) {
+        for task in std::mem::take(&mut client.parked).into_keys() {
+            self.wishful.remove(&(id, task));
+        }
+        let waits = |task: &Task| matches!(task.state, State::Queued | State::Parked);
+        for task in client.tasks.sorted_keys(waits) {
             client.take_out(task);
         }
         let unanswered = |task: &Task| matches!(task.state, State::Sent { .. } | State::Held { .. });
@@ -285,6 +369,7 @@ impl Master {
                 self.cancel_sent(id, task, worker);
             }
         }
+        self.drop_member(id.0);
         self.forget_if_done(id);
     }
 
@@ -302,42 +387,20 @@ impl Master {
         }
     }
 
-    fn on_worker_joined(&mut self, id: WorkerId, worker: Worker) {
+    fn on_worker_joined(&mut self, id: WorkerId, worker: Worker, returned: bool) {
         let before = self.window();
-        self.workers.insert(id, worker);
-        self.note_room(id);
-        self.unplaced = true;
-        self.announce_window(before);
-    }
-
-    /// A worker left or its connection broke: all it had goes back to the queue.
-    fn on_worker_lost(&mut self, id: WorkerId) {
-        let before = self.window();
-        let Some(worker) = self.workers.remove(&id) else { return };
-        if let Some(key) = worker.listed
-            && let Some(room) = self.room.get_mut(&worker.program)
-        {
-            room.remove(&(key, id));
-            if room.is_empty() {
-                self.room.remove(&worker.program);
+        let worker = self.workers.entry(id).or_insert(worker);
+        (worker.heard, worker.connected) = (self.now, true);
+        if returned {
+            worker.come_back(self.now);
+            for client in self.clients.keys().copied().collect::<Vec<_>>() {
+                self.on_held(id, client, false);
             }
         }
-        for client in self.clients.keys().copied().collect::<Vec<_>>() {
-            self.on_held(id, client, false);
-            self.requeue_all_of(client, id);
-        }
+        self.note_room(id);
         self.unplaced = true;
+        self.begin_beats(id);
         self.announce_window(before);
-    }
-
-    fn requeue_all_of(&mut self, id: ClientId, worker: WorkerId) {
-        let client = self.clients.get_mut(&id).expect("listed by the caller");
-        let there = |task: &Task| task.state.worker() == Some(worker);
-        // Last first, as each goes to the front of the queue.
-        for task in client.tasks.sorted_keys(there).into_iter().rev() {
-            self.requeue(id, task);
-        }
-        self.forget_if_done(id);
     }
 
     fn announce_window(&mut self, before: Window) {
@@ -355,21 +418,15 @@ impl Master {
         Some(self.clients.get(&client)?.tasks.get(task)?.state)
     }
 
-    fn tell_client(&mut self, client: ClientId, message: ToClient, body: Bytes) {
-        if self.clients.get(&client).is_some_and(|client| !client.gone) {
-            self.actions.push_back(Action::TellClient { client, message, body });
-        }
-    }
-
     fn tell_worker(&mut self, worker: WorkerId, message: ToWorker) {
-        if self.workers.contains_key(&worker) {
+        if self.workers.get(&worker).is_some_and(|worker| worker.connected) {
             self.actions.push_back(Action::TellWorker { worker, message, body: Bytes::new() });
         }
     }
 
     fn disconnect_client(&mut self, client: ClientId, why: &'static str) {
         self.actions.push_back(Action::Disconnect { client, why });
-        self.on_client_lost(client);
+        self.end_session(client);
     }
 }
 
@@ -383,6 +440,8 @@ impl Master {
                 all.iter().map(|task| client.tasks.get(*task).unwrap().args.len() as u64).sum::<u64>();
             assert_eq!(client.bytes, bytes, "{id}: bytes");
             assert_eq!(client.queued, client.queue.values().map(VecDeque::len).sum::<usize>());
+            let parked = client.tasks.sorted_keys(|task| matches!(task.state, State::Parked));
+            assert_eq!(parked, client.parked.keys().copied().collect::<Vec<_>>(), "{id}: parked tasks");
             let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));
             assert_eq!(queued.len(), client.queued, "{id}: queued tasks and the queue differ");
             assert_eq!(self.waiting.contains(&(client.usage, *id)), client.queued > 0, "{id}: waiting list");

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Master, clients::Stalling};
+use super::{Client, Master, clients::Stalling, parked::Parked};
 use crate::{
     Time,
-    ids::{ClientId, ProgramId},
+    ids::ClientId,
     wire::{Failure, Stall, ToClient},
 };
 
@@ -13,8 +13,10 @@ impl Master {
     /// Notes since when each client's tasks do not move. Runs after each pass of placement.
     pub(super) fn watch_stalls(&mut self) {
         let mut moving = Vec::new();
-        for (id, client) in &mut self.clients {
-            let stalled = client.queued > 0 && client.moving() == 0 && !client.gone;
+        let all_well = self.workers.values().all(|worker| !worker.suspect);
+        let stalled: Vec<bool> =
+            self.clients.iter().map(|(id, it)| self.is_stalled(*id, it, all_well)).collect();
+        for ((id, client), stalled) in self.clients.iter_mut().zip(stalled) {
             match (&client.stall, stalled) {
                 (Stalling::No, true) => client.stall = Stalling::Since { since: self.now, told: None },
                 (Stalling::Since { told, .. }, false) => {
@@ -44,7 +46,7 @@ impl Master {
             })
             .collect();
         for (client, since) in due {
-            let why = self.why_stalled(self.clients[&client].program);
+            let why = self.why_stalled(&self.clients[&client]);
             let Stalling::Since { told, .. } = &self.clients[&client].stall else { continue };
             let known =
                 matches!((told, &why), (Some(Stall::OtherProgram { .. }), Stall::OtherProgram { .. }));
@@ -91,16 +93,53 @@ impl Master {
         }
     }
 
-    /// Why tasks of a program do not move.
-    fn why_stalled(&self, program: ProgramId) -> Stall {
-        let fitting = self.workers.values().filter(|worker| worker.program == program);
-        let slots: u32 = fitting.map(|worker| worker.slots).sum();
+    /// Whether a client has tasks of which none moves, for another reason than that it failed a moment ago.
+    fn is_stalled(&self, id: ClientId, client: &Client, all_well: bool) -> bool {
+        if client.gone || client.detached.is_some() || client.tasks.is_empty() {
+            return false;
+        }
+        let waits = |wish: &Parked| match wish {
+            Parked::Awaited => true,
+            Parked::Wishes(wish) => wish.alone,
+        };
+        let moves = if all_well {
+            client.moving() > 0
+        } else {
+            let well = self.workers.values().filter(|worker| !worker.suspect);
+            well.into_iter().any(|worker| worker.shares.running(id).0 > 0)
+        };
+        !moves && (client.queued > 0 || client.moving() > 0 || client.parked.values().any(waits))
+    }
+
+    /// Why a client's tasks do not move.
+    fn why_stalled(&self, client: &Client) -> Stall {
+        let count = |workers: usize| u32::try_from(workers).unwrap_or(u32::MAX);
+        let fitting = || self.workers.values().filter(|worker| worker.program == client.program);
+        let is_awaited = |wish: &Parked| matches!(wish, Parked::Awaited);
+        if client.queued == 0 && client.parked.values().any(is_awaited) {
+            return Stall::Recovering { workers: count(client.resume.awaited.len()) };
+        }
+        let slots: u32 = fitting().filter(|worker| worker.is_well()).map(|worker| worker.slots).sum();
+        if slots > 0 && client.queued == 0 && !client.parked.is_empty() {
+            return Stall::Quarantined { tasks: count(client.parked.len()) };
+        }
         if slots > 0 {
             return Stall::Busy { slots };
         }
+        let silent = fitting().filter(|worker| worker.suspect).count();
+        if silent > 0 {
+            return Stall::Silent { workers: count(silent) };
+        }
+        let aside = || fitting().filter_map(|worker| worker.record.aside());
+        if let Some((_, why)) = aside().next() {
+            return Stall::SetAside { workers: count(aside().count()), why: why.clone() };
+        }
+        if fitting().next().is_some() || !self.missing.is_empty() {
+            return Stall::Recovering { workers: count(self.missing.len().max(1)) };
+        }
         let Some(worker) = self.workers.values().next() else { return Stall::NoWorker };
         Stall::OtherProgram {
-            workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
+            workers: count(self.workers.len()),
             program: worker.program,
             program_name: worker.program_name.clone(),
             worker: worker.name.clone(),

@@ -10,17 +10,27 @@ pub(super) struct Task {
     pub(super) spec: SpecIndex,
     /// Kept until the end, since a retry needs them.
     pub(super) args: Bytes,
-    /// The newest attempt; 0 before the first.
+    /// The current attempt; 0 before the first.
     pub(super) attempt: Attempt,
+    /// The newest attempt: another may be the current one, where a worker came back with it.
+    pub(super) latest: Attempt,
     pub(super) state: State,
     /// What it was charged to its client and worker when it was sent, in microseconds.
     pub(super) charge: u32,
     /// Attempts that ended in an error, a panic or a timeout.
     pub(super) failures: u32,
     /// Attempts whose executor died under them.
-    pub(super) crashes: u32,
+    pub(super) crashes: u16,
+    /// Attempts that ran when their worker was lost.
+    pub(super) losses: u8,
+    /// Attempts that may have run when their worker was lost.
+    pub(super) exposures: u8,
     /// Whether its executor must not queue anything beside it.
     pub(super) alone: bool,
+    /// Whether its worker has said that it runs.
+    pub(super) started: bool,
+    /// Whether its outcome, which is at a worker, was passed on before and may not have arrived: it is not tried again.
+    pub(super) settled: bool,
 }
 
 /// Where a task is.
@@ -28,6 +38,8 @@ pub(super) struct Task {
 pub(super) enum State {
     /// In its client's queue.
     Queued,
+    /// Kept out of the queue for a reason of its own, see `parked`.
+    Parked,
     /// With a worker.
     Sent { worker: WorkerId },
     /// Run by a worker that keeps the result until the client's credit allows it to be sent.
@@ -42,24 +54,29 @@ impl Task {
             spec,
             args,
             attempt: Attempt(0),
+            latest: Attempt(0),
             state: State::Queued,
             charge: 0,
             failures: 0,
             crashes: 0,
+            losses: 0,
+            exposures: 0,
             alone: false,
+            started: false,
+            settled: false,
         }
     }
 
     /// Attempts that ended badly. An attempt that came back without an outcome is not among them.
     pub(super) fn ended(&self) -> u32 {
-        self.failures + self.crashes
+        self.failures + u32::from(self.crashes) + u32::from(self.losses)
     }
 }
 
 impl State {
     pub(super) fn worker(self) -> Option<WorkerId> {
         match self {
-            Self::Queued => None,
+            Self::Queued | Self::Parked => None,
             Self::Sent { worker } | Self::Held { worker } | Self::Cancelling { worker, .. } => Some(worker),
         }
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Config, shares::Shares};
+use super::{Config, breaker::Record, shares::Shares};
 use crate::{
     Time,
     idmap::IdMap,
-    ids::{ClientId, ProgramId, SpecIndex},
+    ids::{ClientId, ProgramId, SpecIndex, TaskId},
 };
 
 /// A connected worker.
@@ -30,6 +30,19 @@ pub(super) struct Worker {
     asked: Option<(ClientId, Option<i32>, bool)>,
     /// Whether it hands back what it is sent, as it is about to leave.
     pub(super) leaving: bool,
+    /// Whether there is a connection to it.
+    pub(super) connected: bool,
+    /// When it was last known to hear and to be heard.
+    pub(super) heard: Time,
+    /// Whether it has been silent for so long that it is given nothing, and what had not begun there went elsewhere.
+    pub(super) suspect: bool,
+    /// While it says what it has, after it came back: what it has said so far.
+    pub(super) accounting: Option<BTreeSet<(ClientId, TaskId)>>,
+    /// Clients of which it has said, or was asked, what it has: its word about their tasks is passed on.
+    pub(super) vouched: BTreeSet<ClientId>,
+    /// The task that has, or is to have, the worker for itself.
+    pub(super) exclusive: Option<(ClientId, TaskId)>,
+    pub(super) record: Record,
     /// When something last ended there, or a recall did.
     pub(super) moved: Time,
     /// The key under which it stands in the list of workers with room.
@@ -56,6 +69,13 @@ impl Worker {
             recalling: false,
             asked: None,
             leaving: false,
+            connected: true,
+            heard: Time::ZERO,
+            suspect: false,
+            accounting: None,
+            vouched: BTreeSet::new(),
+            exclusive: None,
+            record: Record::default(),
             moved: Time::ZERO,
             listed: None,
             changed: false,
@@ -72,7 +92,7 @@ impl Worker {
     /// A worker that is full of short tasks has room again only when a quarter of them is done: a few tasks
     /// at a time would wake it for each few.
     pub(super) fn has_room(&self, config: &Config) -> bool {
-        if self.leaving {
+        if !self.is_well() || self.exclusive.is_some() {
             return false;
         }
         if self.sent < self.slots {
@@ -89,13 +109,42 @@ impl Worker {
         sent < 2 * slots || (sent < tasks && self.expected < time)
     }
 
+    /// Whether it takes tasks, as far as it is the worker's business.
+    pub(super) fn is_well(&self) -> bool {
+        self.connected
+            && !self.leaving
+            && !self.suspect
+            && self.accounting.is_none()
+            && !self.record.is_set_aside()
+    }
+
+    /// It is on another connection: what was said on the one before may not have arrived.
+    pub(super) fn come_back(&mut self, now: Time) {
+        (self.connected, self.suspect, self.leaving, self.recalling) = (true, false, false, false);
+        self.heard = now;
+        self.asked = None;
+        self.accounting = Some(BTreeSet::new());
+        self.declared = IdMap::default();
+        self.knows.clear();
+    }
+
+    /// Whether it was told of a client.
+    pub(super) fn knows(&self, client: ClientId) -> bool {
+        self.knows.contains(&client)
+    }
+
+    /// Whether its word about a task of the client's that the master does not know may be true.
+    pub(super) fn vouches_for(&self, client: ClientId) -> bool {
+        self.accounting.is_some() || self.vouched.contains(&client)
+    }
+
     /// Tasks per slot, in thousandths: the less, the sooner it is served.
     pub(super) fn load(&self) -> u64 {
         u64::from(self.sent) * 1_000 / u64::from(self.slots)
     }
 
     pub(super) fn free_slots(&self) -> u32 {
-        if self.leaving {
+        if !self.is_well() || self.exclusive.is_some() {
             return 0;
         }
         self.slots.saturating_sub(self.sent)
@@ -130,7 +179,7 @@ impl Worker {
 
     /// Whether it may be asked for un-started tasks.
     pub(super) fn may_be_asked(&self) -> bool {
-        !self.recalling && !self.leaving && self.ahead() > 0
+        !self.recalling && self.is_well() && self.ahead() > 0
     }
 
     /// Whether it was asked for just these, had none, and was sent nothing since.
@@ -172,6 +221,7 @@ impl Worker {
                 self.declared.remove(key);
             }
         }
+        self.vouched.remove(&client);
         self.knows.remove(&client)
     }
 }

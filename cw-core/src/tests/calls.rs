@@ -8,7 +8,7 @@ use super::world::{Do, World, plain};
 
 use crate::{
     Time, client,
-    ids::{ClientId, TaskId},
+    ids::TaskId,
     wire::{Class, Spec, ToWorker},
     worker,
 };
@@ -150,7 +150,7 @@ fn results_wait_at_the_worker_while_their_client_does_not_read() {
     // A result counts 72 bytes, so 10,000 of them are more than credit and hold together.
     let warm_up = world.submit(stopped, 0, Do::Return.args(0));
     world.run_until(world.now + Duration::from_secs(1));
-    let message = ToWorker::Credit { client: ClientId(0), bytes: 64 << 10 };
+    let message = ToWorker::Credit { client: world.id(stopped), bytes: 64 << 10 };
     let credit = worker::Event::MasterSaid { message, body: Bytes::new() };
     world.workers[worker].machine.handle(world.now, credit);
     for _ in 0..10_000 {
@@ -186,10 +186,10 @@ fn durable_results_are_recorded_once_each_and_others_not_at_all() {
 
 #[test]
 fn a_durable_result_is_recorded_before_it_is_reported_and_acknowledged() {
-    let mut machine = client::Client::new();
+    let mut machine = client::Client::default();
     let now = Time::ZERO;
     let window = crate::wire::Window { tasks: 10, bytes: 1000 };
-    machine.handle(now, client::Event::Connected { window });
+    machine.handle(now, client::Event::Connected { window, session: client::Resumed::No });
     machine.handle(now, client::Event::Declare { what: plain() });
     let (task, spec) = (TaskId(0), crate::ids::SpecIndex(0));
     machine.handle(now, client::Event::Submit { task, spec, durable: true, args: Bytes::new() });

@@ -295,7 +295,7 @@ fn a_client_that_takes_no_results_keeps_nobody_from_making_way() {
     submit(&mut world, stopped, 10, 1);
     world.run_until(at(1));
     world.clients[stopped].deaf = true;
-    let message = ToWorker::Credit { client: ClientId(0), bytes: 1_000 };
+    let message = ToWorker::Credit { client: world.id(0), bytes: 1_000 };
     let credit = worker::Event::MasterSaid { message, body: bytes::Bytes::new() };
     world.workers[0].machine.handle(at(1), credit);
     submit(&mut world, stopped, 2_000, 1);
@@ -311,6 +311,7 @@ fn a_client_that_takes_no_results_keeps_nobody_from_making_way() {
 #[test]
 fn at_a_worker_an_urgent_task_changes_places_with_its_own_clients_tasks_only() {
     let mut machine = worker::Worker::new(worker::Config::default());
+    machine.handle(Time::ZERO, worker::Event::Joined { returned: false });
     let now = Time::ZERO;
     let say = |machine: &mut worker::Worker, message| {
         machine.handle(now, worker::Event::MasterSaid { message, body: bytes::Bytes::new() });

@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     ids::{Attempt, ClientId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::{
-        self, Class, Counts, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello, JobLine,
-        Refusal, Reply, Returned, Role, Spec, Stall, ToClient, ToExecutor, ToWorker, Welcome, Window,
+        self, Class, Counts, Doing, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello,
+        JobLine, Refusal, Reply, Returned, Role, Session, Spec, Stall, ToClient, ToExecutor, ToWorker, Token,
+        Welcome, Window,
     },
 };
 
@@ -37,6 +38,9 @@ fn spec() -> Spec {
         crash_limit: 3,
         timeout: Some(Duration::from_millis(1_500)),
         priority: -2,
+        loss_limit: 3,
+        speculate: false,
+        rerun: true,
     }
 }
 
@@ -46,10 +50,15 @@ fn from_client() {
     let received = FromClient::Received { first: TASK, tasks: 3, attempt: ATTEMPT, worker: WorkerId(9) };
     assert_eq!(golden(received, b""), "0600000001ac02030209");
     let declare = FromClient::Declare { spec: SpecIndex(1), what: Box::new(spec()) };
-    assert_eq!(golden(declare, b""), "0d0000000201030103010180cab5ee0103");
+    assert_eq!(golden(declare, b""), "100000000201030103010180cab5ee0103030001");
     assert_eq!(golden(FromClient::Cancel { task: TASK }, b""), "0300000003ac02");
     assert_eq!(golden(FromClient::Leave, b""), "0100000004");
     assert_eq!(golden(FromClient::Watch { on: true }, b""), "020000000501");
+    assert_eq!(
+        golden(FromClient::Resubmit { task: TASK, spec: SpecIndex(1) }, b"ab"),
+        "0600000006ac02016162"
+    );
+    assert_eq!(golden(FromClient::Resubmitted, b""), "0100000007");
 }
 
 #[test]
@@ -81,7 +90,7 @@ fn to_worker() {
     let received = ToWorker::Received { client: CLIENT, first: TASK, tasks: 3, attempt: ATTEMPT };
     assert_eq!(golden(received, b""), "060000000105ac020302");
     let declare = ToWorker::Declare { client: CLIENT, spec: SpecIndex(1), what: Box::new(spec()) };
-    assert_eq!(golden(declare, b""), "0e000000020501030103010180cab5ee0103");
+    assert_eq!(golden(declare, b""), "11000000020501030103010180cab5ee0103030001");
     assert_eq!(golden(ToWorker::Credit { client: CLIENT, bytes: 128 }, b""), "0400000003058001");
     let cancel = ToWorker::Cancel { client: CLIENT, task: TASK, attempt: ATTEMPT };
     assert_eq!(golden(cancel, b""), "050000000405ac0202");
@@ -133,19 +142,22 @@ fn handshake() {
         program_name: "sim".to_owned(),
         name: "h:1".to_owned(),
         role: Role::Worker { slots: 4 },
+        session: Session { token: Token([3; 16]), known: Some(9) },
         jobs: vec![JobLine { id: 1, schema: 2, path: "a::b".to_owned() }],
     };
     let bytes = wire::encode_hello(&hello);
     assert_eq!(
         hex(&bytes),
-        "63772f000100010005302e312e300174010101010101010101010101010101010373696d03683a31010401010204613a3a62"
+        "63772f000100010005302e312e300174010101010101010101010101010101010373696d03683a310104030303030303030303030\
+         30303030303010901010204613a3a62"
     );
     assert_eq!(wire::decode_hello(&bytes).unwrap(), hello);
 
     let window = Window { tasks: 10, bytes: 20 };
-    let welcome = Reply::Welcome(Welcome::Client { client: CLIENT, epoch: 3, window, slots: 2 });
+    let welcome =
+        Reply::Welcome(Welcome::Client { client: CLIENT, epoch: 3, window, slots: 2, resumed: true });
     let bytes = wire::encode_reply(&welcome);
-    assert_eq!(hex(&bytes), "63772f0001000100000005030a1402");
+    assert_eq!(hex(&bytes), "63772f0001000100000005030a140201");
     assert_eq!(wire::decode_reply(&bytes).unwrap(), welcome);
     let refused = Reply::Refused(Refusal::Malformed { why: "x".to_owned() });
     assert_eq!(hex(&wire::encode_reply(&refused)), "63772f000100010001020178");

@@ -39,7 +39,7 @@ fn words_about_strangers_tasks_change_nothing() {
     world.declare(client, plain());
     let task = world.submit(client, 0, Do::Return.args(50));
     world.run_until(Time::ZERO + std::time::Duration::from_millis(10));
-    let (c, other) = (ClientId(0), WorkerId(44));
+    let (c, other) = (world.id(client), WorkerId(44));
     for attempt in [0, 1, 2, u32::MAX] {
         let attempt = Attempt(attempt);
         for message in [

@@ -5,6 +5,7 @@ mod fair;
 mod golden;
 mod hostile;
 mod races;
+mod returns;
 mod starts;
 mod trouble;
 mod world;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::world::{Do, PROGRAM, World, plain};
+use super::world::{Do, World, plain};
 use crate::{
     Time,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId, WorkerId},
@@ -46,6 +46,7 @@ fn drain(worker: &mut Worker) -> Vec<Action> {
 /// A worker of one slot whose executor is up, and that knows client 1 and its spec.
 fn worker_of(slots: u32, what: Spec) -> Worker {
     let mut worker = Worker::new(worker::Config { slots, ..worker::Config::default() });
+    worker.handle(ms(0), worker::Event::Joined { returned: false });
     drain(&mut worker);
     worker.handle(ms(0), said(0, ExecutorSaid::Ready));
     worker.handle(
@@ -62,6 +63,7 @@ fn a_result_for_a_master_that_is_gone_is_not_given_to_the_next_as_its_own() {
     worker.handle(ms(0), run(1, 5));
     drain(&mut worker);
     worker.handle(ms(1), worker::Event::MasterLost);
+    worker.handle(ms(1), worker::Event::Joined { returned: false });
     drain(&mut worker);
     // Another master numbers another client the same.
     worker.handle(
@@ -116,12 +118,20 @@ fn a_slot_that_cannot_start_takes_nothing_from_one_that_runs() {
         }
     }
     assert!(executor >= 4, "it goes on trying");
-    assert!(!actions.iter().any(|action| matches!(action, Action::Tell { .. } | Action::Broken { .. })));
+    let is_started =
+        |action: &Action| matches!(action, Action::Tell { message: FromWorker::Started { .. }, .. });
+    assert!(
+        actions
+            .iter()
+            .filter(|action| !is_started(action))
+            .all(|action| !matches!(action, Action::Tell { .. } | Action::Broken { .. }))
+    );
 }
 
 #[test]
 fn a_worker_where_nothing_starts_hands_back_and_leaves_saying_why() {
     let mut worker = Worker::new(worker::Config::default());
+    worker.handle(Time::ZERO, worker::Event::Joined { returned: false });
     drain(&mut worker);
     worker.handle(
         ms(0),
@@ -144,6 +154,7 @@ fn a_worker_where_nothing_starts_hands_back_and_leaves_saying_why() {
 #[test]
 fn an_executor_that_never_gets_ready_is_killed_and_counted_as_not_starting() {
     let mut worker = Worker::new(worker::Config::default());
+    worker.handle(Time::ZERO, worker::Event::Joined { returned: false });
     drain(&mut worker);
     let due = worker.poll_timeout().expect("its start has a deadline");
     worker.handle_timeout(due);
@@ -160,11 +171,19 @@ fn a_leaving_worker_is_sent_nothing_more() {
     let mut master = Master::new(master::Config::default());
     let config = worker::Config { slots: 2, start_early: false, ..worker::Config::default() };
     let mut worker = Worker::new(config);
+    worker.handle(Time::ZERO, worker::Event::Joined { returned: false });
     let (program, text) = (ProgramId::default(), String::new());
     let (program_name, name) = (text.clone(), text);
-    let joined = master::Event::WorkerJoined { worker: WorkerId(0), program, program_name, name, slots: 2 };
+    let joined = master::Event::WorkerJoined {
+        worker: WorkerId(0),
+        program,
+        program_name,
+        name,
+        slots: 2,
+        returned: false,
+    };
     master.handle(now, joined);
-    master.handle(now, master::Event::ClientJoined { client: ClientId(0), program });
+    master.handle(now, master::Event::ClientJoined { client: ClientId(0), program, returned: false });
     let hear = |message| master::Event::ClientSaid { client: ClientId(0), message, body: Bytes::new() };
     master.handle(now, hear(FromClient::Declare { spec: SpecIndex(0), what: Box::new(plain()) }));
     (1..=2)
@@ -283,7 +302,7 @@ fn what_no_idle_worker_may_take_is_not_fetched_again_and_again() {
     world.declare(client, plain());
     world.submit(client, 0, Do::Return.args(0));
     world.run();
-    let message = FromWorker::Held { client: ClientId(0), held: true };
+    let message = FromWorker::Held { client: world.id(client), held: true };
     let held = master::Event::WorkerSaid { worker: WorkerId(0), message, body: Bytes::new() };
     world.master.handle(world.now, held);
     world.worker(1);
@@ -292,24 +311,4 @@ fn what_no_idle_worker_may_take_is_not_fetched_again_and_again() {
     world.run();
     assert_eq!(world.class(client, long), Class::Ok);
     assert!(world.last_attempt(client, next) < 5, "{} attempts", world.last_attempt(client, next));
-}
-
-#[test]
-fn a_result_that_comes_after_its_attempt_was_given_up_is_taken() {
-    let mut world = World::new();
-    world.worker_with(PROGRAM, worker::Config::default());
-    let client = world.client();
-    world.declare(client, plain());
-    let task = world.submit(client, 0, Do::Return.args(1_000));
-    world.run_until(ms(100));
-    let (c, attempt) = (ClientId(0), Attempt(1));
-    let hear = |message| master::Event::WorkerSaid { worker: WorkerId(0), message, body: Bytes::new() };
-    world.stop_worker(0);
-    world.run_until(ms(200));
-    let message = FromWorker::Finished { client: c, task, attempt, class: Class::Ok, micros: 1 };
-    world.master.handle(world.now, hear(message));
-    world.hear_again(client);
-    world.run_until(ms(300));
-    assert_eq!(world.class(client, task), Class::Ok);
-    world.master.check();
 }

@@ -12,6 +12,7 @@ use crate::{
 /// A worker of one slot, and the executor it starts.
 fn starting() -> (Worker, ExecutorId) {
     let mut worker = Worker::new(Config::default());
+    worker.handle(Time::ZERO, Event::Joined { returned: false });
     let Some(Action::Start { executor }) = worker.poll_action() else { panic!("it starts none") };
     assert_eq!(worker.poll_action(), None);
     (worker, executor)

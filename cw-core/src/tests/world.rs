@@ -13,12 +13,12 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     Time,
-    client::{self, Client, Completion},
+    client::{self, Client, Completion, Resumed},
     ids::{ClientId, ExecutorId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
-    master::{self, Master},
+    master::{self, Admitted, Master, Member, RosterLine},
     wire::{
-        self, Class, Counts, Ending, Failure, FromClient, FromWorker, Head, Spec, Stall, ToClient,
-        ToExecutor, ToWorker,
+        self, Class, Counts, Ending, Failure, FromClient, FromWorker, Head, Session, Spec, Stall, ToClient,
+        ToExecutor, ToWorker, Token,
     },
     worker::{self, ExecutorSaid, Worker},
 };
@@ -64,6 +64,8 @@ enum Arrival {
     /// A task has run for long, if it still does: what was read behind it goes back.
     TaskIsLong(usize, ExecutorId, u64),
     ExecutorEnded(usize, ExecutorId, Ending),
+    /// A worker has acknowledged a beat.
+    Heard(usize, u32),
 }
 
 /// A simulated process that runs tasks one after the other.
@@ -79,6 +81,10 @@ struct Process {
 
 pub(super) struct WorkerHost {
     pub(super) machine: Worker,
+    program: ProgramId,
+    slots: u32,
+    /// Whether nothing gets through, in either direction.
+    cut: bool,
     /// Grows when the connection is cut, so that what was on its way is lost.
     link: u32,
     id: Option<WorkerId>,
@@ -95,6 +101,8 @@ pub(super) struct ClientHost {
     link: u32,
     id: Option<ClientId>,
     program: ProgramId,
+    /// The how-manieth master it was connected to last.
+    master: u32,
     pub(super) done: BTreeMap<TaskId, (Time, Completion)>,
     pub(super) recorded: Vec<TaskId>,
     pub(super) stalls: Vec<(Time, Stall)>,
@@ -112,11 +120,15 @@ pub(super) struct World {
     pub(super) clients: Vec<ClientHost>,
     arrivals: BTreeMap<(Time, u64), Arrival>,
     sequence: u64,
-    next_client: u32,
-    next_worker: u32,
+    /// Peers that the next master would be told of, and a number above all of theirs.
+    roster: BTreeMap<u32, Member>,
+    roster_end: u32,
+    masters: u32,
     /// Executors keep up to so many results back, as real ones do under load.
     pub(super) bundle: usize,
     pub(super) disconnected: Vec<(ClientId, &'static str)>,
+    /// Workers that clients were told are sent no more.
+    pub(super) set_aside: Vec<String>,
 }
 
 impl World {
@@ -128,10 +140,12 @@ impl World {
             clients: Vec::new(),
             arrivals: BTreeMap::new(),
             sequence: 0,
-            next_client: 0,
-            next_worker: 0,
+            roster: BTreeMap::new(),
+            roster_end: 0,
+            masters: 0,
             bundle: 1,
             disconnected: Vec::new(),
+            set_aside: Vec::new(),
         }
     }
 
@@ -143,8 +157,11 @@ impl World {
         let slots = config.slots;
         self.workers.push(WorkerHost {
             machine: Worker::new(config),
+            cut: false,
             link: 0,
-            id: Some(WorkerId(self.next_worker)),
+            id: None,
+            program,
+            slots,
             processes: BTreeMap::new(),
             left: false,
             broken: None,
@@ -152,17 +169,22 @@ impl World {
             killed: 0,
         });
         let index = self.workers.len() - 1;
-        self.join_worker(index, program, slots);
+        self.join_worker(index);
         index
     }
 
-    fn join_worker(&mut self, index: usize, program: ProgramId, slots: u32) {
-        let worker = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        self.workers[index].id = Some(worker);
+    fn join_worker(&mut self, index: usize) {
+        let session = session(index, true, self.workers[index].id.map(|id| id.0));
+        let Admitted { id, returned } = self.master.admit(self.now, true, &session);
+        let worker = WorkerId(id);
+        let host = &mut self.workers[index];
+        host.id = Some(worker);
+        host.cut = false;
+        let (program, slots) = (host.program, host.slots);
         let (program_name, name) = ("sim".to_owned(), format!("node{index}:1"));
-        let joined = master::Event::WorkerJoined { worker, program, program_name, name, slots };
+        let joined = master::Event::WorkerJoined { worker, program, program_name, name, slots, returned };
         self.master.handle(self.now, joined);
+        self.workers[index].machine.handle(self.now, worker::Event::Joined { returned });
         self.settle();
     }
 
@@ -172,10 +194,11 @@ impl World {
 
     pub(super) fn client_of(&mut self, program: ProgramId) -> usize {
         self.clients.push(ClientHost {
-            machine: Client::new(),
+            machine: Client::default(),
             link: 0,
             id: None,
             program,
+            master: 0,
             done: BTreeMap::new(),
             recorded: Vec::new(),
             stalls: Vec::new(),
@@ -190,13 +213,21 @@ impl World {
     }
 
     fn connect_client(&mut self, index: usize) {
-        let client = ClientId(self.next_client);
-        self.next_client += 1;
-        self.clients[index].id = Some(client);
-        let program = self.clients[index].program;
-        self.master.handle(self.now, master::Event::ClientJoined { client, program });
+        let session = session(index, false, self.clients[index].id.map(|id| id.0));
+        let Admitted { id, returned } = self.master.admit(self.now, false, &session);
+        let client = ClientId(id);
+        let host = &mut self.clients[index];
+        host.id = Some(client);
+        let resumed = match (returned, host.master == self.masters) {
+            (false, _) => Resumed::No,
+            (true, true) => Resumed::SameMaster,
+            (true, false) => Resumed::NextMaster,
+        };
+        host.master = self.masters;
+        let program = host.program;
+        self.master.handle(self.now, master::Event::ClientJoined { client, program, returned });
         let window = self.master.window();
-        self.client_event(index, client::Event::Connected { window });
+        self.client_event(index, client::Event::Connected { window, session: resumed });
     }
 
     /// Declares the next spec of a client; specs are numbered from 0 in the order of these calls.
@@ -226,7 +257,7 @@ impl World {
         self.settle();
     }
 
-    /// The worker's process dies, or its connection does: to the master it is one.
+    /// The worker's node dies.
     pub(super) fn kill_worker(&mut self, index: usize) {
         let host = &mut self.workers[index];
         host.link += 1;
@@ -237,6 +268,29 @@ impl World {
         while host.machine.poll_action().is_some() {}
         self.master.handle(self.now, master::Event::WorkerLost { worker });
         self.settle();
+    }
+
+    /// What a worker and the master say does not reach the other; neither learns of it but by the silence.
+    pub(super) fn cut_worker(&mut self, index: usize) {
+        self.workers[index].link += 1;
+        self.workers[index].cut = true;
+    }
+
+    /// A worker that was cut off is on a new connection.
+    pub(super) fn rejoin_worker(&mut self, index: usize) {
+        self.workers[index].link += 1;
+        self.workers[index].machine.handle(self.now, worker::Event::MasterLost);
+        self.join_worker(index);
+    }
+
+    /// A client's connection breaks, and it makes another.
+    pub(super) fn reconnect_client(&mut self, index: usize) {
+        self.clients[index].link += 1;
+        let client = self.clients[index].id.expect("it was connected");
+        self.master.handle(self.now, master::Event::ClientLost { client });
+        self.settle();
+        self.client_event(index, client::Event::MasterLost);
+        self.connect_client(index);
     }
 
     pub(super) fn stop_worker(&mut self, index: usize) {
@@ -254,18 +308,44 @@ impl World {
 
     /// The master dies with all it knows; another starts; all come back to it.
     pub(super) fn restart_master(&mut self) {
-        self.master = Master::new(master::Config::default());
+        self.kill_master();
         for index in 0..self.clients.len() {
-            self.clients[index].link += 1;
-            self.client_event(index, client::Event::MasterLost);
             self.connect_client(index);
         }
         for index in 0..self.workers.len() {
-            self.workers[index].link += 1;
-            self.workers[index].machine.handle(self.now, worker::Event::MasterLost);
-            let slots = 1;
-            self.join_worker(index, PROGRAM, slots);
+            if !self.workers[index].left {
+                self.join_worker(index);
+            }
         }
+    }
+
+    /// Another master takes the place of the one there was; nobody has come back to it yet.
+    pub(super) fn kill_master(&mut self) {
+        let first_id = self.roster_end;
+        let config = master::Config {
+            roster: self.roster.values().copied().collect(),
+            first_id,
+            now: self.now,
+            ..master::Config::default()
+        };
+        self.master = Master::new(config);
+        self.masters += 1;
+        for index in 0..self.clients.len() {
+            self.clients[index].link += 1;
+            self.client_event(index, client::Event::MasterLost);
+        }
+        for host in &mut self.workers {
+            host.link += 1;
+            host.machine.handle(self.now, worker::Event::MasterLost);
+        }
+    }
+
+    pub(super) fn join_again(&mut self, worker: usize) {
+        self.join_worker(worker);
+    }
+
+    pub(super) fn connect_again(&mut self, client: usize) {
+        self.connect_client(client);
     }
 
     pub(super) fn hear_again(&mut self, client: usize) {
@@ -361,6 +441,9 @@ impl World {
             }
             Arrival::AtWorker(index, link, frame) if self.workers[index].link == link => {
                 let (message, body) = wire::decode::<ToWorker>(frame).unwrap();
+                if matches!(message, ToWorker::Beat { .. }) {
+                    self.after(LINK_DELAY, Arrival::Heard(index, link));
+                }
                 self.workers[index].machine.handle(self.now, worker::Event::MasterSaid { message, body });
             }
             Arrival::ExecutorReady(index, executor) => {
@@ -371,6 +454,11 @@ impl World {
             Arrival::TaskEnds(index, executor, run) => self.task_ends(index, executor, run),
             Arrival::TaskIsLong(index, executor, run) => self.task_is_long(index, executor, run),
             Arrival::ExecutorEnded(index, executor, ending) => self.executor_ended(index, executor, ending),
+            Arrival::Heard(index, link) => {
+                if let Some(worker) = self.workers[index].id.filter(|_| self.workers[index].link == link) {
+                    self.master.handle(self.now, master::Event::WorkerHeard { worker });
+                }
+            }
             Arrival::AtClient(..) | Arrival::AtWorker(..) => {}
         }
     }
@@ -501,15 +589,25 @@ impl World {
                     return;
                 };
                 let link = self.workers[index].link;
+                if self.workers[index].cut {
+                    return;
+                }
                 self.after(LINK_DELAY, Arrival::AtWorker(index, link, frame(&message, &body)));
             }
             master::Action::Disconnect { client, why } => self.disconnected.push((client, why)),
+            master::Action::DisconnectWorker { .. } => {}
+            master::Action::Note(RosterLine::Joined(member)) => {
+                self.roster_end = self.roster_end.max(member.id + 1);
+                self.roster.insert(member.id, member);
+            }
+            master::Action::Note(RosterLine::Left { id }) => drop(self.roster.remove(&id)),
         }
     }
 
     fn worker_does(&mut self, index: usize, action: worker::Action) {
         let link = self.workers[index].link;
         match action {
+            worker::Action::Tell { .. } if self.workers[index].cut => {}
             worker::Action::Tell { message, body } => {
                 self.after(LINK_DELAY, Arrival::AtMasterFromWorker(index, link, frame(&message, &body)));
             }
@@ -567,11 +665,17 @@ impl World {
                 self.clients[index].stalls.push((now, why));
             }
             client::Action::Moving | client::Action::Progress { .. } => {}
+            client::Action::SetAside { worker, .. } => self.set_aside.push(worker),
             client::Action::Counts(counts) => {
                 let now = self.now;
                 self.clients[index].counts.push((now, counts));
             }
         }
+    }
+
+    /// The master's number for a client.
+    pub(super) fn id(&self, client: usize) -> ClientId {
+        self.clients[client].id.expect("it is connected")
     }
 
     pub(super) fn last_attempt(&self, client: usize, task: TaskId) -> u32 {
@@ -587,6 +691,13 @@ impl World {
     }
 }
 
+/// The session of a host.
+fn session(index: usize, is_worker: bool, known: Option<u32>) -> Session {
+    let mut token = [u8::from(is_worker); 16];
+    token[0] = u8::try_from(index).expect("worlds are small");
+    Session { token: Token(token), known }
+}
+
 fn frame<H: Head>(message: &H, body: &[u8]) -> Bytes {
     let mut buffer = BytesMut::new();
     wire::encode(message, body, &mut buffer);
@@ -595,5 +706,14 @@ fn frame<H: Head>(message: &H, body: &[u8]) -> Bytes {
 
 /// Job 0 with no options.
 pub(super) fn plain() -> Spec {
-    Spec { job: JobIndex(0), retries: 0, crash_limit: 3, timeout: None, priority: 0 }
+    Spec {
+        job: JobIndex(0),
+        retries: 0,
+        crash_limit: 3,
+        timeout: None,
+        priority: 0,
+        loss_limit: 3,
+        speculate: false,
+        rerun: true,
+    }
 }

@@ -1,6 +1,6 @@
 //! Between client and master.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,15 @@ pub enum FromClient {
         /// Whether.
         on: bool,
     },
+    /// As `Submit`, of a task that was handed in before and may have run: workers may have it, or its result.
+    Resubmit {
+        /// Its name.
+        task: TaskId,
+        /// What to run and how, declared before.
+        spec: SpecIndex,
+    },
+    /// All that was handed in before has been handed in again: what workers have beside it is not wanted.
+    Resubmitted,
 }
 
 /// From the master to a client.
@@ -82,6 +91,18 @@ pub enum ToClient {
         /// Thousandths of the whole, at most 1,000.
         thousandths: u16,
     },
+    /// No task from this one on has been sent to a worker yet.
+    Dispatched {
+        /// The first of those.
+        below: TaskId,
+    },
+    /// A worker is sent no more tasks, as it fails one after the other.
+    SetAside {
+        /// The worker's name.
+        worker: String,
+        /// What happened there, in words.
+        why: String,
+    },
 }
 
 /// Where a client's tasks are.
@@ -108,6 +129,12 @@ pub struct Spec {
     pub timeout: Option<Duration>,
     /// Among one client's tasks the higher goes first.
     pub priority: i32,
+    /// The how-manieth loss of a worker under it ends the task.
+    pub loss_limit: u32,
+    /// Whether it may run a second time while its worker is merely silent.
+    pub speculate: bool,
+    /// Whether an attempt that was lost may be followed by another at all.
+    pub rerun: bool,
 }
 
 /// How much of a client's work may be with the master: not finished, counted from submission.
@@ -140,11 +167,58 @@ pub enum Stall {
         /// The name of that worker.
         worker: String,
     },
+    /// The workers that run its program have not been heard for a while.
+    Silent {
+        /// How many.
+        workers: u32,
+    },
+    /// The master was started anew and waits for the workers of its predecessor, which may have the tasks.
+    Recovering {
+        /// How many have not come back yet.
+        workers: u32,
+    },
+    /// The workers that run its program fail one task after the other.
+    SetAside {
+        /// How many.
+        workers: u32,
+        /// What happened at one of them, in words.
+        why: String,
+    },
+    /// The tasks may have been what ended their workers: each waits for a worker to be free of all others.
+    Quarantined {
+        /// How many tasks.
+        tasks: u32,
+    },
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWorker => write!(f, "the cluster has no worker"),
+            Self::Busy { slots } => write!(f, "all {slots} slots are busy with other clients' tasks"),
+            Self::OtherProgram { workers, .. } => {
+                write!(f, "none of the {workers} connected workers runs this build")
+            }
+            Self::Silent { workers } => write!(f, "{workers} workers have not been heard for a while"),
+            Self::Recovering { workers } => {
+                write!(
+                    f,
+                    "the master was started anew and waits for {workers} workers that may have the tasks"
+                )
+            }
+            Self::SetAside { workers, why } => {
+                write!(f, "{workers} workers are set aside, as they fail one task after the other: {why}")
+            }
+            Self::Quarantined { tasks } => {
+                write!(f, "{tasks} tasks that may have ended their workers wait for a worker of their own")
+            }
+        }
+    }
 }
 
 impl Head for FromClient {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Submit { .. })
+        matches!(self, Self::Submit { .. } | Self::Resubmit { .. })
     }
 
     fn on_every_lane(&self) -> bool {

@@ -30,6 +30,8 @@ pub struct Hello {
     pub name: String,
     /// What it wants to be.
     pub role: Role,
+    /// Who it is, so that it is known again after its connection broke.
+    pub session: Session,
     /// The program's jobs, sorted by id: a line's place is the job's index.
     pub jobs: Vec<JobLine>,
 }
@@ -44,6 +46,25 @@ pub enum Role {
         /// At least 1.
         slots: u32,
     },
+}
+
+/// What outlives a connection of a client or a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Drawn at random by the process when it starts: what proves that it is the one it says it was.
+    pub token: Token,
+    /// The number a master of the cluster gave it before.
+    pub known: Option<u32>,
+}
+
+/// A secret between a process and the masters of its cluster.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token(pub [u8; 16]);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// A line of the job table.
@@ -79,6 +100,8 @@ pub enum Welcome {
         window: Window,
         /// Slots of the workers there are.
         slots: u32,
+        /// Whether its session goes on: what it handed in before may have run.
+        resumed: bool,
     },
     /// To a worker.
     Worker {
@@ -86,6 +109,8 @@ pub enum Welcome {
         worker: WorkerId,
         /// The master's epoch.
         epoch: u64,
+        /// Whether it is known: it keeps what it has, and says what that is.
+        returned: bool,
     },
 }
 

@@ -76,6 +76,17 @@ pub enum ToWorker {
         /// At most so many.
         tasks: u32,
     },
+    /// A sign of life, which the worker's side of the connection acknowledges.
+    Beat {
+        /// For how long from here on the worker may begin tasks without another, in milliseconds.
+        lease: u32,
+    },
+    /// Say what you have of this client's: `Have` for each task, then `Accounted`. Its results that were sent and not
+    /// acknowledged are sent again.
+    Account {
+        /// Whose.
+        client: ClientId,
+    },
 }
 
 /// From a worker to the master.
@@ -136,6 +147,42 @@ pub enum FromWorker {
         /// Thousandths of the whole, at most 1,000.
         thousandths: u16,
     },
+    /// An attempt has been running for a while: it is to blame if its worker is lost.
+    Started {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// An attempt that the worker has, said after it came back or when asked by `Account`.
+    Have {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// What has become of it.
+        doing: Doing,
+    },
+    /// All of `Have` has been said.
+    Accounted {
+        /// Of this client; none means of all.
+        client: Option<ClientId>,
+    },
+}
+
+/// What has become of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doing {
+    /// It waits for an executor.
+    Waiting,
+    /// An executor has it.
+    Running,
+    /// It has ended, and its result waits for the client's credit.
+    Done,
 }
 
 /// Why an attempt came back without an outcome.
@@ -153,6 +200,8 @@ pub enum Returned {
     Leaving,
     /// Too many of its client's results wait there.
     Held,
+    /// It ran, and was killed as the worker leaves.
+    Killed,
 }
 
 impl Head for ToWorker {

@@ -17,8 +17,13 @@ pub enum Event {
         /// The message's body.
         body: Bytes,
     },
-    /// The connection to the master ended.
+    /// The connection to the master ended. What runs goes on.
     MasterLost,
+    /// A master let the worker in.
+    Joined {
+        /// Whether it knows the worker: else all that is here is nobody's, and dropped.
+        returned: bool,
+    },
     /// An executor said something, or ended.
     ExecutorSaid {
         /// Which.

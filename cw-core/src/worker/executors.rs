@@ -37,6 +37,8 @@ pub(super) enum Executor {
         expected: u64,
         /// Whether the first runs so long that the executor handed back the others.
         stuck: bool,
+        /// Whether the master was told that the first runs.
+        reported: bool,
     },
     /// Killed, and not yet known to be dead.
     Dying {
@@ -100,6 +102,24 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// When the master is to be told what runs here. A task with others behind it is known to run only once the
+    /// executor has handed those back.
+    pub(super) fn unreported(&self, after: Duration) -> Option<Time> {
+        match &self.executor {
+            Executor::Busy { batch, since, reported: false, .. } if batch.len() == 1 => Some(*since + after),
+            _ => None,
+        }
+    }
+
+    /// What runs here, of which the master is told now.
+    pub(super) fn note_reported(&mut self) -> Option<(ClientId, TaskId, Attempt)> {
+        let Executor::Busy { batch, reported, .. } = &mut self.executor else { return None };
+        *reported = true;
+        batch.front().map(|first| (first.client, first.task, first.attempt))
+    }
+}
+
 impl Worker {
     pub(super) fn on_executor_said(&mut self, executor: ExecutorId, said: ExecutorSaid) {
         match said {
@@ -136,9 +156,9 @@ impl Worker {
         let now = self.now;
         let Some(slot) = self.slot_of(executor) else { return };
         let running = match &mut slot.executor {
-            Executor::Busy { batch, since, expected, stuck } => {
+            Executor::Busy { batch, since, expected, stuck, reported } => {
                 *since = now;
-                *stuck = false;
+                (*stuck, *reported) = (false, false);
                 let done = batch.pop_front();
                 *expected -= done.as_ref().map_or(0, |done| u64::from(done.expected));
                 let kill = batch.front().is_some_and(|next| next.cancelled);
@@ -228,7 +248,7 @@ impl Worker {
                 self.finish(&first, Class::TimedOut, micros, Failure::TimedOut { after }.encode());
             }
             (Some(first), Death::Cancelled) => self.hand_back(&first, Returned::Cancelled),
-            (Some(first), Death::Leaving) => self.hand_back_fed(&first, Returned::Leaving),
+            (Some(first), Death::Leaving) => self.hand_back_fed(&first, Returned::Killed),
             (Some(first), Death::Spent) => self.hand_back_fed(&first, Returned::NotStarted),
             (None, _) | (_, Death::Abandoned) => {}
         }
@@ -278,6 +298,14 @@ impl Worker {
         if let Some((executor, 0)) = found {
             self.kill(executor, Death::Cancelled);
         }
+    }
+
+    /// Cancels all that was fed of a client's.
+    pub(super) fn cancel_all_fed(&mut self, client: ClientId) {
+        let fed = self.slots.iter().flat_map(Slot::batch).filter(|running| running.client == client);
+        let fed: Vec<(TaskId, Attempt)> = fed.map(|running| (running.task, running.attempt)).collect();
+        // The last first: the first of a batch is killed, and the others are not to run in its place.
+        fed.into_iter().rev().for_each(|(task, attempt)| self.cancel_fed(client, task, attempt));
     }
 
     pub(super) fn kill_overdue(&mut self) {

@@ -22,6 +22,9 @@ impl Worker {
         if self.leaving {
             return;
         }
+        if !self.may_begin() {
+            return self.start_executors();
+        }
         for slot in 0..self.slots.len() {
             if matches!(self.slots[slot].executor, Executor::Idle)
                 && let Some(pending) = self.next_pending()
@@ -100,6 +103,7 @@ impl Worker {
                     batch: VecDeque::from([running]),
                     since: self.now,
                     stuck: false,
+                    reported: false,
                 }
             }
         }

@@ -22,6 +22,8 @@ pub(super) struct Client {
     specs: IdMap<SpecIndex, SpecState>,
     /// The lowest priority of those.
     lowest: Option<i32>,
+    /// Whether the present master has given credit.
+    open: bool,
     /// Bytes that may be sent and not acknowledged.
     credit: u64,
     /// Bytes that are.
@@ -88,7 +90,31 @@ impl Client {
 
     /// Whether a result of this size may go now. One may always be on its way, however big.
     fn has_credit(&self, bytes: u64) -> bool {
-        self.sent.is_empty() || self.sent_bytes + bytes <= self.credit
+        self.open && (self.sent.is_empty() || self.sent_bytes + bytes <= self.credit)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    pub(super) fn set_open(&mut self, open: bool) {
+        self.open = open;
+    }
+
+    /// What was sent may not have arrived: it waits again, before all else, until there is credit.
+    pub(super) fn take_back_sent(&mut self) {
+        self.open = false;
+        for task in self.sent.sorted_keys(|_| true).into_iter().rev() {
+            let held = self.sent.remove(task).expect("just listed");
+            self.waiting_bytes += held.bytes();
+            self.waiting.push_front((task, held));
+        }
+        self.sent_bytes = 0;
+    }
+
+    /// The results that wait.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (TaskId, Attempt)> {
+        self.waiting.iter().map(|(task, held)| (*task, held.attempt))
     }
 
     #[cfg(test)]
@@ -145,11 +171,12 @@ impl Worker {
     }
 
     pub(super) fn on_credit(&mut self, id: ClientId, bytes: u64) {
-        self.clients.entry(id).or_default().credit = bytes;
+        let client = self.clients.entry(id).or_default();
+        (client.credit, client.open) = (bytes, true);
         self.send_held(id);
     }
 
-    fn send_held(&mut self, id: ClientId) {
+    pub(super) fn send_held(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         while let Some((_, held)) = client.waiting.front()
             && client.has_credit(held.bytes())

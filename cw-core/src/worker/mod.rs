@@ -24,7 +24,14 @@
 //! A result is sent if the client's credit allows, else held. It is kept until the client's
 //! acknowledgement. A client with too much held starts no further task here: what it had queued goes back,
 //! and the master sends it no more until half of that is gone (`held`).
+//!
+//! # Without a master
+//!
+//! The end of the connection ends nothing: what runs goes on, and results are kept. A master that knows the worker is
+//! told all that it has (`account`); one that does not gets a worker that starts afresh. Whoever sends nothing for long
+//! gives tasks that have not begun to others, so none is begun once the *lease* of the last beat is over.
 
+mod account;
 mod event;
 mod executors;
 mod feed;
@@ -62,6 +69,8 @@ pub struct Config {
     pub held_bytes: u64,
     /// Executors that die before they are ready, in a row and with none alive, until the worker gives up.
     pub start_failures: u32,
+    /// A task that has run for so long is told of, as it would be to blame for the loss of this worker.
+    pub started_after: Duration,
     /// How long an executor may take to get ready, or to say that it runs the program's hooks before.
     pub start_time: Duration,
     /// Whether there is no other worker to leave the tasks to: those that cannot start are refused.
@@ -79,6 +88,7 @@ impl Default for Config {
             batch_time: Duration::from_micros(500),
             held_bytes: 64 << 20,
             start_failures: 3,
+            started_after: Duration::from_millis(20),
             start_time: Duration::from_secs(30),
             alone: false,
             start_pause: Duration::from_millis(100),
@@ -112,6 +122,12 @@ pub struct Worker {
     start_failures: u32,
     /// No executor is started before then.
     start_after: Time,
+    /// Whether there is a master that hears.
+    attached: bool,
+    /// No task is begun from then on, unless the master is heard again; none if it set no such time.
+    lease: Option<Time>,
+    /// What must be told to the master once there is one: it does not follow from what is here.
+    unsaid: Vec<FromWorker>,
     leaving: bool,
     actions: VecDeque<Action>,
     unfed: bool,
@@ -131,6 +147,9 @@ impl Worker {
             clients: BTreeMap::new(),
             start_failures: 0,
             start_after: Time::ZERO,
+            attached: false,
+            lease: None,
+            unsaid: Vec::new(),
             leaving: false,
             actions: VecDeque::new(),
             unfed: true,
@@ -144,6 +163,7 @@ impl Worker {
         match event {
             Event::MasterSaid { message, body } => self.on_master_said(message, body),
             Event::MasterLost => self.on_master_lost(),
+            Event::Joined { returned } => self.on_joined(returned),
             Event::ExecutorSaid { executor, said } => self.on_executor_said(executor, said),
             Event::Leave => self.on_leave(),
         }
@@ -153,6 +173,7 @@ impl Worker {
     pub fn handle_timeout(&mut self, now: Time) {
         self.now = now;
         self.unfed = true;
+        self.tell_started();
         self.kill_overdue();
     }
 
@@ -168,7 +189,8 @@ impl Worker {
     pub fn poll_timeout(&self) -> Option<Time> {
         let timeouts = self.slots.iter().filter_map(Slot::deadline);
         let restart = (self.start_after > self.now && self.wants_executor()).then_some(self.start_after);
-        timeouts.chain(restart).min()
+        let reports = self.slots.iter().filter_map(|slot| slot.unreported(self.config.started_after));
+        timeouts.chain(restart).chain(reports.filter(|_| self.attached)).min()
     }
 
     fn on_master_said(&mut self, message: ToWorker, body: Bytes) {
@@ -185,6 +207,10 @@ impl Worker {
             ToWorker::Recall { tasks } => self.on_recall(tasks),
             ToWorker::Forget { client } => self.on_forget(client),
             ToWorker::MakeWay { client, below, tasks } => self.on_make_way(client, below, tasks),
+            ToWorker::Beat { lease } => {
+                self.lease = Some(self.now + Duration::from_millis(u64::from(lease)));
+            }
+            ToWorker::Account { client } => self.on_account(client),
         }
     }
 
@@ -265,17 +291,11 @@ impl Worker {
         self.tell(FromWorker::Recalled, Bytes::new());
     }
 
+    /// Whatever the master knew of it was cancelled before; a master that was started anew does not know all.
     fn on_forget(&mut self, client: ClientId) {
-        // Whatever is still queued or running was cancelled by the master before.
         self.clients.remove(&client);
-    }
-
-    /// Without its master a worker's work has no owner: it starts afresh.
-    fn on_master_lost(&mut self) {
-        self.queue.clear();
-        self.clients.clear();
-        self.abandon_all();
-        self.actions.retain(|action| !matches!(action, Action::Tell { .. }));
+        self.queue.retain(|pending| pending.client != client);
+        self.cancel_all_fed(client);
     }
 
     /// Leaves on purpose: hands back what it has, kills what runs.
@@ -302,8 +322,13 @@ impl Worker {
         self.tell(FromWorker::Returned { client, task, attempt, why }, Bytes::new());
     }
 
+    /// Without a master nobody hears; one that comes is told what is here, and what does not follow from that.
     fn tell(&mut self, message: FromWorker, body: Bytes) {
-        self.actions.push_back(Action::Tell { message, body });
+        if self.attached {
+            self.actions.push_back(Action::Tell { message, body });
+        } else if matches!(message, FromWorker::Returned { why: Returned::Suspect, .. }) {
+            self.unsaid.push(message);
+        }
     }
 
     fn slot_of(&mut self, executor: ExecutorId) -> Option<&mut Slot> {

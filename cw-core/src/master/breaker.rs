@@ -1,0 +1,183 @@
+//! Bad nodes: a worker that fails one task after the other, fast, while others do well, is sent no more for a while.
+//!
+//! There are two signs. Tasks that failed there, one after the other, and then succeeded elsewhere: three of them are
+//! enough. Or a long row of failures, each over sooner than the job's tasks usually are, while nearly all succeed
+//! elsewhere. Tasks of the row that are still to run are not charged for it. A worker is never set aside if it is the
+//! only one, since a job that fails everywhere looks the same there.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Master;
+use crate::{
+    Time,
+    ids::{ClientId, ProgramId, TaskId, WorkerId},
+    wire::{Class, ToClient, ToWorker},
+};
+
+/// So many tasks of a row that succeed elsewhere are proof.
+const PROOFS: u32 = 3;
+
+/// So many failures in a row are proof where others do well.
+const ROW: usize = 20;
+
+/// How long a worker is set aside at first; twice as long each time.
+const ASIDE: Duration = Duration::from_secs(60);
+
+/// Outcomes that are remembered weigh half after so many more.
+const WINDOW: u32 = 128;
+
+/// What became of a worker's tasks lately.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    /// Tasks that failed there since the last one that did not, and how.
+    row: Vec<(ClientId, TaskId, Class)>,
+    /// How many of the row were over sooner than usual.
+    fast: usize,
+    /// Tasks of the row that succeeded elsewhere.
+    proofs: u32,
+    ok: u32,
+    bad: u32,
+    /// How often it was set aside.
+    times: u32,
+    aside: Option<(Time, String)>,
+}
+
+impl Record {
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.aside.is_some()
+    }
+
+    /// Until when, and why.
+    pub(super) fn aside(&self) -> Option<&(Time, String)> {
+        self.aside.as_ref()
+    }
+
+    /// A task has ended well.
+    pub(super) fn note_ok(&mut self) {
+        if !self.row.is_empty() {
+            self.row.clear();
+            (self.fast, self.proofs) = (0, 0);
+        }
+        self.ok += 1;
+        self.age();
+    }
+
+    fn note_bad(&mut self, client: ClientId, task: TaskId, class: Class, is_fast: bool) {
+        if self.row.len() < 4 * ROW {
+            self.row.push((client, task, class));
+        }
+        self.fast += usize::from(is_fast);
+        self.bad += 1;
+        self.age();
+    }
+
+    fn age(&mut self) {
+        if self.ok + self.bad >= WINDOW {
+            (self.ok, self.bad) = (self.ok / 2, self.bad / 2);
+        }
+    }
+}
+
+impl Master {
+    /// An attempt has ended in an error, a panic or a crash.
+    pub(super) fn note_bad_end(
+        &mut self,
+        id: WorkerId,
+        client: ClientId,
+        task: TaskId,
+        class: Class,
+        micros: u64,
+    ) {
+        if !matches!(class, Class::Failed | Class::Panicked | Class::Crashed) {
+            return;
+        }
+        let expected = self.clients.get(&client).and_then(|client| {
+            let learned = client.spec_of(client.tasks.get(task)?).learned;
+            learned.is_known().then(|| u64::from(learned.expected()))
+        });
+        let is_fast = expected.is_some_and(|expected| class == Class::Crashed || micros <= expected / 2);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.record.note_bad(client, task, class, is_fast);
+        let (row, program) = (worker.record.fast, worker.program);
+        if row >= ROW && self.others_do_well(program, id) {
+            self.set_aside(id);
+        }
+    }
+
+    fn others_do_well(&self, program: ProgramId, than: WorkerId) -> bool {
+        let others = self.workers.iter().filter(|(id, worker)| **id != than && worker.program == program);
+        let sum =
+            others.fold((0, 0), |(ok, bad), (_, worker)| (ok + worker.record.ok, bad + worker.record.bad));
+        sum.0 as usize >= ROW && sum.1 * ROW as u32 <= sum.0
+    }
+
+    /// A task that had failed before has succeeded: that tells against the workers where it failed.
+    pub(super) fn note_mended(&mut self, at: WorkerId, client: ClientId, task: TaskId) {
+        let failed_there = |record: &Record| record.row.iter().any(|it| (it.0, it.1) == (client, task));
+        let mut proven = Vec::new();
+        for (id, worker) in self.workers.iter_mut().filter(|(id, _)| **id != at) {
+            if failed_there(&worker.record) {
+                worker.record.proofs += 1;
+                proven.extend((worker.record.proofs == PROOFS).then_some(*id));
+            }
+        }
+        proven.into_iter().for_each(|id| self.set_aside(id));
+    }
+
+    fn set_aside(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.record.is_set_aside()) else {
+            return;
+        };
+        let row = std::mem::take(&mut worker.record.row);
+        let last = row.last().map_or("failed", |(_, _, class)| match class {
+            Class::Crashed => "its executor crashed",
+            Class::Panicked => "it panicked",
+            _ => "it returned an error",
+        });
+        let why = format!("{} tasks in a row failed there and not elsewhere; of the last: {last}", row.len());
+        let until = self.now + ASIDE * 2u32.pow(worker.record.times.min(6));
+        (worker.record.fast, worker.record.proofs) = (0, 0);
+        worker.record.times += 1;
+        worker.record.aside = Some((until, why.clone()));
+        let (name, tasks, program) = (worker.name.clone(), worker.ahead(), worker.program);
+        if tasks > 0 && !std::mem::replace(&mut worker.recalling, true) {
+            self.tell_worker(id, ToWorker::Recall { tasks });
+        }
+        for (client, task, class) in row {
+            self.refund(client, task, class);
+        }
+        let of_program = |(_, client): &(&ClientId, &super::Client)| client.program == program;
+        for client in self.clients.iter().filter(of_program).map(|(id, _)| *id).collect::<Vec<_>>() {
+            let message = ToClient::SetAside { worker: name.clone(), why: why.clone() };
+            self.tell_client(client, message, Bytes::new());
+        }
+        self.note_load(id);
+    }
+
+    /// What a bad worker did is not counted against a task that is still to run.
+    fn refund(&mut self, client: ClientId, task: TaskId, class: Class) {
+        let Some(task) = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task)) else {
+            return;
+        };
+        match class {
+            Class::Crashed => task.crashes = task.crashes.saturating_sub(1),
+            _ => task.failures = task.failures.saturating_sub(1),
+        }
+    }
+
+    /// Tries workers again that were set aside for long enough.
+    pub(super) fn end_probation(&mut self) {
+        let is_over = |record: &Record| record.aside.as_ref().is_some_and(|(until, _)| *until <= self.now);
+        let over = self.workers.iter().filter(|(_, worker)| is_over(&worker.record));
+        for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.workers.get_mut(&id).expect("just listed").record.aside = None;
+            self.note_load(id);
+        }
+    }
+
+    pub(super) fn next_probation(&self) -> Option<Time> {
+        self.workers.values().filter_map(|worker| worker.record.aside.as_ref().map(|(until, _)| *until)).min()
+    }
+}

@@ -1,0 +1,271 @@
+//! Which workers live: beats, suspicion, loss; and who is to blame for a loss.
+//!
+//! A worker is *heard* when it has acknowledged something: then both ways of its connection carry. One that was not
+//! heard for a while is suspect: it is sent nothing new, and what it has not begun goes elsewhere. It begins nothing
+//! more by itself, as each beat lets it begin tasks only for less than the time after which it is suspected. One that
+//! was not heard for long is lost. The end of a connection makes suspect at once, and is no loss: a worker may come back.
+//!
+//! Tasks that ran on a lost worker are suspects: each runs next alone on a worker (see `parked`), and ends as `Lost` at
+//! its limit. Which ran is known from the worker, which tells of each task that has run for a few hundredths of a second.
+//! A task that was not told of is only taken to have run when this happens to it a second time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    Action, Master,
+    parked::Wish,
+    tasks::{State, Task},
+};
+use crate::{
+    Time,
+    ids::{ClientId, TaskId, WorkerId},
+    wire::{Failure, ToWorker},
+};
+
+/// Tasks that are expected to take less are taken to be done by the time their worker is suspected.
+const SHORT: u32 = 20_000;
+
+/// So many losses in doubt make a task a suspect.
+const EXPOSURES: u8 = 2;
+
+impl Master {
+    fn beat_every(&self) -> Duration {
+        self.config.suspect_after / 4
+    }
+
+    /// When the next beat is due.
+    pub(super) fn next_beat(&self) -> Option<Time> {
+        self.beat_at.filter(|_| !self.workers.is_empty())
+    }
+
+    /// Sends each worker a sign of life, and looks which of them were not heard.
+    pub(super) fn beat(&mut self) {
+        let Some(due) = self.beat_at.filter(|due| *due <= self.now) else { return };
+        // While this master did not run itself, nobody could be heard.
+        let late = self.now.since(due);
+        if late > self.beat_every() {
+            self.workers.values_mut().for_each(|worker| worker.heard = worker.heard + late);
+        }
+        self.beat_at = Some(self.now + self.beat_every());
+        for id in self.workers.keys().copied().collect::<Vec<_>>() {
+            self.look_after(id);
+        }
+    }
+
+    fn look_after(&mut self, id: WorkerId) {
+        let worker = &self.workers[&id];
+        let silence = self.now.since(worker.heard);
+        if silence >= self.config.lost_after {
+            return self.lose_worker(id);
+        }
+        if silence >= self.config.suspect_after && !worker.suspect {
+            self.suspect(id);
+        }
+        self.send_beat(id);
+    }
+
+    /// Says for how long the worker may begin tasks: not for as long as it takes to be suspected.
+    fn send_beat(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.connected) else { return };
+        let trust = self.config.suspect_after * 3 / 4;
+        let left = trust.saturating_sub(self.now.since(worker.heard));
+        let lease = if worker.suspect { Duration::ZERO } else { left };
+        let lease = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
+        self.tell_worker(id, ToWorker::Beat { lease });
+    }
+
+    /// A worker has joined: its first lease, and the next beats.
+    pub(super) fn begin_beats(&mut self, id: WorkerId) {
+        if self.config.liveness {
+            let next = self.now + self.beat_every();
+            // Nobody was looked after as long as there was nobody.
+            if self.workers.len() == 1 || self.beat_at.is_none() {
+                self.beat_at = Some(next);
+            }
+            self.send_beat(id);
+        }
+    }
+
+    pub(super) fn on_worker_heard(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.connected) else { return };
+        worker.heard = self.now;
+        if std::mem::take(&mut worker.suspect) {
+            self.note_load(id);
+            self.send_beat(id);
+        }
+    }
+
+    /// The connection has ended. Whoever cannot be looked after is lost at once.
+    pub(super) fn on_worker_lost(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.connected = false;
+        if !self.config.liveness {
+            return self.lose_worker(id);
+        }
+        if !self.workers[&id].suspect {
+            self.suspect(id);
+        }
+    }
+
+    /// Moves what a silent worker has not begun.
+    fn suspect(&mut self, id: WorkerId) {
+        let worker = self.workers.get_mut(&id).expect("the caller looked it up");
+        (worker.suspect, worker.recalling) = (true, false);
+        self.note_load(id);
+        for client in self.clients.keys().copied().collect::<Vec<_>>() {
+            let state = &self.clients[&client];
+            let moves = |task: &Task| {
+                let spec = state.spec_of(task);
+                let is_short = spec.learned.is_known() && spec.learned.expected() < SHORT;
+                let may_run = task.started || is_short;
+                task.state == State::Sent { worker: id }
+                    && spec.what.rerun
+                    && (!may_run || spec.what.speculate)
+            };
+            // Last first, as each goes to the front of the queue.
+            for task in state.tasks.sorted_keys(moves).into_iter().rev() {
+                self.move_away(client, task, id);
+            }
+        }
+        self.unplaced = true;
+    }
+
+    /// Gives an attempt up that may still end; it is called back unless both are wanted.
+    fn move_away(&mut self, id: ClientId, task_id: TaskId, from: WorkerId) {
+        let client = self.clients.get_mut(&id).expect("listed by the caller");
+        let task = client.tasks.get(task_id).expect("listed by the caller");
+        let (attempt, charge, bytes, started) = (task.attempt, task.charge, task.args.len(), task.started);
+        let speculates = client.spec_of(task).what.speculate;
+        client.given_up.entry(task_id).or_default().push((from, attempt));
+        let worker = self.workers.get_mut(&from).expect("it is the suspect");
+        worker.release(id, charge, bytes, started);
+        if !(speculates && started) {
+            self.tell_worker(from, ToWorker::Cancel { client: id, task: task_id, attempt });
+        }
+        self.requeue(id, task_id);
+    }
+
+    /// A worker was silent for too long.
+    fn lose_worker(&mut self, id: WorkerId) {
+        let why = "it was not heard for too long";
+        self.actions.push_back(Action::DisconnectWorker { worker: id, why });
+        self.note_absent(id.0);
+        self.drop_worker(id, false);
+    }
+
+    /// A worker is no longer there: what it had goes back to the queue, or ends. Nobody is to blame if it was planned.
+    pub(super) fn drop_worker(&mut self, id: WorkerId, is_planned: bool) {
+        let before = self.window();
+        let Some(worker) = self.workers.remove(&id) else { return };
+        if let Some(key) = worker.listed
+            && let Some(room) = self.room.get_mut(&worker.program)
+        {
+            room.remove(&(key, id));
+            if room.is_empty() {
+                self.room.remove(&worker.program);
+            }
+        }
+        let obituary = format!("{}: not heard for {:?}", worker.name, self.now.since(worker.heard));
+        for client in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.on_held(id, client, false);
+            self.take_from(client, id, (!is_planned).then_some(&obituary));
+        }
+        self.note_accounted(id);
+        self.unplaced = true;
+        self.announce_window(before);
+    }
+
+    fn take_from(&mut self, id: ClientId, worker: WorkerId, obituary: Option<&String>) {
+        let client = self.clients.get_mut(&id).expect("listed by the caller");
+        let there = |task: &Task| task.state.worker() == Some(worker);
+        // Last first, as each goes to the front of the queue.
+        for task in client.tasks.sorted_keys(there).into_iter().rev() {
+            match obituary {
+                Some(obituary) => self.bereave(id, task, worker, obituary),
+                None => self.requeue(id, task),
+            }
+        }
+        self.forget_if_done(id);
+    }
+
+    /// A task's worker was lost.
+    fn bereave(&mut self, id: ClientId, task_id: TaskId, worker: WorkerId, obituary: &str) {
+        let client = self.clients.get_mut(&id).expect("listed by the caller");
+        let task = client.tasks.get_mut(task_id).expect("listed by the caller");
+        let attempt = task.attempt;
+        if matches!(task.state, State::Cancelling { .. }) {
+            return self.requeue(id, task_id);
+        }
+        client.given_up.entry(task_id).or_default().push((worker, attempt));
+        let is_held = matches!(task.state, State::Held { .. });
+        task.exposures += u8::from(!is_held && !task.started);
+        let is_suspect = !is_held && (task.started || task.exposures >= EXPOSURES);
+        task.losses = task.losses.saturating_add(u8::from(is_suspect));
+        let losses = u32::from(task.losses);
+        let limits = client.specs[task.spec.0 as usize].what.clone();
+        if !limits.rerun || is_suspect {
+            client.obituaries.entry(task_id).or_default().push(obituary.to_owned());
+        }
+        if !limits.rerun || (is_suspect && losses >= limits.loss_limit) {
+            return self.end_as_lost(id, task_id);
+        }
+        self.requeue(id, task_id);
+        if is_suspect {
+            self.park(id, task_id, Wish { alone: true, ..Wish::default() });
+        }
+    }
+
+    /// Ends a task whose attempts were lost.
+    pub(super) fn end_as_lost(&mut self, id: ClientId, task_id: TaskId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let workers = client.obituaries.remove(&task_id).unwrap_or_default();
+        let Some(task) = self.end_task(id, task_id) else { return };
+        let attempts = task.ended().max(1);
+        self.end_here(id, task_id, attempts, &Failure::Lost { workers });
+        self.forget_if_done(id);
+    }
+
+    /// Calls back what else runs of a task that has ended.
+    pub(super) fn forget_given_up(&mut self, id: ClientId, task: TaskId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.obituaries.remove(&task);
+        for (worker, attempt) in client.given_up.remove(&task).unwrap_or_default() {
+            self.tell_worker(worker, ToWorker::Cancel { client: id, task, attempt });
+        }
+    }
+
+    /// Lets the sessions end of clients that were away for too long.
+    pub(super) fn end_sessions(&mut self) {
+        let grace = self.config.client_grace;
+        let is_over = |since: Time| since + grace <= self.now;
+        let over = self.clients.iter().filter(|(_, it)| !it.gone && it.detached.is_some_and(is_over));
+        for client in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end_session(client);
+        }
+    }
+
+    pub(super) fn next_session_end(&self) -> Option<Time> {
+        let away = self.clients.values().filter(|client| !client.gone).filter_map(|client| client.detached);
+        away.min().map(|since| since + self.config.client_grace)
+    }
+
+    /// A client's connection broke: it has a while to come back.
+    pub(super) fn on_client_lost(&mut self, id: ClientId) {
+        if !self.config.liveness {
+            return self.end_session(id);
+        }
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.detached = Some(self.now);
+            client.watch = Default::default();
+        }
+    }
+
+    /// Passes on a result; a client that is away is told when it is back, by the worker that keeps it.
+    pub(super) fn tell_client(&mut self, client: ClientId, message: crate::wire::ToClient, body: Bytes) {
+        if self.clients.get(&client).is_some_and(|client| !client.gone && client.detached.is_none()) {
+            self.actions.push_back(Action::TellClient { client, message, body });
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Peers that come back: workers say what they have, clients hand in again what has no result, and the two are matched.
+//!
+//! ```text
+//!            Resubmit                 Have                        Finished
+//!   (none) ----------> Awaited ---------------> Sent or Held ----------------> (none)
+//!                         |        all workers have said what they have,
+//!                         +------- or were waited for long enough ------> Queued
+//! ```
+//!
+//! What a worker says before the client is back is kept as its *claim*. Once the client has handed in all, what is left
+//! of the claims is not wanted and is called back. A result of a task that the master does not know is passed on to its
+//! client, which acknowledges it in any case: only the client knows whether it has it. That holds for the word of
+//! workers that came back, or were asked, only.
+//!
+//! After a restart the master waits for the workers of its predecessor, which its roster names.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::{
+    Master,
+    clients::{Claim, Client, Resume},
+    parked::Parked,
+    tasks::{State, Task},
+};
+use crate::{
+    Time,
+    ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
+    wire::{Doing, ToClient, ToWorker},
+};
+
+impl Master {
+    /// The clients of the master before, which may come back; workers may have their tasks.
+    pub(super) fn expect_clients(&mut self) {
+        for member in self.config.roster.clone() {
+            if member.is_worker {
+                self.missing.insert(WorkerId(member.id));
+            } else {
+                let mut client = Client::new(ProgramId::default());
+                client.detached = Some(self.now);
+                client.resume = Resume { open: true, restored: true, ..Resume::default() };
+                self.clients.insert(ClientId(member.id), client);
+            }
+        }
+    }
+
+    /// A client is back: it hands in again what has no result, and the workers that know it are asked.
+    pub(super) fn on_client_back(&mut self, id: ClientId, program: ProgramId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        (client.program, client.detached) = (program, None);
+        client.watch = Default::default();
+        client.stall = Default::default();
+        client.dispatched = TaskId(0);
+        let asked: BTreeSet<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.knows(id) || worker.vouched.contains(&id))
+            .map(|(worker, _)| *worker)
+            .collect();
+        client.resume.open = true;
+        client.resume.until = self.now + self.config.recover_for;
+        client.resume.awaited = self.missing.union(&asked).copied().collect();
+        for worker in asked {
+            self.ask_for(worker, id);
+        }
+        self.unplaced = true;
+    }
+
+    fn ask_for(&mut self, worker_id: WorkerId, id: ClientId) {
+        let bytes = self.credit();
+        let Some(worker) = self.workers.get_mut(&worker_id) else { return };
+        worker.meet(id);
+        worker.vouched.insert(id);
+        self.tell_worker(worker_id, ToWorker::Account { client: id });
+        self.tell_worker(worker_id, ToWorker::Credit { client: id, bytes });
+    }
+
+    pub(super) fn on_resubmit(&mut self, id: ClientId, task: TaskId, spec: SpecIndex, args: Bytes) {
+        if let Some((attempts, verdict)) = self.clients[&id].verdicts.get(&task).cloned() {
+            return self.end_here(id, task, attempts, &verdict);
+        }
+        let is_known = self.clients[&id].tasks.contains(task);
+        self.on_submit(id, task, spec, args);
+        if is_known || self.state_of(id, task) != Some(State::Queued) {
+            return;
+        }
+        self.unqueue(id, task);
+        let client = self.clients.get_mut(&id).expect("state_of found it");
+        client.tasks.get_mut(task).expect("state_of found it").state = State::Parked;
+        client.parked.insert(task, Parked::Awaited);
+        let claims = client.resume.unclaimed.remove(&task).unwrap_or_default();
+        match claims.iter().max_by_key(|claim| (claim.attempt, claim.doing == Doing::Done)).copied() {
+            Some(best) => {
+                claims.iter().filter(|claim| claim.worker != best.worker).for_each(|claim| {
+                    self.call_back(id, task, *claim);
+                });
+                self.adopt(id, task, best);
+            }
+            None if self.clients[&id].resume.awaited.is_empty() => self.stop_awaiting(id, task),
+            None => {}
+        }
+    }
+
+    /// All has been handed in again: what workers have beside it is not wanted.
+    pub(super) fn on_resubmitted(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        (client.resume.open, client.resume.restored) = (false, false);
+        for (task, claims) in std::mem::take(&mut client.resume.unclaimed) {
+            claims.into_iter().for_each(|claim| self.call_back(id, task, claim));
+        }
+    }
+
+    /// A result is kept until its client has acknowledged it; all else ends.
+    fn call_back(&mut self, client: ClientId, task: TaskId, Claim { worker, attempt, doing }: Claim) {
+        if doing != Doing::Done {
+            self.tell_worker(worker, ToWorker::Cancel { client, task, attempt });
+        }
+    }
+
+    pub(super) fn on_have(&mut self, id: ClientId, task: TaskId, claim: Claim) {
+        let Some(worker) = self.workers.get_mut(&claim.worker) else { return };
+        let is_asked =
+            self.clients.get(&id).is_some_and(|client| client.resume.awaited.contains(&claim.worker));
+        if worker.accounting.is_none() && !is_asked {
+            return;
+        }
+        worker.vouched.insert(id);
+        if self.clients.get(&id).is_none_or(|client| client.gone) {
+            return self.tell_worker(claim.worker, ToWorker::Forget { client: id });
+        }
+        self.give_credit(claim.worker, id);
+        let client = self.clients.get_mut(&id).expect("just seen");
+        let Some(entry) = client.tasks.get(task) else {
+            if client.resume.open {
+                client.resume.unclaimed.entry(task).or_default().push(claim);
+                return;
+            }
+            return self.call_back(id, task, claim);
+        };
+        let is_current = entry.state.worker() == Some(claim.worker) && entry.attempt == claim.attempt;
+        let was_given_up = client
+            .given_up
+            .get(&task)
+            .is_some_and(|attempts| attempts.contains(&(claim.worker, claim.attempt)));
+        let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
+        let speculates = was_given_up && client.spec_of(entry).what.speculate;
+        match entry.state {
+            _ if is_current => self.confirm(id, task, claim),
+            State::Queued | State::Parked if is_awaited || was_given_up => self.adopt(id, task, claim),
+            // Both run, and the first result is taken.
+            State::Sent { .. } if speculates => {}
+            _ => self.call_back(id, task, claim),
+        }
+    }
+
+    /// A worker that is back is told of a client as if it were new; one that is away gets its results later.
+    fn give_credit(&mut self, worker_id: WorkerId, id: ClientId) {
+        let bytes = self.credit();
+        let is_here = self.clients.get(&id).is_some_and(|client| client.detached.is_none());
+        if self.workers.get_mut(&worker_id).is_some_and(|worker| worker.meet(id)) && is_here {
+            self.tell_worker(worker_id, ToWorker::Credit { client: id, bytes });
+        }
+    }
+
+    /// A worker still has what it was given.
+    fn confirm(&mut self, id: ClientId, task: TaskId, Claim { worker, attempt, doing }: Claim) {
+        if let Some(accounted) = self.workers.get_mut(&worker).and_then(|worker| worker.accounting.as_mut()) {
+            accounted.insert((id, task));
+        }
+        match doing {
+            Doing::Done => self.on_waiting(worker, id, task, attempt),
+            Doing::Running => self.on_started(worker, id, task, attempt),
+            Doing::Waiting => {}
+        }
+    }
+
+    /// What a worker has of a task that waits is the task's current attempt.
+    fn adopt(&mut self, id: ClientId, task_id: TaskId, claim: Claim) {
+        let Claim { worker: worker_id, attempt, doing } = claim;
+        self.unlist(id, task_id);
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        let (restored, open) = (client.resume.restored, client.resume.open);
+        let task = client.tasks.get_mut(task_id).expect("the caller looked it up");
+        let charge = client.specs[task.spec.0 as usize].learned.expected();
+        (task.attempt, task.latest) = (attempt, task.latest.max(attempt));
+        task.state = State::Sent { worker: worker_id };
+        (task.charge, task.started) = (charge, doing == Doing::Running);
+        // What had ended for good before the client lost its connection ends as it did.
+        task.settled = open && !restored && doing == Doing::Done;
+        let bytes = task.args.len();
+        client.usage += u64::from(charge);
+        client.outstanding += u64::from(charge);
+        if client.queued > 0 {
+            self.waiting.remove(&(client.usage - u64::from(charge), id));
+            self.waiting.insert((client.usage, id));
+        }
+        if let Some(attempts) = client.given_up.get_mut(&task_id) {
+            attempts.retain(|given_up| *given_up != (worker_id, attempt));
+        }
+        self.workers.get_mut(&worker_id).expect("it said so").take_on(id, charge, bytes);
+        self.note_load(worker_id);
+        self.confirm(id, task_id, claim);
+    }
+
+    pub(super) fn on_accounted(&mut self, id: WorkerId, client: Option<ClientId>) {
+        if let Some(client) = client {
+            if let Some(client) = self.clients.get_mut(&client) {
+                client.resume.awaited.remove(&id);
+            }
+            return self.stop_waiting();
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(accounted) = worker.accounting.take() else { return };
+        for client in self.clients.keys().copied().collect::<Vec<_>>() {
+            let has_not = |task: &TaskId| !accounted.contains(&(client, *task));
+            let there = |task: &Task| task.state.worker() == Some(id);
+            let missing = self.clients[&client].tasks.sorted_keys(there).into_iter().filter(has_not);
+            // They were handed back, and the word was lost; or never arrived there.
+            missing
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .for_each(|task| self.take_missing(client, task, id));
+            self.forget_if_done(client);
+        }
+        self.note_accounted(id);
+        self.note_load(id);
+    }
+
+    /// A worker that is back does not have a task that it was given.
+    fn take_missing(&mut self, id: ClientId, task_id: TaskId, worker: WorkerId) {
+        let client = self.clients.get_mut(&id).expect("listed by the caller");
+        let task = client.tasks.get(task_id).expect("listed by the caller");
+        let (charge, bytes, started) = (task.charge, task.args.len(), task.started);
+        if task.state.takes_room()
+            && let Some(worker) = self.workers.get_mut(&worker)
+        {
+            worker.release(id, charge, bytes, started);
+        }
+        self.requeue(id, task_id);
+    }
+
+    /// A worker need not be waited for any longer.
+    pub(super) fn note_accounted(&mut self, id: WorkerId) {
+        self.missing.remove(&id);
+        for client in self.clients.values_mut() {
+            client.resume.awaited.remove(&id);
+        }
+        self.stop_waiting();
+    }
+
+    /// Queues what no worker has, once all have said so or time is up.
+    pub(super) fn stop_waiting(&mut self) {
+        if self.recover_until.is_some_and(|until| until <= self.now) {
+            self.missing.clear();
+            self.recover_until = None;
+        }
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            let client = self.clients.get_mut(&id).expect("just listed");
+            let resume = &mut client.resume;
+            if resume.until <= self.now {
+                resume.awaited.clear();
+            }
+            if !resume.awaited.is_empty() {
+                continue;
+            }
+            let awaited = client.parked.iter().filter(|(_, why)| matches!(why, Parked::Awaited));
+            // Last first, as each goes to the front of the queue.
+            let awaited: Vec<TaskId> = awaited.map(|(task, _)| *task).rev().collect();
+            awaited.into_iter().for_each(|task| self.stop_awaiting(id, task));
+        }
+    }
+
+    /// No worker has a task that may have run.
+    fn stop_awaiting(&mut self, id: ClientId, task: TaskId) {
+        if self.needs_free_slot(id, task) {
+            let client = self.clients.get_mut(&id).expect("needs_free_slot found it");
+            let obituary = "a worker that has not come back since the connection was lost".to_owned();
+            client.obituaries.entry(task).or_default().push(obituary);
+            return self.end_as_lost(id, task);
+        }
+        self.unpark(id, task);
+    }
+
+    pub(super) fn next_stop_waiting(&self) -> Option<Time> {
+        let waits = self.clients.values().filter(|client| !client.resume.awaited.is_empty());
+        waits.map(|client| client.resume.until).chain(self.recover_until).min()
+    }
+
+    /// A client is told from which task on none has been dispatched, some way ahead, so that it is true when the task is.
+    pub(super) fn tell_dispatched(&mut self, id: ClientId, task: TaskId) {
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        let ahead = client.moving().clamp(1, 1_024) as u64;
+        let below = TaskId(task.0.saturating_add(ahead));
+        client.dispatched = below;
+        self.tell_client(id, ToClient::Dispatched { below }, Bytes::new());
+    }
+
+    pub(super) fn on_started(&mut self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) {
+        let Some(entry) = self.clients.get_mut(&id).and_then(|client| client.tasks.get_mut(task)) else {
+            return;
+        };
+        entry.started |= entry.state.worker() == Some(worker) && entry.attempt == attempt;
+    }
+}

@@ -1,0 +1,130 @@
+//! Losing the master, and telling the next what is here.
+
+use bytes::Bytes;
+
+use super::{Action, Worker};
+use crate::{
+    Time,
+    ids::ClientId,
+    wire::{Doing, FromWorker},
+};
+
+impl Worker {
+    /// What runs goes on; results that the master may not have had are to be sent again.
+    pub(super) fn on_master_lost(&mut self) {
+        self.attached = false;
+        self.clients.values_mut().for_each(super::held::Client::take_back_sent);
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Tell { message, body } => self.tell(message, body),
+                other => self.actions.push_back(other),
+            }
+        }
+    }
+
+    pub(super) fn on_joined(&mut self, returned: bool) {
+        self.attached = true;
+        if !returned {
+            return self.start_afresh();
+        }
+        for message in std::mem::take(&mut self.unsaid) {
+            self.tell(message, Bytes::new());
+        }
+        let clients: Vec<ClientId> = self.clients.keys().copied().collect();
+        for client in clients {
+            if self.clients[&client].blocked {
+                self.tell(FromWorker::Held { client, held: true }, Bytes::new());
+            }
+            self.say_all_of(client);
+        }
+        self.tell(FromWorker::Accounted { client: None }, Bytes::new());
+    }
+
+    /// The master knows nothing of what is here, and gives its names to others.
+    fn start_afresh(&mut self) {
+        self.queue.clear();
+        self.clients.clear();
+        self.unsaid.clear();
+        self.lease = None;
+        self.abandon_all();
+    }
+
+    pub(super) fn on_account(&mut self, client: ClientId) {
+        if let Some(known) = self.clients.get_mut(&client) {
+            let open = known.is_open();
+            known.take_back_sent();
+            known.set_open(open);
+            self.say_all_of(client);
+        }
+        self.tell(FromWorker::Accounted { client: Some(client) }, Bytes::new());
+        self.send_held(client);
+    }
+
+    fn say_all_of(&mut self, client: ClientId) {
+        let queued = self.queue.iter().filter(|pending| pending.client == client);
+        let mut all: Vec<_> = queued.map(|pending| (pending.task, pending.attempt, Doing::Waiting)).collect();
+        let fed = self.slots.iter().flat_map(super::Slot::batch);
+        // What was given up will end without a word that anybody waits for.
+        let wanted = fed.filter(|running| running.client == client && !running.cancelled);
+        all.extend(wanted.map(|running| (running.task, running.attempt, Doing::Running)));
+        all.extend(self.clients[&client].kept().map(|(task, attempt)| (task, attempt, Doing::Done)));
+        for (task, attempt, doing) in all {
+            self.tell(FromWorker::Have { client, task, attempt, doing }, Bytes::new());
+        }
+    }
+
+    /// Whether the master is sure that this worker is well, so that it gives none of its tasks to others.
+    pub(super) fn may_begin(&self) -> bool {
+        self.lease.is_none_or(|until| self.now < until)
+    }
+
+    /// Tells of what has run for a while, once.
+    pub(super) fn tell_started(&mut self) {
+        let (now, after) = (self.now, self.config.started_after);
+        if !self.attached {
+            return;
+        }
+        for place in 0..self.slots.len() {
+            let slot = &mut self.slots[place];
+            if slot.unreported(after).is_some_and(|due: Time| due <= now)
+                && let Some(first) = slot.note_reported()
+            {
+                let (client, task, attempt) = first;
+                self.tell(FromWorker::Started { client, task, attempt }, Bytes::new());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{Attempt, TaskId},
+        wire::Returned,
+        worker::Config,
+    };
+
+    #[test]
+    fn a_suspect_that_was_not_told_of_is_told_to_the_next_master() {
+        let mut worker = Worker::new(Config::default());
+        let suspect = FromWorker::Returned {
+            client: ClientId(1),
+            task: TaskId(1),
+            attempt: Attempt(1),
+            why: Returned::Suspect,
+        };
+        worker.tell(suspect.clone(), Bytes::new());
+        worker.tell(FromWorker::Recalled, Bytes::new());
+        worker.on_joined(true);
+        let told: Vec<FromWorker> = worker
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Tell { message, .. } => Some(message.clone()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [suspect, FromWorker::Accounted { client: None }]);
+    }
+}
