@@ -74,6 +74,8 @@ pub(super) struct Resume {
     pub(super) awaited: BTreeSet<WorkerId>,
     /// When they are not waited for any longer.
     pub(super) until: Time,
+    /// What the client has handed in since it is back.
+    pub(super) seen: BTreeSet<TaskId>,
     /// What workers have of tasks that the client has not handed in again.
     pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
 }

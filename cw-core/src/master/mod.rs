@@ -328,6 +328,9 @@ impl Master {
         if client.tasks.len() - client.cancelling >= bound || client.bytes > bytes_bound {
             return self.disconnect_client(id, "submitted more than its window allows");
         }
+        if client.resume.open {
+            client.resume.seen.insert(task);
+        }
         if client.tasks.contains(task) {
             return;
         }

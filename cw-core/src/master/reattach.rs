@@ -30,6 +30,9 @@ use crate::{
     wire::{Doing, ToClient, ToWorker},
 };
 
+/// Tasks of one client of which claims are kept until it is back. Far more than its window.
+const CLAIMS_MAX: usize = 1 << 20;
+
 impl Master {
     /// The clients of the master before, which may come back; workers may have their tasks.
     pub(super) fn expect_clients(&mut self) {
@@ -59,6 +62,7 @@ impl Master {
             .map(|(worker, _)| *worker)
             .collect();
         client.resume.open = true;
+        client.resume.seen.clear();
         client.resume.until = self.now + self.config.recover_for;
         client.resume.awaited = self.missing.union(&asked).copied().collect();
         for worker in asked {
@@ -102,12 +106,21 @@ impl Master {
         }
     }
 
-    /// All has been handed in again: what workers have beside it is not wanted.
+    /// All has been handed in again: what there is beside it was given up while the client was away.
     pub(super) fn on_resubmitted(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        (client.resume.open, client.resume.restored) = (false, false);
+        if !std::mem::take(&mut client.resume.open) {
+            return;
+        }
+        client.resume.restored = false;
+        let seen = std::mem::take(&mut client.resume.seen);
         for (task, claims) in std::mem::take(&mut client.resume.unclaimed) {
             claims.into_iter().for_each(|claim| self.call_back(id, task, claim));
+        }
+        for task in self.clients[&id].tasks.sorted_keys(|_| true) {
+            if !seen.contains(&task) {
+                self.on_cancel(id, task);
+            }
         }
     }
 
@@ -132,7 +145,7 @@ impl Master {
         self.give_credit(claim.worker, id);
         let client = self.clients.get_mut(&id).expect("just seen");
         let Some(entry) = client.tasks.get(task) else {
-            if client.resume.open {
+            if client.resume.open && client.resume.unclaimed.len() < CLAIMS_MAX {
                 client.resume.unclaimed.entry(task).or_default().push(claim);
                 return;
             }
@@ -167,6 +180,10 @@ impl Master {
     fn confirm(&mut self, id: ClientId, task: TaskId, Claim { worker, attempt, doing }: Claim) {
         if let Some(accounted) = self.workers.get_mut(&worker).and_then(|worker| worker.accounting.as_mut()) {
             accounted.insert((id, task));
+        }
+        if matches!(self.state_of(id, task), Some(State::Cancelling { .. })) {
+            // It may never have heard that.
+            self.tell_worker(worker, ToWorker::Cancel { client: id, task, attempt });
         }
         match doing {
             Doing::Done => self.on_waiting(worker, id, task, attempt),

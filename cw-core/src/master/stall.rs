@@ -2,7 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Client, Master, clients::Stalling, parked::Parked};
+use super::{
+    Client, Master,
+    clients::Stalling,
+    parked::Parked,
+    tasks::{State, Task},
+};
 use crate::{
     Time,
     ids::ClientId,
@@ -83,12 +88,12 @@ impl Master {
             ),
         };
         client.stall = Stalling::No;
+        self.waiting.remove(&(client.usage, id));
         client.queue.clear();
         client.queued = 0;
-        self.waiting.remove(&(client.usage, id));
-        for task in client.tasks.sorted_keys(|_| true) {
-            let entry = self.clients.get_mut(&id).and_then(|client| client.take_out(task));
-            let ended = entry.expect("listed above").ended();
+        let waits = |task: &Task| matches!(task.state, State::Queued | State::Parked);
+        for task in client.tasks.sorted_keys(waits) {
+            let ended = self.end_task(id, task).expect("just listed").ended();
             self.end_here(id, task, ended, &failure);
         }
     }

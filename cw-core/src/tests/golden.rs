@@ -80,6 +80,17 @@ fn to_client() {
     let counts = Counts { running: 8, workers: 2, slots: 300 };
     assert_eq!(golden(ToClient::Counts(counts), b""), "05000000040802ac02");
     assert_eq!(golden(ToClient::Progress { task: TASK, thousandths: 500 }, b""), "0500000005ac02f403");
+    assert_eq!(golden(ToClient::Dispatched { below: TASK }, b""), "0300000006ac02");
+    let aside = ToClient::SetAside { worker: "h:1".to_owned(), why: "x".to_owned() };
+    assert_eq!(golden(aside, b""), "070000000703683a310178");
+    for (why, bytes) in [
+        (Stall::Silent { workers: 2 }, "03000000020302"),
+        (Stall::Recovering { workers: 2 }, "03000000020402"),
+        (Stall::SetAside { workers: 2, why: "x".to_owned() }, "05000000020502"),
+        (Stall::Quarantined { tasks: 2 }, "03000000020602"),
+    ] {
+        assert!(golden(ToClient::Stalled(Box::new(why)), b"").starts_with(bytes));
+    }
 }
 
 #[test]
@@ -98,6 +109,8 @@ fn to_worker() {
     let make_way = ToWorker::MakeWay { client: CLIENT, below: Some(-1), tasks: 4 };
     assert_eq!(golden(make_way, b""), "050000000705010104");
     assert_eq!(golden(ToWorker::Forget { client: CLIENT }, b""), "020000000605");
+    assert_eq!(golden(ToWorker::Beat { lease: 1_500 }, b""), "0300000008dc0b");
+    assert_eq!(golden(ToWorker::Account { client: CLIENT }, b""), "020000000905");
 }
 
 #[test]
@@ -120,6 +133,13 @@ fn from_worker() {
     assert_eq!(golden(waiting, b""), "050000000405ac0202");
     let progress = FromWorker::Progress { client: CLIENT, task: TASK, attempt: ATTEMPT, thousandths: 500 };
     assert_eq!(golden(progress, b""), "070000000605ac0202f403");
+    let started = FromWorker::Started { client: CLIENT, task: TASK, attempt: ATTEMPT };
+    assert_eq!(golden(started, b""), "050000000705ac0202");
+    let have = FromWorker::Have { client: CLIENT, task: TASK, attempt: ATTEMPT, doing: Doing::Done };
+    assert_eq!(golden(have, b""), "060000000805ac020202");
+    assert_eq!(golden(FromWorker::Accounted { client: Some(CLIENT) }, b""), "03000000090105");
+    let killed = FromWorker::Returned { client: CLIENT, task: TASK, attempt: ATTEMPT, why: Returned::Killed };
+    assert_eq!(golden(killed, b""), "060000000105ac020206");
 }
 
 #[test]

@@ -263,3 +263,60 @@ fn a_crashed_task_runs_again_within_a_fifth_of_a_second() {
     assert!(world.clients[client].done[&task].0 < ms(200));
     world.assert_quiet();
 }
+
+#[test]
+fn what_a_client_gives_up_while_it_is_away_is_killed_when_it_is_back() {
+    let (mut world, client) = world_of(1, 1, plain());
+    let hangs = world.submit(client, 0, Do::Hang.args(0));
+    let waits = world.submit(client, 0, Do::Return.args(1));
+    let wanted = world.submit(client, 0, Do::Return.args(1));
+    world.run_until(ms(100));
+    world.disconnect_client(client);
+    world.cancel(client, hangs);
+    world.cancel(client, waits);
+    world.connect_again(client);
+    world.run();
+    assert_eq!((world.class(client, wanted), world.workers[0].killed), (Class::Ok, 1));
+    assert_eq!(begun(&world, waits), 0);
+    world.assert_quiet();
+}
+
+#[test]
+fn a_task_that_was_given_up_while_its_worker_was_away_is_killed_when_it_is_back() {
+    let (mut world, client) = world_of(1, 1, plain());
+    let hangs = world.submit(client, 0, Do::Hang.args(0));
+    world.run_until(ms(100));
+    world.cut_worker(0);
+    world.cancel(client, hangs);
+    world.run_until(ms(1_000));
+    world.rejoin_worker(0);
+    let next = world.submit(client, 0, Do::Return.args(1));
+    world.run();
+    assert_eq!((world.class(client, next), world.workers[0].killed), (Class::Ok, 1));
+    world.assert_quiet();
+}
+
+#[test]
+fn a_bad_node_is_set_aside_and_its_tasks_are_not_charged() {
+    let (mut world, client) = world_of(4, 1, plain());
+    world.break_worker(0);
+    let tasks: Vec<TaskId> = (0..200).map(|_| world.submit(client, 0, Do::Return.args(50))).collect();
+    world.run();
+    assert!(tasks.iter().all(|task| world.class(client, *task) == Class::Ok));
+    assert_eq!(world.set_aside, ["node0:1"]);
+    assert!(world.workers[0].began.len() < 12, "{} tasks went there", world.workers[0].began.len());
+    world.assert_quiet();
+}
+
+#[test]
+fn a_master_forgets_a_client_that_does_not_come_back_to_it_and_its_work_is_killed() {
+    let (mut world, client) = world_of(1, 1, plain());
+    world.submit(client, 0, Do::Hang.args(0));
+    world.run_until(ms(100));
+    world.kill_master();
+    world.join_again(0);
+    world.forget_client(client);
+    world.run_until(ms(40_000));
+    assert_eq!(world.workers[0].killed, 1);
+    world.assert_quiet();
+}

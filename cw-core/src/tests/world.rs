@@ -85,6 +85,8 @@ pub(super) struct WorkerHost {
     slots: u32,
     /// Whether nothing gets through, in either direction.
     cut: bool,
+    /// Whether all tasks crash here.
+    bad: bool,
     /// Grows when the connection is cut, so that what was on its way is lost.
     link: u32,
     id: Option<WorkerId>,
@@ -158,6 +160,7 @@ impl World {
         self.workers.push(WorkerHost {
             machine: Worker::new(config),
             cut: false,
+            bad: false,
             link: 0,
             id: None,
             program,
@@ -285,12 +288,26 @@ impl World {
 
     /// A client's connection breaks, and it makes another.
     pub(super) fn reconnect_client(&mut self, index: usize) {
+        self.disconnect_client(index);
+        self.connect_client(index);
+    }
+
+    pub(super) fn disconnect_client(&mut self, index: usize) {
         self.clients[index].link += 1;
         let client = self.clients[index].id.expect("it was connected");
         self.master.handle(self.now, master::Event::ClientLost { client });
         self.settle();
         self.client_event(index, client::Event::MasterLost);
-        self.connect_client(index);
+    }
+
+    /// A client dies while there is no connection that could break.
+    pub(super) fn forget_client(&mut self, index: usize) {
+        self.clients[index].id = None;
+    }
+
+    /// From now on each executor of a worker dies of its first task.
+    pub(super) fn break_worker(&mut self, index: usize) {
+        self.workers[index].bad = true;
     }
 
     pub(super) fn stop_worker(&mut self, index: usize) {
@@ -474,6 +491,7 @@ impl World {
 
     fn task_ends(&mut self, index: usize, executor: ExecutorId, run: u64) {
         let (now, bundle) = (self.now, self.bundle);
+        let bad = self.workers[index].bad;
         let Some(process) = self.workers[index].processes.get_mut(&executor) else { return };
         if process.run != run || process.dying {
             return;
@@ -483,7 +501,7 @@ impl World {
         let times = u32::from(args[1]);
         let failure = || Failure::Failed { message: "no".to_owned(), chain: vec![], value: None };
         let outcome = match args[0] {
-            0 => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
+            0 if !bad => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
             1 => (Class::Failed, failure().encode()),
             5 if attempt <= times => (Class::Failed, failure().encode()),
             4 if attempt > times => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
