@@ -76,7 +76,6 @@ impl Master {
 
     /// Sends a task that is on no list; gives its expected run time in microseconds.
     pub(super) fn send_task(&mut self, id: ClientId, task_id: TaskId, to: WorkerId) -> u32 {
-        let credit = self.credit();
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         if task_id >= client.dispatched {
             self.tell_dispatched(id, task_id);
@@ -104,7 +103,7 @@ impl Master {
         let worker = self.workers.get_mut(&to).expect("listed as having room");
         worker.take_on(id, task.charge, args.len());
         if worker.meet(id) {
-            let bytes = credit;
+            let bytes = self.config.credit(self.workers.len());
             self.actions.push_back(Action::TellWorker {
                 worker: to,
                 message: ToWorker::Credit { client: id, bytes },
@@ -124,11 +123,6 @@ impl Master {
         }
         self.actions.push_back(Action::TellWorker { worker: to, message, body: args });
         charge
-    }
-
-    /// Bytes of one client's results that may be on their way from one worker.
-    pub(super) fn credit(&self) -> u64 {
-        (self.config.result_bytes / self.workers.len().max(1) as u64).max(256 << 10)
     }
 
     /// Asks for un-started tasks back where they would wait while slots elsewhere are idle.

@@ -26,6 +26,17 @@ pub(super) struct Report {
     pub(super) body: Bytes,
 }
 
+/// How an attempt left its worker.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// It succeeded.
+    Well,
+    /// It ran, and did not succeed, or it is not known yet.
+    Ran,
+    /// It never ran.
+    NotRun,
+}
+
 /// Counts an attempt that ended badly against the task; says whether it may run again.
 fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
     let may = match class {
@@ -47,7 +58,8 @@ fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
 impl Master {
     pub(super) fn on_finished(&mut self, worker: WorkerId, report: Report) {
         let Report { client, task, attempt, class, micros, .. } = report;
-        match self.take_back(worker, client, task, attempt, true) {
+        let end = if class == Class::Ok { End::Well } else { End::Ran };
+        match self.take_back(worker, client, task, attempt, end) {
             Some(State::Sent { .. } | State::Held { .. }) => {}
             // Its client no longer wants it: the worker may forget it.
             Some(State::Cancelling { .. }) => {
@@ -64,9 +76,7 @@ impl Master {
             }
             _ => return self.release_result(worker, client, task, attempt),
         }
-        if class == Class::Ok {
-            self.note_ok(worker, client, task);
-        } else {
+        if class != Class::Ok {
             self.note_bad_end(worker, client, task, class, micros);
         }
         let state = self.clients.get_mut(&client).expect("the task was just found");
@@ -84,23 +94,18 @@ impl Master {
             return self.release_result(worker, client, task, attempt);
         }
         let attempts = entry.ended() + u32::from(class == Class::Ok);
+        let is_mended = class == Class::Ok && attempts > 1;
+        let has_traces = !(state.given_up.is_empty() && state.obituaries.is_empty());
         state.take_out(task);
         self.settle(client, charged, micros);
-        if !self.clients[&client].given_up.is_empty() || !self.clients[&client].obituaries.is_empty() {
+        if has_traces {
             self.forget_given_up(client, task);
+        }
+        if is_mended {
+            self.note_mended(worker, client, task);
         }
         let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
         self.tell_client(client, message, report.body);
-    }
-
-    fn note_ok(&mut self, id: WorkerId, client: ClientId, task: TaskId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.record.note_ok();
-        }
-        let entry = self.clients.get(&client).and_then(|client| client.tasks.get(task));
-        if entry.is_some_and(|entry| entry.failures > 0 || entry.crashes > 0) {
-            self.note_mended(id, client, task);
-        }
     }
 
     fn is_unknown(&self, client: ClientId, task: TaskId) -> bool {
@@ -163,7 +168,8 @@ impl Master {
             state.note_returned();
         }
         let ran = matches!(why, Returned::Suspect | Returned::Cancelled | Returned::Killed);
-        match self.take_back(worker, client, task, attempt, ran) {
+        let end = if ran { End::Ran } else { End::NotRun };
+        match self.take_back(worker, client, task, attempt, end) {
             Some(State::Sent { .. } | State::Held { .. }) => {
                 let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
                 entry.expect("take_back found it").alone |= why == Returned::Suspect;
@@ -178,7 +184,7 @@ impl Master {
         }
     }
 
-    /// The state of the very attempt that a worker speaks of, with the worker relieved of it, which `ran` or not.
+    /// The state of the very attempt that a worker speaks of, with the worker relieved of it.
     /// `None` if what it speaks of is not, or no longer, its business.
     fn take_back(
         &mut self,
@@ -186,7 +192,7 @@ impl Master {
         client: ClientId,
         task: TaskId,
         attempt: Attempt,
-        ran: bool,
+        end: End,
     ) -> Option<State> {
         let task = self.clients.get(&client)?.tasks.get(task)?;
         if task.attempt != attempt || task.state.worker() != Some(worker_id) {
@@ -196,7 +202,10 @@ impl Master {
         if state.takes_room() {
             let now = self.now;
             let worker = self.workers.get_mut(&worker_id)?;
-            worker.release(client, charge, bytes, ran);
+            worker.release(client, charge, bytes, end != End::NotRun);
+            if end == End::Well {
+                worker.record.note_ok();
+            }
             worker.moved = now;
             self.note_load(worker_id);
         }
@@ -205,7 +214,7 @@ impl Master {
 
     /// An attempt has ended and its result waits for credit: its slot is free, and it is not done.
     pub(super) fn on_waiting(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
-        if !self.take_back(worker, client, task, attempt, true).is_some_and(State::takes_room) {
+        if !self.take_back(worker, client, task, attempt, End::Ran).is_some_and(State::takes_room) {
             return;
         }
         let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));

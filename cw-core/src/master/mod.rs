@@ -119,6 +119,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Bytes of one client's results that may be on their way from one of so many workers.
+    fn credit(&self, workers: usize) -> u64 {
+        (self.result_bytes / workers.max(1) as u64).max(256 << 10)
+    }
+}
+
 /// The master's state. See the [module](self) for the states of a task.
 #[derive(Debug)]
 pub struct Master {

@@ -72,7 +72,7 @@ impl Master {
     }
 
     fn ask_for(&mut self, worker_id: WorkerId, id: ClientId) {
-        let bytes = self.credit();
+        let bytes = self.config.credit(self.workers.len());
         let Some(worker) = self.workers.get_mut(&worker_id) else { return };
         worker.meet(id);
         worker.vouched.insert(id);
@@ -169,7 +169,7 @@ impl Master {
 
     /// A worker that is back is told of a client as if it were new; one that is away gets its results later.
     fn give_credit(&mut self, worker_id: WorkerId, id: ClientId) {
-        let bytes = self.credit();
+        let bytes = self.config.credit(self.workers.len());
         let is_here = self.clients.get(&id).is_some_and(|client| client.detached.is_none());
         if self.workers.get_mut(&worker_id).is_some_and(|worker| worker.meet(id)) && is_here {
             self.tell_worker(worker_id, ToWorker::Credit { client: id, bytes });
