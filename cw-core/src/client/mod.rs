@@ -271,8 +271,9 @@ impl Client {
         match entry.state {
             State::Sent => self.settle(spec, bytes),
             State::Again => self.drop_again(bytes),
-            // Never handed in to this master, or here already.
-            State::Waiting | State::Recording => return,
+            // It was handed in to a master before, which had not said so.
+            State::Waiting => self.waiting.forget(bytes as u64),
+            State::Recording => return,
         }
         if durable {
             let entry = self.tasks.get_mut(task).expect("just seen");

@@ -76,6 +76,8 @@ pub(super) struct Resume {
     pub(super) until: Time,
     /// What the client has handed in since it is back.
     pub(super) seen: BTreeSet<TaskId>,
+    /// Results that it was sent since then: it may have handed in those tasks before they arrived.
+    pub(super) passed: BTreeSet<TaskId>,
     /// What workers have of tasks that the client has not handed in again.
     pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Time,
     ids::{ClientId, TaskId, WorkerId},
-    wire::{Failure, ToWorker},
+    wire::{Failure, ToClient, ToWorker},
 };
 
 /// Tasks that are expected to take less are taken to be done by the time their worker is suspected.
@@ -67,11 +67,16 @@ impl Master {
     }
 
     /// Says for how long the worker may begin tasks: not for as long as it takes to be suspected.
-    fn send_beat(&mut self, id: WorkerId) {
+    pub(super) fn send_beat(&mut self, id: WorkerId) {
+        if !self.config.liveness {
+            return;
+        }
         let Some(worker) = self.workers.get(&id).filter(|worker| worker.connected) else { return };
         let trust = self.config.suspect_after * 3 / 4;
         let left = trust.saturating_sub(self.now.since(worker.heard));
-        let lease = if worker.suspect { Duration::ZERO } else { left };
+        // One that is back learns first what of its tasks is still wanted.
+        let may_begin = !worker.suspect && worker.accounting.is_none();
+        let lease = if may_begin { left } else { Duration::ZERO };
         let lease = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
         self.tell_worker(id, ToWorker::Beat { lease });
     }
@@ -262,10 +267,17 @@ impl Master {
         }
     }
 
-    /// Passes on a result; a client that is away is told when it is back, by the worker that keeps it.
-    pub(super) fn tell_client(&mut self, client: ClientId, message: crate::wire::ToClient, body: Bytes) {
-        if self.clients.get(&client).is_some_and(|client| !client.gone && client.detached.is_none()) {
-            self.actions.push_back(Action::TellClient { client, message, body });
+    /// Tells a client that is here. One that is away finds its results when it is back: workers keep them.
+    pub(super) fn tell_client(&mut self, id: ClientId, message: ToClient, body: Bytes) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if client.gone || client.detached.is_some() {
+            return;
         }
+        if client.resume.open
+            && let ToClient::Finished { task, .. } = message
+        {
+            client.resume.passed.insert(task);
+        }
+        self.actions.push_back(Action::TellClient { client: id, message, body });
     }
 }

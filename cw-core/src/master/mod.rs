@@ -344,7 +344,11 @@ impl Master {
         let priority = declared.what.priority;
         client.take_in(task, Task::new(spec, args));
         client.push_back(priority, task);
+        let is_claimed = client.resume.unclaimed.contains_key(&task);
         self.note_waiting(id);
+        if is_claimed {
+            self.settle_claims(id, task);
+        }
     }
 
     fn on_cancel(&mut self, id: ClientId, task: TaskId) {

@@ -63,6 +63,7 @@ impl Master {
             .collect();
         client.resume.open = true;
         client.resume.seen.clear();
+        client.resume.passed.clear();
         client.resume.until = self.now + self.config.recover_for;
         client.resume.awaited = self.missing.union(&asked).copied().collect();
         for worker in asked {
@@ -84,7 +85,12 @@ impl Master {
         if let Some((attempts, verdict)) = self.clients[&id].verdicts.get(&task).cloned() {
             return self.end_here(id, task, attempts, &verdict);
         }
-        let is_known = self.clients[&id].tasks.contains(task);
+        let client = &self.clients[&id];
+        // Its result is on its way to the client.
+        if client.resume.passed.contains(&task) {
+            return;
+        }
+        let is_known = client.tasks.contains(task);
         self.on_submit(id, task, spec, args);
         if is_known || self.state_of(id, task) != Some(State::Queued) {
             return;
@@ -93,17 +99,22 @@ impl Master {
         let client = self.clients.get_mut(&id).expect("state_of found it");
         client.tasks.get_mut(task).expect("state_of found it").state = State::Parked;
         client.parked.insert(task, Parked::Awaited);
-        let claims = client.resume.unclaimed.remove(&task).unwrap_or_default();
-        match claims.iter().max_by_key(|claim| (claim.attempt, claim.doing == Doing::Done)).copied() {
-            Some(best) => {
-                claims.iter().filter(|claim| claim.worker != best.worker).for_each(|claim| {
-                    self.call_back(id, task, *claim);
-                });
-                self.adopt(id, task, best);
-            }
-            None if self.clients[&id].resume.awaited.is_empty() => self.stop_awaiting(id, task),
-            None => {}
+        if client.resume.awaited.is_empty() {
+            self.stop_awaiting(id, task);
         }
+    }
+
+    /// Workers have a task that the client hands in again: the newest attempt is its current one.
+    pub(super) fn settle_claims(&mut self, id: ClientId, task: TaskId) {
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        let claims = client.resume.unclaimed.remove(&task).unwrap_or_default();
+        let best = claims.iter().max_by_key(|claim| (claim.attempt, claim.doing == Doing::Done)).copied();
+        // A worker may have been lost since it said so.
+        let Some(best) = best.filter(|best| self.workers.contains_key(&best.worker)) else { return };
+        for claim in claims.iter().filter(|claim| claim.worker != best.worker) {
+            self.call_back(id, task, *claim);
+        }
+        self.adopt(id, task, best);
     }
 
     /// All has been handed in again: what there is beside it was given up while the client was away.
@@ -114,6 +125,7 @@ impl Master {
         }
         client.resume.restored = false;
         let seen = std::mem::take(&mut client.resume.seen);
+        client.resume.passed.clear();
         for (task, claims) in std::mem::take(&mut client.resume.unclaimed) {
             claims.into_iter().for_each(|claim| self.call_back(id, task, claim));
         }
@@ -243,6 +255,7 @@ impl Master {
         }
         self.note_accounted(id);
         self.note_load(id);
+        self.send_beat(id);
     }
 
     /// A worker that is back does not have a task that it was given.
