@@ -19,7 +19,15 @@ pub(crate) struct Options {
     pub(crate) retries: Option<u32>,
     pub(crate) timeout_millis: Option<u64>,
     pub(crate) max_bytes: Option<Size>,
+    /// Whether a task may run a second time while its worker is silent.
+    pub(crate) speculate: Option<bool>,
+    /// Whether a task whose attempt was lost may run again.
+    pub(crate) rerun: Option<bool>,
 }
+
+/// What may be said.
+const NAMES: [&str; 8] =
+    ["name", "handle", "version", "retries", "timeout", "max_bytes", "speculate", "rerun"];
 
 /// `key` or `key = value`; every value is read as an expression first, so that one bad value hides no other.
 struct Setting {
@@ -55,9 +63,9 @@ impl Options {
 
     fn set(&mut self, Setting { key, value }: Setting, errors: &mut Errors) {
         let name = key.to_string();
-        if !["name", "handle", "version", "retries", "timeout", "max_bytes"].contains(&name.as_str()) {
-            let sentence = "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`, `max_bytes`";
-            return errors.push(key, sentence);
+        if !NAMES.contains(&name.as_str()) {
+            let names = NAMES.join("`, `");
+            return errors.push(key, format!("unknown #[cw::job] option; there are `{names}`"));
         }
         let Some(value) = value.map(ungroup) else {
             return errors.push(key, format!("`{name}` needs a value: `{name} = ..`"));
@@ -68,10 +76,23 @@ impl Options {
             "version" => number(&value).and_then(|version| set(&mut self.version, version, &key)),
             "retries" => number(&value).and_then(|retries| set(&mut self.retries, retries, &key)),
             "max_bytes" => Size::read(value).and_then(|size| set(&mut self.max_bytes, size, &key)),
+            "speculate" => speculate(&value).and_then(|yes| set(&mut self.speculate, yes, &key)),
+            "rerun" => rerun(&value).and_then(|always| set(&mut self.rerun, always, &key)),
             _ => timeout(&value).and_then(|millis| set(&mut self.timeout_millis, millis, &key)),
         };
-        if let Err(error) = given {
-            errors.add(error);
+        match given {
+            Err(error) => errors.add(error),
+            Ok(()) => self.check_together(key, errors),
+        }
+    }
+
+    /// What the option that was just set does not allow beside it.
+    fn check_together(&self, key: Ident, errors: &mut Errors) {
+        let is_one = key == "speculate" || key == "rerun";
+        if is_one && (self.speculate, self.rerun) == (Some(true), Some(false)) {
+            let sentence =
+                "`speculate = true` lets a task run twice, which `rerun = \"never\"` forbids: leave one out";
+            errors.push(key, sentence);
         }
     }
 }
@@ -125,6 +146,25 @@ fn number(value: &Expr) -> syn::Result<u32> {
 
 fn not_a_number(value: &Expr) -> syn::Error {
     syn::Error::new_spanned(value, "this takes a whole number from 0 to 4294967295, like `3`")
+}
+
+fn speculate(value: &Expr) -> syn::Result<bool> {
+    match value {
+        Expr::Lit(syn::ExprLit { lit: Lit::Bool(yes), .. }) => Ok(yes.value),
+        _ => Err(syn::Error::new_spanned(value, "`speculate` takes `true` or `false`")),
+    }
+}
+
+fn rerun(value: &Expr) -> syn::Result<bool> {
+    let text = match value {
+        Expr::Lit(syn::ExprLit { lit: Lit::Str(text), .. }) => text.value(),
+        _ => String::new(),
+    };
+    match text.as_str() {
+        "always" => Ok(true),
+        "never" => Ok(false),
+        _ => Err(syn::Error::new_spanned(value, "`rerun` takes \"always\" or \"never\"")),
+    }
 }
 
 fn timeout(value: &Expr) -> syn::Result<u64> {
@@ -209,7 +249,7 @@ mod tests {
     fn all_options() {
         let (options, errors) = parse(quote! {
             name = concat!("a", "b"), handle = Square, version = 3, retries = 2, timeout = "10m",
-            max_bytes = "1 KiB",
+            max_bytes = "1 KiB", speculate = false, rerun = "never",
         });
         assert!(errors.is_empty(), "{errors:?}");
         assert!(options.name.is_some());
@@ -217,6 +257,7 @@ mod tests {
         assert_eq!((options.version, options.retries), (Some(3), Some(2)));
         assert_eq!(options.timeout_millis, Some(600_000));
         assert!(matches!(options.max_bytes, Some(Size::Bytes(1024))));
+        assert_eq!((options.speculate, options.rerun), (Some(false), Some(false)));
     }
 
     #[test]
@@ -227,7 +268,7 @@ mod tests {
         assert_eq!(
             errors,
             [
-                "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`, `max_bytes`",
+                "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`, `max_bytes`, `speculate`, `rerun`",
                 "cannot read the timeout \"10 parsecs\": write numbers with ms, s, m, h or d, like \"90s\" or \"1h30m\"",
                 "this takes a whole number from 0 to 4294967295, like `3`",
                 "`version` needs a value: `version = ..`",
@@ -249,5 +290,25 @@ mod tests {
         assert!(sentence(quote!(name = 7)).starts_with("`name` takes a text"));
         assert_eq!(sentence(quote!(retries = 1, retries = 2)), "`retries` is given twice");
         assert!(sentence(quote!(retries = 4294967296)).starts_with("this takes a whole number"));
+        for wrong in [quote!(speculate = 1), quote!(speculate = "true"), quote!(speculate = maybe)] {
+            assert_eq!(sentence(wrong), "`speculate` takes `true` or `false`");
+        }
+        for wrong in [quote!(rerun = false), quote!(rerun = "once"), quote!(rerun = never)] {
+            assert_eq!(sentence(wrong), "`rerun` takes \"always\" or \"never\"");
+        }
+    }
+
+    #[test]
+    fn what_must_not_run_twice_cannot_be_speculated_on() {
+        for both in [
+            quote!(speculate = true, rerun = "never"),
+            quote!(rerun = "never", retries = 2, speculate = true),
+        ] {
+            let (_, errors) = parse(both);
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            assert!(errors[0].starts_with("`speculate = true` lets a task run twice"), "{errors:?}");
+        }
+        assert!(parse(quote!(speculate = false, rerun = "never")).1.is_empty());
+        assert!(parse(quote!(speculate = true, rerun = "always")).1.is_empty());
     }
 }

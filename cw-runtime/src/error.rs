@@ -66,7 +66,7 @@ pub enum TaskErrorKind {
     },
     /// The task was aborted by its client.
     Cancelled,
-    /// The workers it ran on were lost, as often as the loss limit allows.
+    /// The workers it ran on were lost: three, or one if its job says `rerun = "never"`.
     Lost {
         /// Those workers, with their last words.
         workers: Vec<String>,

@@ -172,7 +172,7 @@
 //! # What is not promised
 //!
 //! - A task may *run* more than once: after a crash, a lost worker, a retry. It is reported once. So let jobs write to a
-//!   new name and rename, and not append.
+//!   new name and rename, and not append; or say `#[cw::job(rerun = "never")]`.
 //! - Tasks start in order, but end as they will. `priority` orders one program's tasks, never those of others.
 //! - Nothing is kept on disk yet: a program that is killed starts anew.
 //! - All processes of a cluster have to be the same executable for now; a client of another build is told so, and
@@ -193,6 +193,17 @@
 /// | `retries = 2` | 0 | further attempts after an error, a panic or a timeout |
 /// | `timeout = "10m"` | none | how long an attempt may run; then its process is killed |
 /// | `max_bytes = "256 MiB"` | 64 MiB | most bytes of the encoded arguments, and of the result; or a number, like `256 << 20`; at most 2 GiB |
+/// | `speculate = true` | `false` | a task may run twice while its worker is merely silent |
+/// | `rerun = "never"` | `"always"` | a task whose attempt was lost does not run again |
+///
+/// A worker that is not heard may be dead, or its network slow. With `speculate = true` what runs there runs elsewhere as
+/// well once the master has missed it for 2 s (`--suspect-after`); the first result counts, and the other attempt is
+/// ended. Without it a task runs again only once its worker is given up, after 10 s (`--lost-after`).
+///
+/// `rerun = "never"` is for effects that must not happen twice: if the worker that has the task is given up, so that nobody
+/// knows how far it came, it ends as [`TaskErrorKind::Lost`], and the first crash of its process ends it as
+/// [`TaskErrorKind::Crashed`]. `retries` hold all the same: an error is an answer. Such tasks run one at a time in their
+/// processes, which costs very short ones some speed.
 ///
 /// The job takes the function's name, so where it is in scope no local variable can have that name; `*square` is the
 /// function as a value; `square.args(..)` makes the arguments with the function's own parameter list.

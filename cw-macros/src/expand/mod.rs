@@ -218,7 +218,7 @@ impl Expansion {
     }
 
     fn consts(&self) -> TokenStream {
-        let Options { version, retries, timeout_millis, max_bytes, .. } = &self.options;
+        let Options { version, retries, timeout_millis, max_bytes, speculate, rerun, .. } = &self.options;
         let version = version.map(|version| quote!(const VERSION: u32 = #version;));
         let retries = retries.map(|retries| {
             quote!(const RETRIES: ::core::option::Option<u32> = ::core::option::Option::Some(#retries);)
@@ -230,7 +230,9 @@ impl Expansion {
             }
         });
         let max_bytes = max_bytes.as_ref().map(|size| quote!(const MAX_BYTES: usize = #size;));
-        quote!(#version #retries #timeout #max_bytes)
+        let speculate = speculate.map(|yes| quote!(const SPECULATE: bool = #yes;));
+        let rerun = rerun.map(|always| quote!(const RERUN: bool = #always;));
+        quote!(#version #retries #timeout #max_bytes #speculate #rerun)
     }
 
     pub(super) fn vars(&self) -> Vec<&Ident> {

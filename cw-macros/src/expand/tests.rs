@@ -35,7 +35,7 @@ fn a_plain_function_becomes_a_job() {
 #[test]
 fn an_async_function_becomes_an_async_job() {
     let text = expanded(
-        quote!(retries = 2, timeout = "1s", max_bytes = "1 GiB"),
+        quote!(retries = 2, timeout = "1s", max_bytes = "1 GiB", speculate = false, rerun = "never"),
         quote!(
             async fn f(x: u8) -> io::Result<u8> {
                 Ok(x)
@@ -45,6 +45,7 @@ fn an_async_function_becomes_an_async_job() {
     assert!(text.contains("Run :: Async"), "{text}");
     assert!(text.contains("from_millis (1000u64)"), "{text}");
     assert!(text.contains("const MAX_BYTES : usize = 1073741824u64 as usize"), "{text}");
+    assert!(text.contains("const SPECULATE : bool = false ; const RERUN : bool = false ;"), "{text}");
     assert!(text.contains("Fallible"), "{text}");
 }
 

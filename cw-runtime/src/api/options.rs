@@ -24,6 +24,9 @@ use crate::{
 /// How often an executor may die under a task before the task is given up.
 const CRASH_LIMIT: u32 = 3;
 
+/// How often a worker may be lost under a task before the task is given up.
+const LOSS_LIMIT: u32 = 3;
+
 /// Options for calls. Made by [`options`]; may be kept and used for many calls.
 ///
 /// What is set here wins over what the job's attribute says, and that over the default.
@@ -134,6 +137,8 @@ pub(super) struct Caller {
     timeout: Option<Duration>,
     priority: i32,
     max_bytes: usize,
+    speculate: bool,
+    rerun: bool,
 }
 
 impl Caller {
@@ -144,6 +149,8 @@ impl Caller {
             timeout: options.timeout.or(J::TIMEOUT),
             priority: options.priority,
             max_bytes: J::MAX_BYTES,
+            speculate: J::SPECULATE,
+            rerun: J::RERUN,
         }
     }
 
@@ -170,13 +177,22 @@ impl Caller {
     pub(super) fn spec(&self, hub: &Hub) -> SpecIndex {
         let registry = Registry::global().expect("the session did not start with two jobs of one name");
         let index = registry.index_of(self.id).expect("a job's handle is only made beside its registration");
-        hub.spec(&Spec {
-            job: JobIndex(index),
+        hub.spec(&self.spec_of(JobIndex(index)))
+    }
+
+    fn spec_of(&self, job: JobIndex) -> Spec {
+        // A process that died may have done half of what must not be done twice, as a lost worker may.
+        let limit = |limit| if self.rerun { limit } else { 1 };
+        Spec {
+            job,
             retries: self.retries,
-            crash_limit: CRASH_LIMIT,
+            crash_limit: limit(CRASH_LIMIT),
             timeout: self.timeout,
             priority: self.priority,
-        })
+            loss_limit: limit(LOSS_LIMIT),
+            speculate: self.speculate,
+            rerun: self.rerun,
+        }
     }
 }
 
@@ -232,5 +248,41 @@ impl<R> Reading<R> {
             Failure::decode(&completion.body)
         };
         Err(TaskError::new(self.job, task, completion.attempts, failure))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A job of which only the options matter.
+    #[derive(Clone, Copy)]
+    struct Once;
+
+    impl Job for Once {
+        type Args<'a> = ();
+        type Output = ();
+        const PATH: &'static str = "once";
+        const SIGNATURE: &'static str = "()->()";
+        const RERUN: bool = false;
+
+        fn encode((): &(), _: &mut Vec<u8>) -> Result<(), CodecError> {
+            Ok(())
+        }
+
+        fn decode(_: &[u8]) -> Result<(), CodecError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_must_not_run_again_is_given_up_after_one_crash_or_loss() {
+        let mut caller = Caller::of::<Once>(&options().retries(2));
+        let spec = caller.spec_of(JobIndex(0));
+        assert_eq!((spec.rerun, spec.crash_limit, spec.loss_limit), (false, 1, 1));
+        assert_eq!((spec.speculate, spec.retries), (false, 2));
+        caller.rerun = true;
+        let spec = caller.spec_of(JobIndex(0));
+        assert_eq!((spec.rerun, spec.crash_limit, spec.loss_limit), (true, CRASH_LIMIT, LOSS_LIMIT));
     }
 }

@@ -61,6 +61,12 @@ pub trait Job: Copy + Send + Sync + 'static {
     /// How long one attempt may run; `None` leaves it to the call.
     const TIMEOUT: Option<Duration> = None;
 
+    /// Whether a task may run a second time elsewhere while its worker is merely silent.
+    const SPECULATE: bool = false;
+
+    /// Whether a task whose attempt was lost, with its worker or its process, may run again.
+    const RERUN: bool = true;
+
     /// Raised by hand when the meaning changes, so that stored results of the old one are not taken for new.
     const VERSION: u32 = 0;
 

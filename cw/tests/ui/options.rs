@@ -36,6 +36,18 @@ fn no_key() {}
 #[cw::job(retries: 2)]
 fn colon() {}
 
+#[cw::job(speculate = "yes")]
+fn eager() {}
+
+#[cw::job(rerun = false)]
+fn once() {}
+
+#[cw::job(rerun = "sometimes")]
+fn now_and_then() {}
+
+#[cw::job(speculate = true, rerun = "never")]
+fn both() {}
+
 #[cw::main]
 async fn main() {
     cw::spawn(unit, ()).await.unwrap();
