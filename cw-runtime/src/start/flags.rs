@@ -4,6 +4,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
+use crate::{
+    exit::{self, Trouble},
+    flag::flag,
+};
+
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleFlag {
@@ -63,6 +68,54 @@ pub(crate) struct ClusterFlags {
     /// How long to wait for a master that does not answer. Default: 1m for a client, 10m for a worker
     #[arg(id = "cw::connect_timeout", long = "connect-timeout", env = "CW_CONNECT_TIMEOUT", value_name = "TIME", value_parser = time)]
     pub(crate) connect_timeout: Option<Duration>,
+
+    /// How long a worker may be silent until it is sent no more tasks, and what may run twice runs elsewhere (master)
+    #[arg(id = "cw::suspect_after", long = "suspect-after", env = "CW_SUSPECT_AFTER", value_name = "TIME", value_parser = time, default_value = "2s")]
+    pub(crate) suspect_after: Duration,
+
+    /// How long a worker may be silent until it is given up and all its tasks run elsewhere (master)
+    #[arg(id = "cw::lost_after", long = "lost-after", env = "CW_LOST_AFTER", value_name = "TIME", value_parser = time, default_value = "10s")]
+    pub(crate) lost_after: Duration,
+
+    /// How long the tasks of a client whose connection broke are kept for it (master)
+    #[arg(id = "cw::client_grace", long = "client-grace", env = "CW_CLIENT_GRACE", value_name = "TIME", value_parser = time, default_value = "30s")]
+    pub(crate) client_grace: Duration,
+
+    /// Take the cluster over from a master that runs already, or whose machine died with the lock (master)
+    #[arg(id = "cw::takeover", long = "takeover", env = "CW_TAKEOVER", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) takeover: bool,
+
+    /// How long a worker that lost its master goes on with its tasks and looks for the next one, until it ends
+    #[arg(id = "cw::orphan_time", long = "orphan-time", env = "CW_ORPHAN_TIME", value_name = "TIME", value_parser = time, default_value = "10m")]
+    pub(crate) orphan_time: Duration,
+
+    /// Have all tasks fail once none has moved for so long (client). Default: never
+    #[arg(id = "cw::give_up_after", long = "give-up-after", env = "CW_GIVE_UP_AFTER", value_name = "TIME", value_parser = time)]
+    pub(crate) give_up_after: Option<Duration>,
+}
+
+/// The least time of silence that means something: below it any busy machine is silent now and then.
+const SILENCE_MIN: Duration = Duration::from_millis(100);
+
+impl ClusterFlags {
+    /// Checks what one flag alone cannot tell.
+    ///
+    /// # Errors
+    /// Times of silence that are too short, or in the wrong order.
+    pub(super) fn check(&self) -> Result<(), Trouble> {
+        let (suspect, lost) = (flag("suspect-after"), flag("lost-after"));
+        let (suspect_after, lost_after) = (self.suspect_after, self.lost_after);
+        let line = if let Some((flag, time)) =
+            [(&suspect, suspect_after), (&lost, lost_after)].into_iter().find(|(_, time)| *time < SILENCE_MIN)
+        {
+            format!("{flag} is {time:?}; it has to be {SILENCE_MIN:?} at least")
+        } else if suspect_after >= lost_after {
+            format!("{suspect} ({suspect_after:?}) has to be shorter than {lost} ({lost_after:?})")
+        } else {
+            return Ok(());
+        };
+        Err(Trouble::new(exit::USAGE, line))
+    }
 }
 
 /// Reads a time with its unit.
@@ -79,5 +132,38 @@ fn address(text: &str) -> Result<String, String> {
             Err(format!("`{port}` is no port: 0 to 65535"))
         }
         _ => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    fn check(words: &[&str]) -> Result<(), String> {
+        let command = ClusterFlags::augment_args(Command::new("")).no_binary_name(true);
+        let matches = command.try_get_matches_from(words).expect("they can be read");
+        let flags = ClusterFlags::from_arg_matches(&matches).expect("they can be read");
+        flags.check().map_err(|trouble| trouble.to_string())
+    }
+
+    #[test]
+    fn times_of_silence_have_a_least_length_and_an_order() {
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&["--suspect-after", "100ms", "--lost-after", "200ms"]), Ok(()));
+        let refused = |words: &[&str]| check(words).expect_err("refused");
+        assert_eq!(
+            refused(&["--suspect-after", "99ms"]),
+            "--suspect-after is 99ms; it has to be 100ms at least"
+        );
+        assert_eq!(
+            refused(&["--suspect-after", "1s", "--lost-after", "0s"]),
+            "--lost-after is 0ns; it has to be 100ms at least"
+        );
+        assert_eq!(
+            refused(&["--lost-after", "2s"]),
+            "--suspect-after (2s) has to be shorter than --lost-after (2s)"
+        );
     }
 }

@@ -30,8 +30,8 @@ Exit codes of cw's own:
   2    wrong flags, or jobs that cannot work
   10   a named access file is missing; or one, or the cluster's folder, is not private or damaged
   11   the address cannot be listened on
-  12   no master answered, or was there at all, in time
-  13   the master is of another cluster, or refused this process
+  12   no master answered, or was there at all, in time; or a worker lost its master for too long
+  13   the master is of another cluster, or refused this process; or another took this master's place
   14   no worker runs this build of the program
   15   the system refused something else
   130, 143, 129   ended by Ctrl-C, TERM or HUP",

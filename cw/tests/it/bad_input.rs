@@ -38,6 +38,11 @@ fn wrong_flags_are_told() {
         let finished = home.start(&["--role", role, "--slots", "0"]).finish_within(SOON).with_code(USAGE);
         assert!(only_error(&finished).contains("--slots"), "{finished:?}");
     }
+    for times in [["--lost-after", "1s"], ["--suspect-after", "50ms"]] {
+        let finished = home.start(&["--role", "master", times[0], times[1]]);
+        let finished = finished.finish_within(SOON).with_code(USAGE);
+        assert!(only_error(&finished).contains(times[0]), "{finished:?}");
+    }
     let mut command = home.command(&program("it_program"), &["--role", "worker"]);
     let finished = Process::start(command.env("CW_SLOTS", "0")).finish_within(SOON).with_code(USAGE);
     assert!(only_error(&finished).contains("'0'"), "{finished:?}");
