@@ -28,7 +28,7 @@ struct Head {
 
 /// Reads a private JSON file of this format; `None` when there is none.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, AccessError> {
-    let Some(bytes) = read_private(path)? else {
+    let Some(bytes) = read_private(path, FILE_BYTES_MAX)? else {
         return Ok(None);
     };
     let head: Head = parse(path, &bytes)?;
@@ -43,8 +43,13 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Access
 pub(super) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), AccessError> {
     let mut bytes = serde_json::to_vec_pretty(content).expect("strings and numbers become JSON");
     bytes.push(b'\n');
+    write_bytes(path, &bytes)
+}
+
+/// Replaces a private file of any content as a whole.
+pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), AccessError> {
     let dir = path.parent().expect("our files lie in a folder");
-    replace(dir, path, &bytes).map_err(AccessError::io(path, "write it"))
+    replace(dir, path, bytes).map_err(AccessError::io(path, "write it"))
 }
 
 /// Makes sure of a folder that only this user may enter, and creates it where it is missing.
@@ -66,7 +71,8 @@ pub(super) fn open_private(path: &Path) -> Result<File, AccessError> {
     Ok(file)
 }
 
-fn read_private(path: &Path) -> Result<Option<Vec<u8>>, AccessError> {
+/// The bytes of a private file of at most so many; `None` when there is none.
+pub(super) fn read_private(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, AccessError> {
     let unreadable = |source| AccessError::new(path, AccessErrorKind::Unreadable(source));
     let file = match open_to_read(path) {
         Ok(file) => file,
@@ -81,8 +87,8 @@ fn read_private(path: &Path) -> Result<Option<Vec<u8>>, AccessError> {
     }
     check_private(path, &found, 0o600)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > bytes_max {
         return Err(malformed(path, "it is too large"));
     }
     Ok(Some(bytes))
