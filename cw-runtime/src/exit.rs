@@ -5,8 +5,8 @@
 //! | 2 | wrong flags, two jobs under one name, or a job whose types cannot cross the wire |
 //! | 10 | an access file that was named is missing; or one, or the cluster's folder, is unreadable, not private or damaged |
 //! | 11 | the address cannot be listened on: in use, not permitted, not of this machine |
-//! | 12 | no master answered, or was there at all, in time |
-//! | 13 | the master is of another cluster, or refused this process |
+//! | 12 | no master answered, or was there at all, in time; or a worker lost its master for too long |
+//! | 13 | the master is of another cluster, or refused this process; or another master took this one's place |
 //! | 14 | no worker runs this build of the program |
 //! | 15 | the system refused something else (memory, threads, the executable cannot be read) |
 

@@ -70,6 +70,15 @@ impl ClusterDir {
         self.path.join("master.key")
     }
 
+    pub(super) fn roster_file(&self) -> PathBuf {
+        self.path.join("roster")
+    }
+
+    /// Held by a master that is about to take over from another.
+    pub(super) fn takeover_file(&self) -> PathBuf {
+        self.path.join("takeover.lock")
+    }
+
     pub(super) fn lock_file(&self) -> PathBuf {
         self.path.join("master.lock")
     }

@@ -67,7 +67,7 @@ pub enum AccessErrorKind {
         known: u64,
     },
     /// A master runs on the folder already.
-    #[error("in use by a running master{}", holder(.pid, .host))]
+    #[error("in use by a running master{}; with {} this one takes its place", holder(.pid, .host), flag("takeover"))]
     Locked {
         /// Its process id, if it has got as far as writing it down.
         pid: Option<u32>,
@@ -139,9 +139,10 @@ mod tests {
             AccessError::new(Path::new("/home/ada/.cw/default"), kind).to_string()
         };
         let start = "use /home/ada/.cw/default: in use by a running master";
-        assert_eq!(shown(Some(7), Some("n1")), format!("{start} (process 7 on n1)"));
-        assert_eq!(shown(Some(7), None), format!("{start} (process 7)"));
-        assert_eq!(shown(None, None), start);
+        let end = "; with --takeover this one takes its place";
+        assert_eq!(shown(Some(7), Some("n1")), format!("{start} (process 7 on n1){end}"));
+        assert_eq!(shown(Some(7), None), format!("{start} (process 7){end}"));
+        assert_eq!(shown(None, None), format!("{start}{end}"));
     }
 
     #[test]

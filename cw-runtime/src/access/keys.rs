@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,15 @@ struct KeyFile {
     reset_key: String,
 }
 
+/// What is read of `master.key` to see whether there is a new master.
+#[derive(Deserialize)]
+struct Epoch {
+    epoch: u64,
+}
+
+/// How often it is looked whether a master that is to end has let go of the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 impl ClusterDir {
     /// Becomes the master of this folder: makes folder and keys on first use, and raises the epoch by one.
     ///
@@ -60,7 +70,45 @@ impl ClusterDir {
     pub fn open_master(&self) -> Result<(MasterKeys, MasterLock), AccessError> {
         files::private_dir(self.path())?;
         // Before the keys are looked at, or two first masters would each make their own.
-        let lock = self.lock()?;
+        let lock = self.lock(&self.lock_file())?;
+        Ok((self.next_keys()?, lock))
+    }
+
+    /// As [`open_master`](Self::open_master), but a master that runs on the folder is no hindrance: it ends when it
+    /// sees the new epoch. Waits for its lock, at most so long; it may be of a machine that is gone.
+    ///
+    /// # Errors
+    /// As [`open_master`](Self::open_master); [`AccessErrorKind::Locked`] if yet another master takes over just now.
+    pub fn take_over(&self, at_most: Duration) -> Result<(MasterKeys, Option<MasterLock>), AccessError> {
+        files::private_dir(self.path())?;
+        // Two that took over at once would give out the same epoch.
+        let _turn = self.lock(&self.takeover_file())?;
+        let mut lock = self.lock_unless_held()?;
+        // The word to the other master, if there is one.
+        let keys = self.next_keys()?;
+        let deadline = Instant::now() + at_most;
+        while lock.is_none() && Instant::now() < deadline {
+            std::thread::sleep(LOCK_PAUSE);
+            lock = self.lock_unless_held()?;
+        }
+        Ok((keys, lock))
+    }
+
+    fn lock_unless_held(&self) -> Result<Option<MasterLock>, AccessError> {
+        match self.lock(&self.lock_file()) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(AccessError { kind: AccessErrorKind::Locked { .. }, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The epoch of the latest master; none while its file cannot be read.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        files::read::<Epoch>(&self.key_file()).ok()?.map(|file| file.epoch)
+    }
+
+    /// Keys with the next epoch, which is on disk then.
+    fn next_keys(&self) -> Result<MasterKeys, AccessError> {
         let path = self.key_file();
         let mut keys = match files::read::<KeyFile>(&path)? {
             Some(file) => MasterKeys::from_file(&path, &file)?,
@@ -70,7 +118,7 @@ impl ClusterDir {
         };
         keys.epoch += 1;
         files::write(&path, &keys.to_file(self.cluster()))?;
-        Ok((keys, lock))
+        Ok(keys)
     }
 
     /// Whether a master runs on this folder now. Sees only masters that the file system's locks tell of, which
@@ -80,15 +128,14 @@ impl ClusterDir {
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    fn lock(&self) -> Result<MasterLock, AccessError> {
-        let path = self.lock_file();
-        let mut file = files::open_private(&path)?;
+    fn lock(&self, path: &Path) -> Result<MasterLock, AccessError> {
+        let mut file = files::open_private(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(self.locked(&mut file)),
-            Err(TryLockError::Error(e)) => return Err(AccessError::io(&path, "lock it")(e)),
+            Err(TryLockError::Error(e)) => return Err(AccessError::io(path, "lock it")(e)),
         }
-        note_holder(&mut file).map_err(AccessError::io(&path, "write it"))?;
+        note_holder(&mut file).map_err(AccessError::io(path, "write it"))?;
         Ok(MasterLock { _file: file })
     }
 
@@ -196,6 +243,50 @@ mod tests {
         assert_eq!(pid, Some(std::process::id()));
         drop(lock);
         assert_eq!(dir.open_master().unwrap().0.epoch, 2, "the refused one took no epoch");
+    }
+
+    #[test]
+    fn a_master_that_takes_over_raises_the_epoch_and_waits_for_the_lock() {
+        let (_home, dir) = cluster();
+        let (first, lock) = dir.open_master().unwrap();
+        let ours = dir.clone();
+        let old = std::thread::spawn(move || {
+            while ours.epoch() == Some(first.epoch) {
+                std::thread::yield_now();
+            }
+            drop(lock);
+        });
+        let (second, lock) = dir.take_over(Duration::from_secs(60)).unwrap();
+        old.join().unwrap();
+        assert_eq!((second.epoch, dir.epoch()), (2, Some(2)));
+        assert_eq!(first.cluster_id, second.cluster_id);
+        let error = dir.open_master().unwrap_err();
+        assert!(matches!(error.kind, AccessErrorKind::Locked { .. }), "{error}");
+        drop(lock.expect("the old one has let go of it"));
+        assert_eq!(dir.open_master().unwrap().0.epoch, 3);
+    }
+
+    #[test]
+    fn a_lock_that_nobody_lets_go_of_does_not_keep_a_cluster_from_its_next_master() {
+        let (_home, dir) = cluster();
+        let (_first, _lock) = dir.open_master().unwrap();
+        let (second, lock) = dir.take_over(Duration::ZERO).unwrap();
+        assert!(lock.is_none());
+        assert_eq!((second.epoch, dir.epoch()), (2, Some(2)));
+    }
+
+    #[test]
+    fn of_two_that_take_over_one_is_refused() {
+        let (_home, dir) = cluster();
+        drop(dir.open_master().unwrap());
+        let turn = dir.lock(&dir.takeover_file()).unwrap();
+        let error = dir.take_over(Duration::ZERO).unwrap_err();
+        assert!(matches!(error.kind, AccessErrorKind::Locked { .. }), "{error}");
+        assert_eq!(dir.epoch(), Some(1));
+        drop(turn);
+        let (keys, lock) = dir.take_over(Duration::ZERO).unwrap();
+        assert!(lock.is_some(), "nobody held it");
+        assert_eq!(keys.epoch, 2);
     }
 
     #[test]

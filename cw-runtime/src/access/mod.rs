@@ -7,8 +7,10 @@
 //! | `master.key` | all secret keys, the endpoint's reset key, the epoch | a master only |
 //! | `client.json`, `worker.json` | the master's addresses and pin, the role's own key | that role |
 //! | `master.lock` | held by the running master; its process id and host | masters |
+//! | `roster` | the peers that the next master of the cluster has to know | masters |
 //!
-//! Each file is created with mode 0600 (its mode is never changed later) and replaced as a whole. Readers refuse
+//! Each file is created with mode 0600 (its mode is never changed later) and replaced as a whole, but for lines that
+//! are added to the roster. Readers refuse
 //! a file that is not the user's own or that others may read or write. Knows nothing of connections.
 
 pub mod addresses;
@@ -17,6 +19,8 @@ pub mod error;
 mod files;
 pub mod keys;
 pub mod role;
+pub(crate) mod roster;
+pub(crate) mod succession;
 
 pub use addresses::reachable_addresses;
 pub use dir::ClusterDir;

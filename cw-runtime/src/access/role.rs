@@ -25,6 +25,8 @@ pub struct Access {
     pub addresses: Vec<String>,
     /// The certificate the master must show.
     pub master: Pin,
+    /// That of the master that wrote the file; 0 in the files of older builds.
+    pub epoch: u64,
     /// What this process shows.
     pub identity: Identity,
     /// The file all this comes from, for messages.
@@ -40,7 +42,17 @@ struct RoleFile {
     role: Role,
     addresses: Vec<String>,
     master: String,
+    /// Older builds wrote none.
+    #[serde(default)]
+    epoch: u64,
     identity: IdentityText,
+}
+
+/// What is read of a role's file to see whether there is a new master.
+#[derive(Deserialize)]
+struct Epoch {
+    #[serde(default)]
+    epoch: u64,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -85,6 +97,7 @@ impl ClusterDir {
                 role: role.into(),
                 addresses: addresses.clone(),
                 master: keys.identity.certificate().to_text(),
+                epoch: keys.epoch,
                 identity: identity.to_text(),
             };
             files::write(&self.access_file(role), &file)?;
@@ -115,9 +128,15 @@ impl Access {
             cluster_id: file.cluster_id,
             role: file.role.into(),
             addresses: file.addresses,
+            epoch: file.epoch,
             path: path.to_owned(),
         })
     }
+}
+
+/// The epoch in a role's file; none while it cannot be read.
+pub(crate) fn epoch_in(path: &Path) -> Option<u64> {
+    files::read::<Epoch>(path).ok()?.map(|file| file.epoch)
 }
 
 /// What the user typed to start this program, for advice they can type again.
@@ -158,6 +177,7 @@ mod tests {
             assert_eq!(&access.master, keys.identity.certificate());
             assert_eq!(access.identity.certificate(), identity.certificate());
             assert_eq!(access.path, dir.access_file(role));
+            assert_eq!((access.epoch, epoch_in(&access.path)), (1, Some(1)));
         }
     }
 
@@ -177,6 +197,19 @@ mod tests {
         dir.write_access(keys, &["[::1]:7".parse().unwrap()]).unwrap();
         assert_eq!(Access::read(&path).unwrap().addresses, ["[::1]:7"]);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_from_before_epochs_were_in_it_is_read() {
+        let Cluster { dir, .. } = &cluster();
+        let path = dir.access_file(Peer::Client);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("  \"epoch\": 1,\n", "")).unwrap();
+        assert!(!fs::read_to_string(&path).unwrap().contains("epoch"));
+        assert_eq!(Access::read(&path).unwrap().epoch, 0);
+        assert_eq!(epoch_in(&path), Some(0));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(epoch_in(&path), None);
     }
 
     #[test]
