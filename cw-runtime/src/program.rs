@@ -11,10 +11,13 @@ use std::{
 
 use cw_core::{
     ids::ProgramId,
-    wire::{Hello, JobLine, Role},
+    wire::{Hello, JobLine, Role, Session, Token},
 };
 
-use crate::job;
+use crate::{
+    job,
+    net::identity::{self, KeyError},
+};
 
 /// Version of cw, as greetings carry it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -127,18 +130,22 @@ pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// This process's greeting.
-pub(crate) fn hello(program: ProgramId, role: Role) -> Hello {
+/// This process's greeting, with a new session: for the first time it greets.
+///
+/// # Errors
+/// The system gives no randomness.
+pub(crate) fn hello(program: ProgramId, role: Role) -> Result<Hello, KeyError> {
     let jobs = job::jobs().map(|job| JobLine { id: job.id, schema: job.schema, path: job.path.to_owned() });
-    Hello {
+    Ok(Hello {
         version: VERSION.to_owned(),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         program,
         program_name: file_name(),
         name: process_name(),
         role,
+        session: Session { token: Token(identity::random()?), known: None },
         jobs: jobs.collect(),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use cw_core::{
     TaskMap, Time,
-    client::{Action, Client, Completion, Event},
+    client::{self, Action, Client, Completion, Event},
     ids::{SpecIndex, TaskId},
     wire::{Counts, FromClient, Spec},
 };
@@ -206,11 +206,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, config: client::Config) -> Self {
         hub.served.store(true, Ordering::Relaxed);
         Self {
             hub,
-            machine: Client::new(),
+            machine: Client::new(config),
             sinks: TaskMap::default(),
             commands: Vec::new(),
             answers: Answers::default(),
@@ -325,6 +325,7 @@ impl Desk {
                 Action::Record { task, .. } => self.machine.handle(now, Event::Recorded { task }),
                 Action::Stalled(why) => self.notices.stalled(&why),
                 Action::Moving => self.notices.moving(),
+                Action::SetAside { worker, why } => self.notices.set_aside(&worker, &why),
                 Action::Counts(counts) => self.show_counts(now, counts),
                 Action::Progress { task, thousandths } => self.show_part(task, thousandths),
             }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use cw_core::{
     Time,
-    client::Event as ClientEvent,
+    client::{self, Event as ClientEvent, Resumed},
     ids::{ClientId, ProgramId, WorkerId},
     master::{self, Master},
     wire::FromWorker,
@@ -25,9 +25,9 @@ const CLIENT: ClientId = ClientId(0);
 const WORKER: WorkerId = WorkerId(0);
 
 /// Serves a hub until it is closed.
-pub(crate) async fn serve(hub: Arc<Hub>, slots: u32, kind: Kind) {
+pub(crate) async fn serve(hub: Arc<Hub>, config: client::Config, slots: u32, kind: Kind) {
     let (pool, said) = Pool::new(kind);
-    let mut house = House::new(hub, slots, pool);
+    let mut house = House::new(Desk::new(hub, config), slots, pool);
     house.run(said).await;
 }
 
@@ -42,12 +42,13 @@ struct House {
 }
 
 impl House {
-    fn new(hub: Arc<Hub>, slots: u32, pool: Pool) -> Self {
+    fn new(desk: Desk, slots: u32, pool: Pool) -> Self {
         let config = worker::Config { slots, start_early: false, alone: true, ..worker::Config::default() };
         let mut house = Self {
             clock: Clock::start(),
-            desk: Desk::new(hub),
-            master: Master::new(master::Config::default()),
+            desk,
+            // Nobody here can fall silent without all others.
+            master: Master::new(master::Config { liveness: false, ..master::Config::default() }),
             worker: Worker::new(config),
             pool,
             left: false,
@@ -59,11 +60,14 @@ impl House {
     fn join(&mut self, slots: u32) {
         let (now, program) = (self.clock.now(), ProgramId::default());
         let (program_name, name) = (crate::program::file_name(), crate::program::process_name());
-        let joined = master::Event::WorkerJoined { worker: WORKER, program, program_name, name, slots };
+        let returned = false;
+        let joined =
+            master::Event::WorkerJoined { worker: WORKER, program, program_name, name, slots, returned };
         self.master.handle(now, joined);
-        self.master.handle(now, master::Event::ClientJoined { client: CLIENT, program });
+        self.worker.handle(now, worker::Event::Joined { returned });
+        self.master.handle(now, master::Event::ClientJoined { client: CLIENT, program, returned });
         let window = self.master.window();
-        self.desk.machine.handle(now, ClientEvent::Connected { window });
+        self.desk.machine.handle(now, ClientEvent::Connected { window, session: Resumed::No });
     }
 
     async fn run(&mut self, mut said: mpsc::Receiver<Said>) {
@@ -77,7 +81,7 @@ impl House {
             if self.desk.closing {
                 break;
             }
-            let due = [self.master.poll_timeout(), self.worker.poll_timeout()].into_iter().flatten().min();
+            let due = self.due();
             // All three lose nothing when another comes first: a notification is kept, a message stays queued.
             tokio::select! {
                 () = self.desk.hub().wake.notified() => {}
@@ -94,8 +98,18 @@ impl House {
         self.leave(said).await;
     }
 
+    /// When the first of the machines wants to be woken.
+    fn due(&self) -> Option<Time> {
+        let Self { desk, master, worker, .. } = self;
+        let all = [desk.machine.poll_timeout(), master.poll_timeout(), worker.poll_timeout()];
+        all.into_iter().flatten().min()
+    }
+
     fn on_time(&mut self) {
         let now = self.clock.now();
+        if self.desk.machine.poll_timeout().is_some_and(|due| due <= now) {
+            self.desk.machine.handle_timeout(now);
+        }
         if self.master.poll_timeout().is_some_and(|due| due <= now) {
             self.master.handle_timeout(now);
         }
@@ -147,6 +161,11 @@ impl House {
             master::Action::Disconnect { why, .. } => {
                 unreachable!("this process's own client broke the rules: it {why}")
             }
+            master::Action::DisconnectWorker { why, .. } => {
+                unreachable!("this process's own worker was given up: {why}")
+            }
+            // A house has no next master.
+            master::Action::Note(_) => {}
         }
     }
 

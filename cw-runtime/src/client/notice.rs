@@ -39,6 +39,11 @@ impl Notices {
         }
     }
 
+    /// Says that a worker gets no more tasks, which its owner has to look into.
+    pub(crate) fn set_aside(&self, worker: &str, why: &str) {
+        say(&format!("worker {worker} is sent no more tasks: {why}"));
+    }
+
     pub(crate) fn moving(&mut self) {
         if self.said.take().is_some() {
             exit::note_fatal(0);
@@ -59,7 +64,36 @@ fn in_words(why: &Stall) -> String {
             "no task is running: none of the {workers} connected workers runs this build ({worker} runs \
              {program_name}, build {program}); restart them from this executable, or the tasks are refused in 10 s"
         ),
+        Stall::Silent { workers } => format!(
+            "no task is running: {} not been heard for a while; what ran there runs elsewhere once it is given up",
+            have(*workers, "worker of this program", "workers of this program")
+        ),
+        Stall::Recovering { workers } => format!(
+            "no task is running yet: the master was started anew and waits for {} of the one before, which may have the \
+             tasks",
+            count(*workers, "worker", "workers")
+        ),
+        Stall::SetAside { workers, why } => format!(
+            "no task is running: {} set aside, as tasks fail there one after the other: {why}",
+            match workers {
+                1 => "the worker of this program is".to_owned(),
+                more => format!("the {more} workers of this program are"),
+            }
+        ),
+        Stall::Quarantined { tasks } => format!(
+            "no task is running yet: {} may have been what ended a worker, and runs where nothing else does; none is free \
+             of other tasks",
+            count(*tasks, "task", "tasks, each of which")
+        ),
     }
+}
+
+fn count(number: u32, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
+}
+
+fn have(number: u32, one: &str, more: &str) -> String {
+    format!("{} {}", count(number, one, more), if number == 1 { "has" } else { "have" })
 }
 
 /// One line of cw's own on stderr.

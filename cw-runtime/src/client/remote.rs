@@ -8,8 +8,8 @@
 use std::{sync::Arc, time::Duration};
 
 use cw_core::{
-    client::Event,
-    wire::{FromClient, Hello, ToClient, Welcome, Window},
+    client::{Config, Event, Resumed},
+    wire::{FromClient, ToClient, Welcome, Window},
 };
 use tokio::sync::mpsc;
 
@@ -18,10 +18,11 @@ use super::{
     notice::say,
 };
 use crate::{
+    access::succession::successor_of,
     clock::Clock,
     exit::{self, Trouble},
     net::{
-        connect::{self, Joined, Wanted},
+        connect::{Joined, Search, followed, number_and_epoch},
         link::{Incoming, Link},
         tls::why_closed,
     },
@@ -37,12 +38,12 @@ const INBOX_MAX: usize = 256;
 /// long as the first was.
 pub(crate) async fn serve(
     hub: Arc<Hub>,
-    wanted: Wanted,
-    hello: Hello,
+    mut search: Search,
+    config: Config,
     first: std::sync::mpsc::SyncSender<Result<(), Trouble>>,
 ) {
-    let mut shell = Shell { clock: Clock::start(), desk: Desk::new(hub) };
-    let mut joined = match shell.join(&wanted, &hello).await {
+    let mut shell = Shell { clock: Clock::start(), desk: Desk::new(hub, config), epoch: None };
+    let mut joined = match shell.join(&mut search).await {
         Some(Ok(joined)) => joined,
         Some(Err(trouble)) => return drop(first.send(Err(trouble))),
         None => return,
@@ -50,8 +51,8 @@ pub(crate) async fn serve(
     let _ = first.send(Ok(()));
     loop {
         let Some(why) = shell.serve(joined).await else { return };
-        say(&format!("lost the master ({why}); what has no result is handed in again when it is back"));
-        joined = match shell.join(&wanted, &hello).await {
+        say(&format!("lost the master ({why}); what runs goes on; looking for it again"));
+        joined = match shell.join(&mut search).await {
             Some(Ok(joined)) => joined,
             Some(Err(trouble)) => return shell.give_up(&trouble).await,
             None => return,
@@ -62,14 +63,26 @@ pub(crate) async fn serve(
 struct Shell {
     clock: Clock,
     desk: Desk,
+    /// That of the last master.
+    epoch: Option<u64>,
+}
+
+/// What comes from a connection.
+enum FromMaster {
+    Said(Incoming<ToClient>),
+    /// The master's time is over: there is one of this epoch.
+    Followed(u64),
 }
 
 impl Shell {
     /// Serves one connection; gives the reason if it broke, none if the hub was closed.
     async fn serve(&mut self, joined: Joined) -> Option<String> {
         let (deliver, mut from_master) = mpsc::channel::<((), Incoming<ToClient>)>(INBOX_MAX);
+        let successor = successor_of(number_and_epoch(&joined.welcome).1, &joined.path);
+        tokio::pin!(successor);
+        let connected = self.connected(&joined.welcome);
         let mut link = Link::over(joined.lanes, joined.read, (), &deliver);
-        self.desk.machine.handle(self.clock.now(), Event::Connected { window: window_of(&joined.welcome) });
+        self.desk.machine.handle(self.clock.now(), connected);
         let mut lost = None;
         loop {
             let now = self.clock.now();
@@ -85,15 +98,25 @@ impl Shell {
             if self.desk.closing || lost.is_some() {
                 break;
             }
-            // A notification is kept and a message stays queued when the other comes first.
-            tokio::select! {
-                () = self.desk.hub().wake.notified() => {}
-                Some(((), incoming)) = from_master.recv() => lost = self.on_master(incoming),
-            }
+            // A message stays queued when the other comes first.
+            let next = async {
+                tokio::select! {
+                    Some(((), incoming)) = from_master.recv() => FromMaster::Said(incoming),
+                    epoch = &mut successor => FromMaster::Followed(epoch),
+                }
+            };
+            lost = match self.wait(next).await {
+                Some(FromMaster::Said(incoming)) => self.on_master(incoming),
+                Some(FromMaster::Followed(epoch)) => Some(followed(epoch)),
+                None => None,
+            };
         }
         if let Some(why) = lost {
             self.desk.lose_master(self.clock.now());
-            return Some(why_closed(&joined.connection, why));
+            let why = why_closed(&joined.connection, why);
+            // If it still stands, it was this side's choice.
+            joined.connection.close(0u32.into(), b"it goes to a newer master");
+            return Some(why);
         }
         link.send(&FromClient::Leave, &[]);
         link.flush();
@@ -102,6 +125,26 @@ impl Shell {
         joined.connection.close(0u32.into(), b"the program has ended");
         let _ = tokio::time::timeout(CLOSE_WAIT, joined.endpoint.wait_idle()).await;
         None
+    }
+
+    /// What the machine has to know of a master that let this client in.
+    fn connected(&mut self, welcome: &Welcome) -> Event {
+        let (_, epoch) = number_and_epoch(welcome);
+        let is_same = self.epoch.replace(epoch) == Some(epoch);
+        match welcome {
+            Welcome::Client { window, resumed, .. } => {
+                let session = match resumed {
+                    false => Resumed::No,
+                    true if is_same => Resumed::SameMaster,
+                    true => Resumed::NextMaster,
+                };
+                Event::Connected { window: *window, session }
+            }
+            // The master's answer to a client; anything else is a master that lost its mind: the least will do.
+            Welcome::Worker { .. } => {
+                Event::Connected { window: Window { tasks: 1, bytes: 0 }, session: Resumed::No }
+            }
+        }
     }
 
     fn on_master(&mut self, incoming: Incoming<ToClient>) -> Option<String> {
@@ -117,9 +160,23 @@ impl Shell {
         }
     }
 
+    /// Waits for the program, the time or the master; gives what the last brings.
+    async fn wait<T>(&mut self, master: impl Future<Output = T>) -> Option<T> {
+        let due = self.desk.machine.poll_timeout();
+        // A notification is kept when another comes first.
+        tokio::select! {
+            came = master => Some(came),
+            () = self.desk.hub().wake.notified() => None,
+            () = self.clock.sleep_until(due) => {
+                self.desk.machine.handle_timeout(self.clock.now());
+                None
+            }
+        }
+    }
+
     /// Looks for a master while the program goes on calling; none if the hub is closed meanwhile.
-    async fn join(&mut self, wanted: &Wanted, hello: &Hello) -> Option<Result<Joined, Trouble>> {
-        let joining = connect::join(wanted, hello);
+    async fn join(&mut self, search: &mut Search) -> Option<Result<Joined, Trouble>> {
+        let joining = search.join(search.patience());
         tokio::pin!(joining);
         loop {
             let now = self.clock.now();
@@ -129,9 +186,8 @@ impl Shell {
             if self.desk.closing {
                 return None;
             }
-            tokio::select! {
-                joined = &mut joining => return Some(joined),
-                () = self.desk.hub().wake.notified() => {}
+            if let Some(joined) = self.wait(&mut joining).await {
+                return Some(joined);
             }
         }
     }
@@ -149,13 +205,5 @@ impl Shell {
                 self.desk.hub().wake.notified().await;
             }
         }
-    }
-}
-
-fn window_of(welcome: &Welcome) -> Window {
-    match welcome {
-        Welcome::Client { window, .. } => *window,
-        // The master's answer to a client; anything else is a master that lost its mind: the least will do.
-        Welcome::Worker { .. } => Window { tasks: 1, bytes: 0 },
     }
 }

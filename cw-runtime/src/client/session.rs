@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use cw_core::wire::Role;
+use cw_core::{client::Config, wire::Role};
 
 use super::{hub::Hub, local, remote, signals};
 use crate::{
     executor,
     exit::{self, Trouble},
     job::{self, Registry},
-    net::connect::Wanted,
+    net::connect::{Search, Wanted},
     program::{self, Image},
     worker::pool::Kind,
 };
@@ -56,6 +56,8 @@ pub(crate) struct Init {
     pub(crate) advice: fn(),
     /// How long a master is waited for, if the user says.
     pub(crate) connect_timeout: Option<Duration>,
+    /// After how long without any progress all calls fail, if ever.
+    pub(crate) give_up_after: Option<Duration>,
 }
 
 static INIT: OnceLock<Init> = OnceLock::new();
@@ -162,20 +164,27 @@ fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
         Mode::Remote(wanted) => start_remote(&hub, wanted)?,
         Mode::Processes { slots, environment } => {
             let kind = Kind::Processes { image: Image::own()?, environment: environment.clone() };
-            spawn_thread(&hub, local::serve(Arc::clone(&hub), *slots, kind))?;
+            spawn_thread(&hub, local::serve(Arc::clone(&hub), client_config(), *slots, kind))?;
         }
         Mode::Threads { slots } => {
-            spawn_thread(&hub, local::serve(Arc::clone(&hub), *slots, Kind::Threads(registry)))?;
+            let kind = Kind::Threads(registry);
+            spawn_thread(&hub, local::serve(Arc::clone(&hub), client_config(), *slots, kind))?;
         }
     }
     Ok(hub)
 }
 
+/// What the user said about how the client is to behave.
+fn client_config() -> Config {
+    Config { give_up_after: INIT.get().and_then(|init| init.give_up_after) }
+}
+
 fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
-    let hello = program::hello(program::own_id()?, Role::Client);
+    let hello = program::hello(program::own_id()?, Role::Client)?;
     // A std channel: `init` may be called from async code, where tokio's refuse to block.
     let (first, connected) = mpsc::sync_channel(1);
-    spawn_thread(hub, remote::serve(Arc::clone(hub), wanted.clone(), hello, first))?;
+    let search = Search::new(wanted.clone(), hello);
+    spawn_thread(hub, remote::serve(Arc::clone(hub), search, client_config(), first))?;
     match connected.recv() {
         Ok(connected) => connected,
         // Whoever was interrupted while it waited is not to end with another code.

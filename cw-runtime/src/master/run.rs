@@ -1,26 +1,31 @@
 //! The master's one loop.
 //!
 //! Shutdown, in this order:
-//! 1. the loop ends when `shutdown` does; nobody is let in any more;
+//! 1. the loop ends when `shutdown` does, or another master has taken over; nobody is let in any more;
 //! 2. every connection is closed with a reason, which clients and workers print;
 //! 3. the endpoint waits, at most [`CLOSE_WAIT`], until the peers have heard it.
+//!
+//! An endpoint that ends by itself (its socket failed, or there is a fault in what serves it) is made anew on the same
+//! port with the same keys. The machine knows all its peers as before, and they come back by themselves.
 
-use std::{collections::HashMap, future::Future, hash::Hash, time::Duration};
+use std::{collections::HashMap, future::Future, hash::Hash, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use cw_core::{
     IdHash, Time,
     ids::{ClientId, WorkerId},
-    master::{Action, Config, Event, Master},
-    wire::{self, FromClient, FromWorker, Head, Reply, Role, Welcome},
+    master::{Action, Admitted, Config, Event, Master},
+    wire::{self, FromClient, FromWorker, Head, Reply, Role, ToWorker, Welcome},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::greet::{self, Caller};
 use crate::{
-    access::MasterKeys,
+    access::{MasterKeys, roster::Roster},
     clock::Clock,
+    exit::{self, Trouble},
     net::{
+        endpoint::Opening,
         link::{Incoming, Link},
         tls::why_closed,
     },
@@ -35,16 +40,98 @@ const INBOX_MAX: usize = 1_024;
 /// Batches handled before anything is sent, so that a flood from one peer does not keep back the others.
 const BATCHES_MAX: usize = 64;
 
+/// Pause between two tries to listen again. What is left of the former endpoint may still hold the port.
+const REOPEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a master serves with.
+pub(crate) struct Setup {
+    /// Where it listens.
+    pub(crate) endpoint: quinn::Endpoint,
+    /// How the endpoint is made anew.
+    pub(crate) opening: Opening,
+    pub(crate) keys: MasterKeys,
+    pub(crate) config: Config,
+    /// Of a master that others will follow.
+    pub(crate) roster: Option<Roster>,
+}
+
+/// Why the loop ended.
+enum Ended {
+    /// `shutdown` was done.
+    Stopped,
+    /// A master of this epoch has followed.
+    Followed(u64),
+    /// Nobody answers calls any more.
+    DoorLost,
+}
+
 /// Serves a bound endpoint until `shutdown` is done.
-pub(crate) async fn run(endpoint: quinn::Endpoint, keys: &MasterKeys, shutdown: impl Future<Output = ()>) {
-    let (callers, calls) = mpsc::channel(64);
-    let (clients, workers) = (*keys.clients.certificate(), *keys.workers.certificate());
-    let door = tokio::spawn(greet::answer(endpoint.clone(), clients, workers, callers));
-    let mut shell = Shell::new(keys.epoch);
-    shell.run(calls, shutdown).await;
-    door.abort();
-    endpoint.close(0u32.into(), b"the master was stopped");
+///
+/// # Errors
+/// `successor` gave the epoch of another master.
+pub(crate) async fn run(
+    setup: Setup,
+    shutdown: impl Future<Output = ()>,
+    successor: impl Future<Output = u64>,
+) -> Result<(), Trouble> {
+    let Setup { mut endpoint, opening, keys, config, roster } = setup;
+    let mut shell = Shell::new(keys.epoch, config, roster);
+    tokio::pin!(shutdown, successor);
+    let newer = loop {
+        let mut door = Door::open(&endpoint, &keys);
+        match shell.run(&mut door, shutdown.as_mut(), successor.as_mut()).await {
+            Ended::Stopped => break None,
+            Ended::Followed(epoch) => break Some(epoch),
+            Ended::DoorLost => {}
+        }
+        tracing::error!("the endpoint has ended by itself; it is made anew");
+        shell.lose_all();
+        endpoint.close(0u32.into(), b"the master makes its endpoint anew");
+        drop((endpoint, door));
+        endpoint = tokio::select! {
+            endpoint = reopened(&opening) => endpoint,
+            () = &mut shutdown => return Ok(()),
+        };
+    };
+    let why = newer.map(|epoch| format!("another master took the cluster over (epoch {epoch})"));
+    endpoint.close(0u32.into(), why.as_deref().unwrap_or("the master was stopped").as_bytes());
     let _ = tokio::time::timeout(CLOSE_WAIT, endpoint.wait_idle()).await;
+    why.map_or(Ok(()), |why| Err(Trouble::new(exit::REFUSED, why)))
+}
+
+/// The endpoint made anew, as soon as that is possible.
+async fn reopened(opening: &Opening) -> quinn::Endpoint {
+    let mut said = false;
+    loop {
+        match opening.open() {
+            Ok(endpoint) => return endpoint,
+            Err(trouble) if !said => tracing::warn!("{trouble}; trying again"),
+            Err(_) => {}
+        }
+        said = true;
+        tokio::time::sleep(REOPEN_PAUSE).await;
+    }
+}
+
+/// What answers calls, and those who passed.
+struct Door {
+    task: JoinHandle<()>,
+    calls: mpsc::Receiver<Caller>,
+}
+
+impl Door {
+    fn open(endpoint: &quinn::Endpoint, keys: &MasterKeys) -> Self {
+        let (callers, calls) = mpsc::channel(64);
+        let (clients, workers) = (*keys.clients.certificate(), *keys.workers.certificate());
+        let task = tokio::spawn(greet::answer(endpoint.clone(), clients, workers, callers));
+        Self { task, calls }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 struct Shell {
@@ -55,7 +142,7 @@ struct Shell {
     workers: Peers<WorkerId>,
     from_clients: Inbox<ClientId, FromClient>,
     from_workers: Inbox<WorkerId, FromWorker>,
-    next_id: u32,
+    roster: Option<Roster>,
 }
 
 /// The connected peers of one role.
@@ -63,19 +150,28 @@ struct Peers<Id> {
     all: HashMap<Id, Peer, IdHash>,
     /// Those who were sent something since the last flush.
     fresh: Vec<Id>,
+    /// The number of the latest link.
+    links: u64,
 }
 
 struct Peer {
     link: Link,
+    /// Of which link, as a peer that came back on another leaves words of the former behind.
+    number: u64,
     connection: quinn::Connection,
     name: String,
     is_fresh: bool,
+    /// How many acknowledgements had arrived when it was last looked.
+    acks: u64,
 }
+
+/// A peer's number and that of its link.
+type Key<Id> = (Id, u64);
 
 /// Both ends of the channel all links of one role deliver into.
 struct Inbox<Id, H> {
-    deliver: mpsc::Sender<(Id, Incoming<H>)>,
-    receive: mpsc::Receiver<(Id, Incoming<H>)>,
+    deliver: mpsc::Sender<(Key<Id>, Incoming<H>)>,
+    receive: mpsc::Receiver<(Key<Id>, Incoming<H>)>,
 }
 
 impl<Id, H> Inbox<Id, H> {
@@ -91,11 +187,53 @@ impl Peer {
         tracing::info!("{role} {} left", self.name);
         self.connection.close(0u32.into(), b"goodbye");
     }
+
+    /// Closes the connection of a peer that the machine wants no more of.
+    fn show_out(self, role: &str, why: &str) {
+        tracing::warn!("{role} {} was shown out: it {why}", self.name);
+        self.connection.close(1u32.into(), why.as_bytes());
+    }
+
+    /// Whether it has acknowledged anything since this was last asked.
+    ///
+    /// That proves more than a word of its would: both directions carry, and the thread of its that serves the network
+    /// runs, and it costs the peer nothing. It does not prove that it has been idle: the machine sends it a beat before
+    /// each time this is asked, so that there is something to acknowledge.
+    fn has_acknowledged(&mut self) -> bool {
+        let acks = self.connection.stats().frame_rx.acks;
+        std::mem::replace(&mut self.acks, acks) < acks
+    }
 }
 
-impl<Id: Copy + Eq + Hash> Peers<Id> {
+impl<Id: Copy + Eq + Hash + Send + 'static> Peers<Id> {
     fn new() -> Self {
-        Self { all: HashMap::default(), fresh: Vec::new() }
+        Self { all: HashMap::default(), fresh: Vec::new(), links: 0 }
+    }
+
+    /// Takes in a caller, with its welcome on the way. A connection that it had before is closed: its end would have
+    /// come, but later.
+    fn take_in<H: Head + Send + 'static>(
+        &mut self,
+        id: Id,
+        caller: Caller,
+        welcome: Welcome,
+        inbox: &Inbox<Id, H>,
+    ) {
+        self.links += 1;
+        let number = self.links;
+        let Caller { connection, lanes, read, hello } = caller;
+        let mut link = Link::over(lanes, read, (id, number), &inbox.deliver);
+        link.send_raw(0, &wire::encode_reply(&Reply::Welcome(welcome)));
+        link.flush();
+        let peer = Peer { link, number, connection, name: hello.name, is_fresh: false, acks: 0 };
+        if let Some(former) = self.all.insert(id, peer) {
+            former.connection.close(0u32.into(), b"it came back on another connection");
+        }
+    }
+
+    /// Whether this is the number of the peer's own link, and not of one it had before.
+    fn is_current(&self, (id, number): Key<Id>) -> bool {
+        self.all.get(&id).is_some_and(|peer| peer.number == number)
     }
 
     fn send<H: Head>(&mut self, id: Id, head: &H, body: &[u8]) {
@@ -118,30 +256,37 @@ impl<Id: Copy + Eq + Hash> Peers<Id> {
 }
 
 impl Shell {
-    fn new(epoch: u64) -> Self {
+    fn new(epoch: u64, config: Config, roster: Option<Roster>) -> Self {
         Self {
             clock: Clock::start(),
-            machine: Master::new(Config::default()),
+            machine: Master::new(config),
             epoch,
             clients: Peers::new(),
             workers: Peers::new(),
             from_clients: Inbox::new(),
             from_workers: Inbox::new(),
-            next_id: 0,
+            roster,
         }
     }
 
-    async fn run(&mut self, mut calls: mpsc::Receiver<Caller>, shutdown: impl Future<Output = ()>) {
-        tokio::pin!(shutdown);
+    async fn run(
+        &mut self,
+        door: &mut Door,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+        mut successor: Pin<&mut impl Future<Output = u64>>,
+    ) -> Ended {
         loop {
             let due = self.machine.poll_timeout();
-            // Receiving from a channel, the clock and the shutdown lose nothing when another comes first.
+            // Receiving from a channel, the clock and what ends the loop lose nothing when another comes first.
             tokio::select! {
-                Some(caller) = calls.recv() => self.on_call(caller),
-                Some((client, incoming)) = self.from_clients.receive.recv() => self.on_client(client, incoming),
-                Some((worker, incoming)) = self.from_workers.receive.recv() => self.on_worker(worker, incoming),
+                Some(caller) = door.calls.recv() => self.on_call(caller),
+                Some((key, incoming)) = self.from_clients.receive.recv() => self.on_client(key, incoming),
+                Some((key, incoming)) = self.from_workers.receive.recv() => self.on_worker(key, incoming),
                 () = self.clock.sleep_until(due) => self.machine.handle_timeout(self.clock.now()),
-                () = &mut shutdown => return,
+                () = &mut shutdown => return Ended::Stopped,
+                epoch = &mut successor => return Ended::Followed(epoch),
+                // Whether it returned or panicked.
+                _ = &mut door.task => return Ended::DoorLost,
             }
             self.take_waiting();
             self.act();
@@ -152,12 +297,12 @@ impl Shell {
     fn take_waiting(&mut self) {
         for _ in 0..BATCHES_MAX {
             let mut any = false;
-            if let Ok((client, incoming)) = self.from_clients.receive.try_recv() {
-                self.on_client(client, incoming);
+            if let Ok((key, incoming)) = self.from_clients.receive.try_recv() {
+                self.on_client(key, incoming);
                 any = true;
             }
-            if let Ok((worker, incoming)) = self.from_workers.receive.try_recv() {
-                self.on_worker(worker, incoming);
+            if let Ok((key, incoming)) = self.from_workers.receive.try_recv() {
+                self.on_worker(key, incoming);
                 any = true;
             }
             if !any {
@@ -168,39 +313,42 @@ impl Shell {
 
     fn on_call(&mut self, caller: Caller) {
         let now = self.clock.now();
-        let id = self.next_id;
-        self.next_id += 1;
-        let Caller { connection, lanes, read, hello } = caller;
-        let name = hello.name.clone();
-        match hello.role {
-            Role::Client => {
-                let client = ClientId(id);
-                let (window, slots) = (self.machine.window(), self.machine.slots());
-                let welcome = Welcome::Client { client, epoch: self.epoch, window, slots };
-                let link = open(lanes, read, welcome, client, &self.from_clients.deliver);
-                tracing::info!("client {name} joined: {}, build {}", hello.program_name, hello.program);
-                self.clients.all.insert(client, Peer { link, connection, name, is_fresh: false });
-                self.machine.handle(now, Event::ClientJoined { client, program: hello.program });
-            }
-            Role::Worker { slots } => {
-                let worker = WorkerId(id);
-                let welcome = Welcome::Worker { worker, epoch: self.epoch };
-                let link = open(lanes, read, welcome, worker, &self.from_workers.deliver);
-                tracing::info!(
-                    "worker {name} joined with {slots} slots: {}, build {}",
-                    hello.program_name,
-                    hello.program
-                );
-                self.workers.all.insert(worker, Peer { link, connection, name, is_fresh: false });
-                let (program, program_name) = (hello.program, hello.program_name);
-                let event = Event::WorkerJoined { worker, program, program_name, name: hello.name, slots };
-                self.machine.handle(now, event);
-            }
+        let is_worker = matches!(caller.hello.role, Role::Worker { .. });
+        let admitted = self.machine.admit(now, is_worker, &caller.hello.session);
+        match caller.hello.role {
+            Role::Client => self.let_client_in(now, admitted, caller),
+            Role::Worker { slots } => self.let_worker_in(now, admitted, slots, caller),
         }
     }
 
-    fn on_client(&mut self, client: ClientId, incoming: Incoming<FromClient>) {
-        let now = self.clock.now();
+    fn let_client_in(&mut self, now: Time, Admitted { id, returned }: Admitted, caller: Caller) {
+        let (client, program) = (ClientId(id), caller.hello.program);
+        let (name, program_name) = (&caller.hello.name, &caller.hello.program_name);
+        tracing::info!("client {name} {}: {program_name}, build {program}", came(returned));
+        let (window, slots) = (self.machine.window(), self.machine.slots());
+        let welcome = Welcome::Client { client, epoch: self.epoch, window, slots, resumed: returned };
+        self.clients.take_in(client, caller, welcome, &self.from_clients);
+        self.machine.handle(now, Event::ClientJoined { client, program, returned });
+    }
+
+    fn let_worker_in(&mut self, now: Time, Admitted { id, returned }: Admitted, slots: u32, caller: Caller) {
+        let (worker, program) = (WorkerId(id), caller.hello.program);
+        let (name, program_name) = (caller.hello.name.clone(), caller.hello.program_name.clone());
+        tracing::info!(
+            "worker {name} {} with {slots} slots: {program_name}, build {program}",
+            came(returned)
+        );
+        let welcome = Welcome::Worker { worker, epoch: self.epoch, returned };
+        self.workers.take_in(worker, caller, welcome, &self.from_workers);
+        self.machine
+            .handle(now, Event::WorkerJoined { worker, program, program_name, name, slots, returned });
+    }
+
+    fn on_client(&mut self, key: Key<ClientId>, incoming: Incoming<FromClient>) {
+        if !self.clients.is_current(key) {
+            return;
+        }
+        let (now, (client, _)) = (self.clock.now(), key);
         match incoming {
             Incoming::Messages(messages) => {
                 for (message, body) in messages {
@@ -213,20 +361,23 @@ impl Shell {
             }
             Incoming::Ended(why) => {
                 if let Some(peer) = self.clients.all.remove(&client) {
-                    tracing::info!("client {} left: {}", peer.name, why_closed(&peer.connection, why));
+                    tracing::info!("client {} is cut off: {}", peer.name, why_closed(&peer.connection, why));
                     self.machine.handle(now, Event::ClientLost { client });
                 }
             }
         }
     }
 
-    fn on_worker(&mut self, worker: WorkerId, incoming: Incoming<FromWorker>) {
-        let now = self.clock.now();
+    fn on_worker(&mut self, key: Key<WorkerId>, incoming: Incoming<FromWorker>) {
+        if !self.workers.is_current(key) {
+            return;
+        }
+        let (now, (worker, _)) = (self.clock.now(), key);
         match incoming {
             Incoming::Messages(messages) => self.on_worker_messages(now, worker, messages),
             Incoming::Ended(why) => {
                 if let Some(peer) = self.workers.all.remove(&worker) {
-                    tracing::info!("worker {} left: {}", peer.name, why_closed(&peer.connection, why));
+                    tracing::info!("worker {} is cut off: {}", peer.name, why_closed(&peer.connection, why));
                     self.machine.handle(now, Event::WorkerLost { worker });
                 }
             }
@@ -243,15 +394,39 @@ impl Shell {
         }
     }
 
+    /// All connections have ended with the endpoint.
+    fn lose_all(&mut self) {
+        let now = self.clock.now();
+        for client in lost(&mut self.clients) {
+            self.machine.handle(now, Event::ClientLost { client });
+        }
+        for worker in lost(&mut self.workers) {
+            self.machine.handle(now, Event::WorkerLost { worker });
+        }
+        self.act();
+    }
+
     fn act(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::TellClient { client, message, body } => self.clients.send(client, &message, &body),
+                Action::TellWorker { worker, message: beat @ ToWorker::Beat { .. }, .. } => {
+                    self.beat(worker, &beat);
+                }
                 Action::TellWorker { worker, message, body } => self.workers.send(worker, &message, &body),
                 Action::Disconnect { client, why } => {
                     if let Some(peer) = self.clients.all.remove(&client) {
-                        tracing::warn!("client {} was shown out: it {why}", peer.name);
-                        peer.connection.close(1u32.into(), why.as_bytes());
+                        peer.show_out("client", why);
+                    }
+                }
+                Action::DisconnectWorker { worker, why } => {
+                    if let Some(peer) = self.workers.all.remove(&worker) {
+                        peer.show_out("worker", why);
+                    }
+                }
+                Action::Note(line) => {
+                    if let Some(roster) = &self.roster {
+                        roster.note(line);
                     }
                 }
             }
@@ -259,18 +434,24 @@ impl Shell {
         self.clients.flush();
         self.workers.flush();
     }
+
+    /// Sends a sign of life, and looks whether the former ones were acknowledged.
+    fn beat(&mut self, worker: WorkerId, beat: &ToWorker) {
+        self.workers.send(worker, beat, &[]);
+        if self.workers.all.get_mut(&worker).is_some_and(Peer::has_acknowledged) {
+            self.machine.handle(self.clock.now(), Event::WorkerHeard { worker });
+        }
+    }
 }
 
-/// A link over the lanes of a new peer, with the welcome on its way.
-fn open<Id: Copy + Send + 'static, H: Head + Send + 'static>(
-    lanes: [(quinn::SendStream, quinn::RecvStream); 2],
-    read: bytes::BytesMut,
-    welcome: Welcome,
-    id: Id,
-    deliver: &mpsc::Sender<(Id, Incoming<H>)>,
-) -> Link {
-    let mut link = Link::over(lanes, read, id, deliver);
-    link.send_raw(0, &wire::encode_reply(&Reply::Welcome(welcome)));
-    link.flush();
-    link
+/// The peers of a role, in order, whose connections are dropped.
+fn lost<Id: Copy + Ord>(peers: &mut Peers<Id>) -> Vec<Id> {
+    peers.fresh.clear();
+    let mut lost: Vec<(Id, Peer)> = peers.all.drain().collect();
+    lost.sort_unstable_by_key(|(id, _)| *id);
+    lost.into_iter().map(|(id, _)| id).collect()
+}
+
+fn came(returned: bool) -> &'static str {
+    if returned { "came back" } else { "joined" }
 }

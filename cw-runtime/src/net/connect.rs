@@ -55,6 +55,13 @@ pub(crate) struct Wanted {
     pub(crate) timeout: Duration,
 }
 
+/// How long to look for a master, and the flag that says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) time: Duration,
+    pub(crate) flag: &'static str,
+}
+
 /// A connection to a master that has welcomed this process.
 pub(crate) struct Joined {
     pub(crate) endpoint: quinn::Endpoint,
@@ -64,6 +71,8 @@ pub(crate) struct Joined {
     pub(crate) read: BytesMut,
     pub(crate) welcome: Welcome,
     pub(crate) address: SocketAddr,
+    /// The access file that led there.
+    pub(crate) path: PathBuf,
 }
 
 /// Why a try failed.
@@ -88,38 +97,85 @@ impl Wanted {
     }
 }
 
-/// Connects, waiting for the access file and the master to appear.
-///
-/// # Errors
-/// Files that cannot be used, a master that refuses, or none in time.
-pub(crate) async fn join(wanted: &Wanted, hello: &Hello) -> Result<Joined, Trouble> {
+/// A process on its way into a cluster, again and again: what its masters made of it goes with it.
+pub(crate) struct Search {
+    wanted: Wanted,
+    hello: Hello,
+    /// The highest epoch of the masters that welcomed this process.
+    epoch: u64,
+}
+
+impl Search {
+    pub(crate) fn new(wanted: Wanted, hello: Hello) -> Self {
+        Self { wanted, hello, epoch: 0 }
+    }
+
+    /// How long the first master is looked for.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience { time: self.wanted.timeout, flag: "connect-timeout" }
+    }
+
+    /// Connects, waiting for the access file and the master to appear.
+    ///
+    /// # Errors
+    /// Files that cannot be used, a master that refuses, or none in time.
+    pub(crate) async fn join(&mut self, patience: Patience) -> Result<Joined, Trouble> {
+        let joined = join(&self.wanted, &self.hello, self.epoch, patience).await?;
+        let (id, epoch) = number_and_epoch(&joined.welcome);
+        self.hello.session.known = Some(id);
+        self.epoch = self.epoch.max(epoch);
+        Ok(joined)
+    }
+}
+
+/// The number that a master gave this process, and the master's epoch.
+pub(crate) fn number_and_epoch(welcome: &Welcome) -> (u32, u64) {
+    match welcome {
+        Welcome::Client { client, epoch, .. } => (client.0, *epoch),
+        Welcome::Worker { worker, epoch, .. } => (worker.0, *epoch),
+    }
+}
+
+/// Why a master was left whose time is over.
+pub(crate) fn followed(epoch: u64) -> String {
+    format!("there is a newer one, of epoch {epoch}")
+}
+
+async fn join(wanted: &Wanted, hello: &Hello, epoch: u64, patience: Patience) -> Result<Joined, Trouble> {
     let path = wanted.path()?;
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
-    let mut waiting = Waiting::new(wanted.timeout);
+    let mut waiting = Waiting::new(patience);
     loop {
-        let time = TRY_TIME.min(wanted.timeout.saturating_sub(start.elapsed()));
+        let time = TRY_TIME.min(patience.time.saturating_sub(start.elapsed()));
         let tried = {
-            let trying = try_once(wanted, &path, hello, time);
+            let trying = try_once(wanted, &path, hello, epoch, time);
             tokio::pin!(trying);
             loop {
                 // The try goes on where it was.
                 tokio::select! {
-                    tried = &mut trying => break tried?,
+                    tried = &mut trying => break tried,
                     () = tokio::time::sleep(QUIET) => waiting.say(start.elapsed(), &format!("no answer yet; is it running? See {}", path.display())),
                 }
             }
         };
+        // Who was let in before has something to lose, and what now stands in the way may pass: another cluster's
+        // master on the port, a file system that does not answer.
+        let is_new = hello.session.known.is_none();
         let why = match tried {
-            Ok(joined) => {
+            Ok(Ok(joined)) => {
                 waiting.over(&joined);
                 return Ok(joined);
             }
-            Err(failed) if failed.is_final => return Err(Trouble::new(exit::REFUSED, failed.why)),
-            Err(failed) => failed.why,
+            Ok(Err(failed)) if failed.is_final && is_new => {
+                return Err(Trouble::new(exit::REFUSED, failed.why));
+            }
+            Err(trouble) if is_new => return Err(trouble),
+            Ok(Err(failed)) => failed.why,
+            Err(trouble) => trouble.to_string(),
         };
-        if start.elapsed() + pause >= wanted.timeout {
-            let line = format!("{why}; gave up after {:?} ({})", wanted.timeout, flag("connect-timeout"));
+        if start.elapsed() + pause >= patience.time {
+            let line = format!("{why}; gave up after {:?} ({})", patience.time, flag(patience.flag));
             return Err(Trouble::new(exit::NO_MASTER, line));
         }
         waiting.say(start.elapsed(), &why);
@@ -132,25 +188,25 @@ pub(crate) async fn join(wanted: &Wanted, hello: &Hello) -> Result<Joined, Troub
 struct Waiting {
     next: Duration,
     said: bool,
-    timeout: Duration,
+    patience: Patience,
 }
 
 impl Waiting {
-    fn new(timeout: Duration) -> Self {
+    fn new(patience: Patience) -> Self {
         // Processes that are started together find each other within this; no need to worry anybody.
-        Self { next: Duration::from_millis(500), said: false, timeout }
+        Self { next: Duration::from_millis(500), said: false, patience }
     }
 
     fn say(&mut self, waited: Duration, why: &str) {
         if waited < self.next {
             return;
         }
-        let left = self.timeout.saturating_sub(waited).as_secs();
+        let left = self.patience.time.saturating_sub(waited).as_secs();
         if left == 0 {
             // The last word is about to come.
             return;
         }
-        let see = flag("connect-timeout");
+        let see = flag(self.patience.flag);
         say(&format!("waiting for the master: {why} (for {left} s more; see {see})"));
         self.said = true;
         self.next = (waited * 2).max(Duration::from_secs(5));
@@ -168,6 +224,7 @@ async fn try_once(
     wanted: &Wanted,
     path: &Path,
     hello: &Hello,
+    epoch: u64,
     time: Duration,
 ) -> Result<Result<Joined, Failed>, Trouble> {
     let access = match Access::read(path) {
@@ -202,13 +259,24 @@ async fn try_once(
     let config = tls::client_config(&access.identity, &access.master)?;
     // Both may be dropped at any point: a call that is given up closes its connection.
     tokio::select! {
-        result = call_all(&addresses, &config, hello, &access) => Ok(result),
+        result = call_all(&addresses, &config, hello, &access) => Ok(newest(result, epoch.max(access.epoch))),
         () = changed(path, &access) => Ok(Err(Failed::again("the master has been started anew"))),
         () = tokio::time::sleep(time) => {
             let list = addresses.join(", ");
             Ok(Err(Failed::again(format!("no answer from {list} within {:.1} s", time.as_secs_f64()))))
         }
     }
+}
+
+/// Leaves a master that another one has followed: it does not know yet that its time is over.
+fn newest(result: Result<Joined, Failed>, epoch: u64) -> Result<Joined, Failed> {
+    let joined = result?;
+    if number_and_epoch(&joined.welcome).1 >= epoch {
+        return Ok(joined);
+    }
+    joined.connection.close(0u32.into(), b"it waits for a newer master");
+    let why = format!("{}: an older master answers; waiting for the one of epoch {epoch}", joined.address);
+    Err(Failed::again(why))
 }
 
 fn with_port(address: &str) -> String {
@@ -229,7 +297,7 @@ async fn changed(path: &Path, access: &Access) {
     loop {
         tokio::time::sleep(LOOK_PAUSE).await;
         if let Ok(now) = Access::read(path)
-            && (now.addresses != access.addresses || now.master != access.master)
+            && (&now.addresses, &now.master, now.epoch) != (&access.addresses, &access.master, access.epoch)
         {
             return;
         }
@@ -253,7 +321,7 @@ async fn call_all(
     while let Some(result) = calls.join_next().await {
         // Only whoever answers first is greeted, or this process would join once for each address.
         let result = match result {
-            Ok(Ok(answered)) => Ok(answered.greet(hello, &file).await),
+            Ok(Ok(answered)) => Ok(answered.greet(hello, access).await),
             Ok(Err(failed)) => Ok(Err(failed)),
             Err(error) => Err(error),
         };
@@ -278,12 +346,12 @@ struct Answered {
 }
 
 impl Answered {
-    async fn greet(self, hello: &Hello, file: &str) -> Result<Joined, Failed> {
+    async fn greet(self, hello: &Hello, access: &Access) -> Result<Joined, Failed> {
         let Self { endpoint, connection, address } = self;
-        greet(endpoint, connection.clone(), address, hello).await.map_err(|failed| {
+        greet(endpoint, connection.clone(), address, hello, &access.path).await.map_err(|failed| {
             // The first word after the handshake shows whether the master took our key.
             match connection.close_reason() {
-                Some(error) => explain(address, &error, file),
+                Some(error) => explain(address, &error, &access.path.display().to_string()),
                 None => failed,
             }
         })
@@ -333,6 +401,7 @@ async fn greet(
     connection: quinn::Connection,
     address: SocketAddr,
     hello: &Hello,
+    path: &Path,
 ) -> Result<Joined, Failed> {
     let again = |error: &dyn std::fmt::Display| Failed::again(format!("{address}: {error}"));
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| again(&error))?;
@@ -351,7 +420,7 @@ async fn greet(
         Reply::Refused(refusal) => Err(refused(in_words(&refusal))),
         Reply::Welcome(welcome) => {
             let lanes = [(send, receive), (send_long, receive_long)];
-            Ok(Joined { endpoint, connection, lanes, read, welcome, address })
+            Ok(Joined { endpoint, connection, lanes, read, welcome, address, path: path.to_owned() })
         }
     }
 }

@@ -14,6 +14,7 @@ use quinn::{
 
 use super::identity::{self, KeyError};
 pub use super::socket::{BindError, BindErrorKind, BufferSizes, bind};
+use crate::exit::Trouble;
 
 /// The largest UDP payload an endpoint accepts, and a ceiling for what any sends.
 ///
@@ -55,11 +56,13 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// quinn's 12 KB leave a fast link idle for the first round trips.
 const INITIAL_WINDOW_BYTES: u64 = 128 << 10;
 
-/// Either side's keep-alive holds a connection up; four of them fit into the idle time.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Either side's keep-alive holds a connection up, also that of a client which says nothing; four of them fit into the
+/// idle time, so that lost packets do not end it.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// After this long without a packet the other end counts as gone.
-const IDLE: Duration = Duration::from_secs(15);
+/// After this long without a packet the connection counts as broken, and its peer looks for the master again. As long
+/// as a master waits by default for a worker that is silent: both are done with each other at the same time.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Handshakes that may wait for the accept loop; quinn's default is 65,536.
 const INCOMING_MAX: usize = 1024;
@@ -165,7 +168,7 @@ pub fn transport_with_mtu(mtu: u16) -> TransportConfig {
         // Nothing of ours may get lost.
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IDLE.try_into().expect("15 s in ms fit a VarInt")))
+        .max_idle_timeout(Some(IDLE.try_into().expect("10 s in ms fit a VarInt")))
         .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(Arc::new(congestion));
     // `initial_rtt` stays at quinn's 333 ms: with 50 ms, 1,000 workers joining at once retransmit handshakes
@@ -191,6 +194,25 @@ pub fn serve(
     let mut endpoint = EndpointConfig::new(Arc::new(reset));
     endpoint.cid_generator(|| Box::new(RandomIds)).min_reset_interval(RESET_INTERVAL);
     start(endpoint, Some(with_limits(config)), socket)
+}
+
+/// How a master's endpoint is made anew, with the port and the keys that its peers know.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    pub(crate) address: SocketAddr,
+    pub(crate) config: quinn::ServerConfig,
+    pub(crate) keys: EndpointKeys,
+}
+
+impl Opening {
+    /// Binds the address and serves it. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The port is still in use, or the system refuses.
+    pub(crate) fn open(&self) -> Result<quinn::Endpoint, Trouble> {
+        let (socket, _) = bind(self.address)?;
+        Ok(serve(socket, self.config.clone(), &self.keys)?)
+    }
 }
 
 /// A client's or worker's endpoint on a bound socket. Must be called within a tokio runtime.

@@ -2,7 +2,7 @@
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use cw_core::wire::Role;
+use cw_core::{master, wire::Role};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     slots,
 };
 use crate::{
-    access::{self, ClusterDir},
+    access::{self, ClusterDir, MasterKeys, MasterLock, succession::successor},
     client::{
         notice::say,
         session::{self, Init, Mode},
@@ -19,10 +19,10 @@ use crate::{
     exit::{self, Trouble},
     flag::{self, DEFAULT_CLUSTER, flag},
     job::{self, Registry},
-    master,
+    master::run::{self, Setup},
     net::{
-        connect::{DEFAULT_PORT, Wanted},
-        endpoint::{self, BindErrorKind},
+        connect::{DEFAULT_PORT, Search, Wanted},
+        endpoint::{self, BindErrorKind, Opening},
         tls::{self, Peer},
     },
     program::{self, Image},
@@ -31,6 +31,12 @@ use crate::{
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 const WORKER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a master that takes over waits for the other to end. That looks every [`LOOK_PAUSE`] whether it should.
+const TAKEOVER_WAIT: Duration = Duration::from_secs(5);
+
+/// How often a master looks whether another has taken over.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is left to do once the flags are read.
 pub(super) enum Next {
@@ -43,7 +49,7 @@ pub(super) enum Next {
 /// Serves the role the flags ask for, or prepares the client.
 pub(super) fn enter(flags: &ClusterFlags) -> Next {
     let result = match flags.role {
-        Some(RoleFlag::Master) => serve_master(flags).map(|()| Next::Exit(0)),
+        Some(RoleFlag::Master) => flags.check().and_then(|()| serve_master(flags)).map(|()| Next::Exit(0)),
         Some(RoleFlag::Worker) => serve_worker(flags).map(|()| Next::Exit(0)),
         Some(RoleFlag::Client) | None => prepare_client(flags).map(|()| Next::Client),
     };
@@ -55,7 +61,11 @@ pub(super) fn enter(flags: &ClusterFlags) -> Next {
 fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
     check_fitness()?;
     flag::set_cluster(flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
-    session::note_init(Init { advice: mention_cluster, connect_timeout: flags.connect_timeout });
+    session::note_init(Init {
+        advice: mention_cluster,
+        connect_timeout: flags.connect_timeout,
+        give_up_after: flags.give_up_after,
+    });
     let on_cluster =
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();
     if on_cluster {
@@ -133,10 +143,10 @@ fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     let (image, program) = Image::private_copy()?;
     let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));
     let kind = Kind::Processes { image, environment: slots::thread_limits(flags.cores_per_slot) };
-    let hello = program::hello(program, Role::Worker { slots });
-    let wanted = wanted(flags, Peer::Worker, WORKER_TIMEOUT);
-    let served =
-        runtime()?.block_on(async { worker::run::run(&wanted, &hello, slots, kind, stop_signal()?).await });
+    let hello = program::hello(program, Role::Worker { slots })?;
+    let search = Search::new(wanted(flags, Peer::Worker, WORKER_TIMEOUT), hello);
+    let served = runtime()?
+        .block_on(async { worker::run::run(search, flags.orphan_time, slots, kind, stop_signal()?).await });
     scratch::finish_removals();
     served
 }
@@ -145,23 +155,51 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
     start_log();
     let cluster = flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
     let dir = ClusterDir::locate(cluster)?;
-    let (keys, _lock) = dir.open_master()?;
+    let (keys, _lock) = open_master(&dir, flags.takeover)?;
+    let (roster, book) = dir.open_roster()?;
+    let config = master::Config {
+        suspect_after: flags.suspect_after,
+        lost_after: flags.lost_after,
+        client_grace: flags.client_grace,
+        first_id: book.first_id(),
+        roster: book.into_members(),
+        ..master::Config::default()
+    };
     let (socket, buffers) = listen(flags.listen)?;
     if let Some(advice) = buffers.advice() {
         tracing::warn!("{advice}");
     }
     let clients = keys.clients.certificate();
-    let config = tls::server_config(&keys.identity, clients, keys.workers.certificate())?;
+    let tls = tls::server_config(&keys.identity, clients, keys.workers.certificate())?;
     runtime()?.block_on(async {
         let bound = socket.local_addr()?;
-        let endpoint = endpoint::serve(socket, config, &keys.endpoint)?;
+        let opening = Opening { address: bound, config: tls, keys: keys.endpoint.clone() };
+        let endpoint = endpoint::serve(socket, opening.config.clone(), &opening.keys)?;
         let shutdown = stop_signal()?;
         let addresses = access::reachable_addresses(bound);
         dir.write_access(&keys, &addresses)?;
         announce(cluster, &addresses);
-        master::run::run(endpoint, &keys, shutdown).await;
-        Ok(())
+        let successor = successor(keys.epoch, LOOK_PAUSE, move || dir.epoch());
+        let setup = Setup { endpoint, opening, keys, config, roster: Some(roster) };
+        run::run(setup, shutdown, successor).await
     })
+}
+
+/// The cluster's keys and lock; by force, if the user says so.
+fn open_master(dir: &ClusterDir, takeover: bool) -> Result<(MasterKeys, Option<MasterLock>), Trouble> {
+    if !takeover {
+        let (keys, lock) = dir.open_master()?;
+        return Ok((keys, Some(lock)));
+    }
+    let (keys, lock) = dir.take_over(TAKEOVER_WAIT)?;
+    if lock.is_none() {
+        let (lock, wait) = (dir.path().display(), TAKEOVER_WAIT.as_secs());
+        tracing::warn!(
+            "another master still holds the lock on {lock} after {wait} s; its peers leave it, as this one's epoch is higher ({})",
+            keys.epoch
+        );
+    }
+    Ok((keys, lock))
 }
 
 /// The one line on how to join.

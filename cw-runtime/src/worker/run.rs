@@ -1,25 +1,33 @@
-//! The worker's one loop: joins a master, serves it, joins again when it is gone.
+//! The worker's one loop: joins a master, serves it, looks for the next one when it is gone, and all the while goes on
+//! with what its executors run.
 //!
 //! Shutdown, in this order:
 //! 1. `shutdown` ends; the machine is told to leave: it hands back what it has and kills what runs;
-//! 2. the loop goes on until all executors are dead and the master was told, at most [`LEAVE_WAIT`];
+//! 2. the loop goes on until all executors are dead and the master, if there is one, was told, at most [`LEAVE_WAIT`];
 //! 3. the master closes the connection once it has read all, at most [`CLOSE_WAIT`] later.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, pending},
+    net::SocketAddr,
+    pin::Pin,
+    time::Duration,
+};
 
 use cw_core::{
-    wire::{FromWorker, Hello, ToWorker},
+    Time,
+    wire::{FromWorker, ToWorker, Welcome},
     worker::{Action, Config, Event, ExecutorSaid, Worker},
 };
 use tokio::sync::mpsc;
 
 use super::pool::{Kind, Pool, Said};
 use crate::{
+    access::succession::successor_of,
     client::notice::say,
     clock::Clock,
     exit::{self, Trouble},
     net::{
-        connect::{self, Joined, Wanted},
+        connect::{Joined, Patience, Search, followed, number_and_epoch},
         link::{Incoming, Link},
         tls::why_closed,
     },
@@ -34,108 +42,174 @@ const CLOSE_WAIT: Duration = Duration::from_millis(500);
 /// Batches of messages from the master that may wait for the loop.
 const INBOX_MAX: usize = 256;
 
-/// How the service of one master ended.
-enum Served {
-    /// `shutdown` was done, and the worker has left.
-    Left,
-    /// The connection broke.
-    MasterLost(String),
-}
-
-/// Serves masters, one after the other, until `shutdown` is done.
+/// Serves masters, one after the other, until `shutdown` is done. A worker that has lost its master goes on with what it
+/// has, and looks for the next one for `orphan_time`.
 ///
 /// # Errors
 /// No master could be joined.
 pub(crate) async fn run(
-    wanted: &Wanted,
-    hello: &Hello,
+    mut search: Search,
+    orphan_time: Duration,
     slots: u32,
     kind: Kind,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Trouble> {
-    tokio::pin!(shutdown);
-    let (pool, said) = Pool::new(kind);
-    let machine = Worker::new(Config { slots, ..Config::default() });
-    let mut shell =
-        Shell { clock: Clock::start(), machine, pool, said, link: Link::new(), left: false, broken: None };
+    let mut shell = Shell::new(slots, kind, shutdown);
     // Executors start while the master is looked for.
     shell.act();
-    loop {
-        let joined = tokio::select! {
-            joined = connect::join(wanted, hello) => joined?,
-            () = &mut shutdown => return Ok(()),
-        };
+    let mut patience = search.patience();
+    let mut last = None;
+    while let Some(joined) = shell.look(&mut search, patience).await {
+        let joined = joined.map_err(|trouble| orphaned(last, orphan_time, trouble))?;
         tracing::info!("joined the master at {} with {slots} slots", joined.address);
-        match shell.serve(joined, shutdown.as_mut()).await {
-            Served::Left => return shell.broken.map_or(Ok(()), |why| Err(Trouble::new(exit::SYSTEM, why))),
-            Served::MasterLost(why) => {
-                say(&format!("lost the master ({why}); its tasks were dropped; looking for it again"));
-            }
+        last = Some(joined.address);
+        patience = Patience { time: orphan_time, flag: "orphan-time" };
+        if let Some(why) = shell.serve(joined).await
+            && !shell.leaves()
+        {
+            say(&format!(
+                "lost the master ({why}); what runs goes on, results are kept; looking for it again"
+            ));
         }
     }
+    shell.broken.map_or(Ok(()), |why| Err(Trouble::new(exit::SYSTEM, why)))
 }
 
-struct Shell {
+/// What a worker says that ends for want of a master.
+fn orphaned(last: Option<SocketAddr>, time: Duration, trouble: Trouble) -> Trouble {
+    let Some(last) = last else { return trouble };
+    let line = format!(
+        "no master for {time:?} since the one at {last} was lost; what runs here and the results that were kept for it are \
+         dropped: {trouble}"
+    );
+    Trouble::new(exit::NO_MASTER, line)
+}
+
+struct Shell<S> {
     clock: Clock,
     machine: Worker,
     pool: Pool,
     said: mpsc::Receiver<Said>,
     link: Link,
+    shutdown: Pin<Box<S>>,
+    /// By when the worker is gone, once it leaves.
+    deadline: Option<Time>,
     left: bool,
     /// Why the worker leaves by itself, if it does.
     broken: Option<String>,
 }
 
-impl Shell {
-    async fn serve(&mut self, joined: Joined, mut shutdown: impl Future<Output = ()> + Unpin) -> Served {
+/// What comes from a connection.
+enum FromMaster {
+    Said(Incoming<ToWorker>),
+    /// The master's time is over: there is one of this epoch.
+    Followed(u64),
+}
+
+impl<S: Future<Output = ()>> Shell<S> {
+    fn new(slots: u32, kind: Kind, shutdown: S) -> Self {
+        let (pool, said) = Pool::new(kind);
+        Self {
+            clock: Clock::start(),
+            machine: Worker::new(Config { slots, ..Config::default() }),
+            pool,
+            said,
+            link: Link::new(),
+            shutdown: Box::pin(shutdown),
+            deadline: None,
+            left: false,
+            broken: None,
+        }
+    }
+
+    /// Looks for a master while what runs goes on; none if the worker leaves meanwhile.
+    async fn look(&mut self, search: &mut Search, patience: Patience) -> Option<Result<Joined, Trouble>> {
+        let joining = search.join(patience);
+        tokio::pin!(joining);
+        while !self.left {
+            let leaves = self.leaves();
+            // A worker that only waits for its executors to die needs no master any more.
+            let next = async { if leaves { pending().await } else { (&mut joining).await } };
+            if let Some(joined) = self.wait(next).await {
+                return Some(joined);
+            }
+            self.act();
+        }
+        None
+    }
+
+    /// Whether it is on its way out.
+    fn leaves(&self) -> bool {
+        self.left || self.deadline.is_some() || self.broken.is_some()
+    }
+
+    /// Serves one connection; gives the reason if it broke, none if the worker has left.
+    async fn serve(&mut self, joined: Joined) -> Option<String> {
         let (deliver, mut from_master) = mpsc::channel::<((), Incoming<ToWorker>)>(INBOX_MAX);
+        let successor = successor_of(number_and_epoch(&joined.welcome).1, &joined.path);
+        tokio::pin!(successor);
         self.link = Link::over(joined.lanes, joined.read, (), &deliver);
-        let deadline = tokio::time::sleep(Duration::MAX);
-        tokio::pin!(deadline);
-        let mut leaving = false;
+        let returned = matches!(joined.welcome, Welcome::Worker { returned: true, .. });
+        self.machine.handle(self.clock.now(), Event::Joined { returned });
+        self.act();
         let mut lost = None;
         while lost.is_none() && !self.left {
-            let due = self.machine.poll_timeout();
-            // All of them lose nothing when another comes first.
-            tokio::select! {
-                Some(((), incoming)) = from_master.recv() => lost = self.on_master(incoming),
-                Some(words) = self.said.recv() => self.hear(words),
-                () = self.clock.sleep_until(due) => {
-                    // What was said before the time was up comes first.
-                    while let Ok(words) = self.said.try_recv() {
-                        self.hear(words);
-                    }
-                    self.machine.handle_timeout(self.clock.now());
+            // A message stays queued when the other comes first.
+            let next = async {
+                tokio::select! {
+                    Some(((), incoming)) = from_master.recv() => FromMaster::Said(incoming),
+                    epoch = &mut successor => FromMaster::Followed(epoch),
                 }
-                () = &mut shutdown, if !leaving => {
-                    leaving = true;
-                    deadline.as_mut().reset(tokio::time::Instant::now() + LEAVE_WAIT);
-                    self.machine.handle(self.clock.now(), Event::Leave);
-                }
-                () = &mut deadline, if leaving => self.left = true,
-            }
+            };
+            lost = match self.wait(next).await {
+                Some(FromMaster::Said(incoming)) => self.on_master(incoming),
+                Some(FromMaster::Followed(epoch)) => Some(followed(epoch)),
+                None => None,
+            };
             while lost.is_none()
                 && let Ok(((), incoming)) = from_master.try_recv()
             {
                 lost = self.on_master(incoming);
             }
-            while let Ok(words) = self.said.try_recv() {
-                self.hear(words);
-            }
+            self.hear_all();
             self.act();
         }
         if let Some(why) = lost {
+            let why = why_closed(&joined.connection, why);
+            // If it still stands, it was this side's choice.
+            joined.connection.close(0u32.into(), b"it goes to a newer master");
+            self.link = Link::new();
             self.machine.handle(self.clock.now(), Event::MasterLost);
             self.act();
-            let why = why_closed(&joined.connection, why);
-            let leaves = leaving || self.left || self.broken.is_some();
-            return if leaves { Served::Left } else { Served::MasterLost(why) };
+            return Some(why);
         }
         // The master closes the connection when it has read the worker's last word.
         let _ = tokio::time::timeout(CLOSE_WAIT, joined.connection.closed()).await;
         joined.connection.close(0u32.into(), b"the worker was stopped");
         let _ = tokio::time::timeout(CLOSE_WAIT, joined.endpoint.wait_idle()).await;
-        Served::Left
+        None
+    }
+
+    /// Waits for the executors, the time, the word to stop, or the master; gives what the last brings.
+    async fn wait<T>(&mut self, master: impl Future<Output = T>) -> Option<T> {
+        let (due, deadline) = (self.machine.poll_timeout(), self.deadline);
+        // All of them lose nothing when another comes first.
+        tokio::select! {
+            came = master => return Some(came),
+            Some(words) = self.said.recv() => self.hear(words),
+            () = self.clock.sleep_until(due) => {
+                // What was said before the time was up comes first.
+                self.hear_all();
+                self.machine.handle_timeout(self.clock.now());
+            }
+            () = &mut self.shutdown, if deadline.is_none() => {
+                let now = self.clock.now();
+                self.deadline = Some(now + LEAVE_WAIT);
+                self.machine.handle(now, Event::Leave);
+            }
+            () = self.clock.sleep_until(deadline), if deadline.is_some() => self.left = true,
+        }
+        None
     }
 
     /// Takes in what the master said; gives the reason if it is gone.
@@ -149,6 +223,12 @@ impl Shell {
                 None
             }
             Incoming::Ended(why) => Some(why),
+        }
+    }
+
+    fn hear_all(&mut self) {
+        while let Ok(words) = self.said.try_recv() {
+            self.hear(words);
         }
     }
 
