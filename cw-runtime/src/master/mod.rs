@@ -2,3 +2,6 @@
 
 mod greet;
 pub(crate) mod run;
+
+#[cfg(test)]
+mod tests;

@@ -188,17 +188,11 @@ impl Peer {
         self.connection.close(0u32.into(), b"goodbye");
     }
 
-    /// Closes the connection of a peer that the machine wants no more of.
-    fn show_out(self, role: &str, why: &str) {
-        tracing::warn!("{role} {} was shown out: it {why}", self.name);
-        self.connection.close(1u32.into(), why.as_bytes());
-    }
-
     /// Whether it has acknowledged anything since this was last asked.
     ///
-    /// That proves more than a word of its would: both directions carry, and the thread of its that serves the network
-    /// runs, and it costs the peer nothing. It does not prove that it has been idle: the machine sends it a beat before
-    /// each time this is asked, so that there is something to acknowledge.
+    /// An ACK frame proves that both directions carry and that the peer's network thread runs, which in a worker is the
+    /// one that serves it. A word of the peer's would prove no more, and would wait behind whatever else it has to say.
+    /// The beat that is sent whenever this is asked makes sure that there is something to acknowledge by the next time.
     fn has_acknowledged(&mut self) -> bool {
         let acks = self.connection.stats().frame_rx.acks;
         std::mem::replace(&mut self.acks, acks) < acks
@@ -416,12 +410,16 @@ impl Shell {
                 Action::TellWorker { worker, message, body } => self.workers.send(worker, &message, &body),
                 Action::Disconnect { client, why } => {
                     if let Some(peer) = self.clients.all.remove(&client) {
-                        peer.show_out("client", why);
+                        tracing::warn!("client {} was shown out: it {why}", peer.name);
+                        peer.connection.close(1u32.into(), why.as_bytes());
                     }
                 }
                 Action::DisconnectWorker { worker, why } => {
-                    if let Some(peer) = self.workers.all.remove(&worker) {
-                        peer.show_out("worker", why);
+                    let peer = self.workers.all.remove(&worker);
+                    let name = peer.as_ref().map_or_else(|| worker.to_string(), |peer| peer.name.clone());
+                    tracing::warn!("worker {name} is given up: {why}");
+                    if let Some(peer) = peer {
+                        peer.connection.close(1u32.into(), why.as_bytes());
                     }
                 }
                 Action::Note(line) => {

@@ -5,10 +5,19 @@
 //! a message that must not be overtaken ([`Head::on_every_lane`]) is sent on each, and its receiver takes
 //! it twice without harm.
 //!
+//! A fault in what serves a lane (a panic) is the end of that lane, as if its stream had broken: the peer is told apart
+//! from all others, and none is waited for in vain.
+//!
 //! Per lane there is a task that reads and one that writes. Neither `read` nor `write` of a stream is safe
 //! to cancel half-way, so no `select!` holds them; they end with their stream, or are aborted with the link.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::Poll,
+};
 
 use bytes::{Bytes, BytesMut};
 use cw_core::wire::{self, Head, PAYLOAD_BYTES_DEFAULT};
@@ -96,9 +105,15 @@ impl Link {
         H: Head + Send + 'static,
     {
         let shared = Arc::new(Outgoing::default());
-        self.tasks.spawn(write_all(writer, Arc::clone(&shared)));
+        let (writing, ended) = (write_all(writer, Arc::clone(&shared)), deliver.clone());
         self.tasks.spawn(async move {
-            let why = read_all(reader, read, key, &deliver).await;
+            // The reader of the same stream reports its end; but not that nobody writes.
+            if let Err(why) = caught(writing).await {
+                let _ = ended.send((key, Incoming::Ended(why))).await;
+            }
+        });
+        self.tasks.spawn(async move {
+            let why = caught(read_all(reader, read, key, &deliver)).await.unwrap_or_else(|why| why);
             // If nobody listens any more, nobody wants to know.
             let _ = deliver.send((key, Incoming::Ended(why))).await;
         });
@@ -144,6 +159,19 @@ impl Link {
             }
         }
     }
+}
+
+/// What comes of a future; or, where it panics, a word on that. The panic itself is on stderr.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        // After a panic the future is not polled again, so nobody sees what that left behind.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err("a fault in cw: what serves its connection panicked".to_owned())),
+        }
+    })
+    .await
 }
 
 /// Writes what is flushed until the stream fails. The reader of the same stream reports its end.
@@ -231,5 +259,83 @@ pub(crate) async fn read_frame(
             Ok(_) => {}
             Err(error) => return Err(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use cw_core::wire::{FromClient, ToClient};
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// A stream with a fault.
+    struct Faulty;
+
+    impl AsyncRead for Faulty {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            panic!("a fault that a test made")
+        }
+    }
+
+    impl AsyncWrite for Faulty {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            panic!("a fault that a test made")
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    type Words<K> = mpsc::Receiver<(K, Incoming<FromClient>)>;
+
+    async fn end_of(heard: &mut Words<u8>) -> (u8, String) {
+        match heard.recv().await {
+            Some((key, Incoming::Ended(why))) => (key, why),
+            other => panic!("not an end: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_in_a_reader_or_writer_ends_that_peer_and_no_other() {
+        let (deliver, mut heard) = mpsc::channel(8);
+        let (well, other_side) = tokio::io::duplex(1 << 10);
+        let mut healthy = Link::new();
+        let (reader, writer) = tokio::io::split(well);
+        healthy.add_lane((reader, BytesMut::new()), writer, 0, deliver.clone());
+
+        let mut reading = Link::new();
+        reading.add_lane((Faulty, BytesMut::new()), tokio::io::sink(), 1, deliver.clone());
+        let (key, why) = end_of(&mut heard).await;
+        assert!(key == 1 && why.contains("panicked"), "{key}: {why}");
+
+        let mut writing = Link::new();
+        let (silent, _held) = tokio::io::duplex(1);
+        writing.add_lane((silent, BytesMut::new()), Faulty, 2, deliver.clone());
+        writing.send(&ToClient::Moving, &[]);
+        writing.flush();
+        let (key, why) = end_of(&mut heard).await;
+        assert!(key == 2 && why.contains("panicked"), "{key}: {why}");
+
+        let mut frame = BytesMut::new();
+        wire::encode(&FromClient::Leave, &[], &mut frame);
+        let (mut reader, mut writer) = tokio::io::split(other_side);
+        writer.write_all(&frame).await.unwrap();
+        assert!(matches!(heard.recv().await, Some((0, Incoming::Messages(said))) if said.len() == 1));
+        healthy.send(&ToClient::Moving, &[]);
+        healthy.flush();
+        let frame = read_frame(&mut reader, &mut BytesMut::new(), 64).await.unwrap();
+        assert_eq!(wire::decode::<ToClient>(frame).unwrap().0, ToClient::Moving);
     }
 }

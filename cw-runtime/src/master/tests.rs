@@ -1,0 +1,133 @@
+//! A master in this process, over loopback, and its endpoint taken from under it.
+
+use std::{future::pending, path::PathBuf, time::Duration};
+
+use cw_core::{
+    master::Config,
+    wire::{Role, Welcome},
+};
+
+use super::run::{self, Setup};
+use crate::{
+    access::ClusterDir,
+    net::{
+        connect::{Joined, Patience, Search, Wanted, number_and_epoch},
+        endpoint::{self, Opening},
+        tls::{self, Peer},
+    },
+    program,
+};
+
+/// No test waits this long unless it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A master that is about to serve, and its folder.
+struct Cluster {
+    _home: tempfile::TempDir,
+    dir: ClusterDir,
+    setup: Setup,
+}
+
+/// Must be called within a runtime.
+fn cluster() -> Cluster {
+    let home = tempfile::tempdir().unwrap();
+    let dir = ClusterDir::in_home(home.path(), "test").unwrap();
+    let (keys, _lock) = dir.open_master().unwrap();
+    let (socket, _) = endpoint::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let (clients, workers) = (keys.clients.certificate(), keys.workers.certificate());
+    let config = tls::server_config(&keys.identity, clients, workers).unwrap();
+    let opening = Opening { address, config, keys: keys.endpoint.clone() };
+    let endpoint = endpoint::serve(socket, opening.config.clone(), &opening.keys).unwrap();
+    dir.write_access(&keys, &[address]).unwrap();
+    let (roster, _) = dir.open_roster().unwrap();
+    let setup = Setup { endpoint, opening, keys, config: Config::default(), roster: Some(roster) };
+    Cluster { _home: home, dir, setup }
+}
+
+fn search(access: PathBuf, role: Peer) -> Search {
+    let wanted =
+        Wanted { cluster: "test".to_owned(), access: Some(access), master: None, role, timeout: PATIENCE };
+    let as_role = match role {
+        Peer::Client => Role::Client,
+        Peer::Worker => Role::Worker { slots: 1 },
+    };
+    Search::new(wanted, program::hello(program::own_id().unwrap(), as_role).unwrap())
+}
+
+async fn join(search: &mut Search) -> Joined {
+    search.join(search.patience()).await.unwrap()
+}
+
+fn is_known(welcome: &Welcome) -> bool {
+    matches!(welcome, Welcome::Client { resumed: true, .. } | Welcome::Worker { returned: true, .. })
+}
+
+/// Runs on a runtime like a master's, and fails rather than hangs.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("in time") })
+}
+
+#[test]
+fn an_endpoint_that_ends_is_made_anew_and_all_peers_come_back() {
+    run(async {
+        let Cluster { _home, dir, setup } = cluster();
+        let endpoint = setup.endpoint.clone();
+        let master = tokio::spawn(run::run(setup, pending(), pending()));
+        let mut peers = [Peer::Client, Peer::Worker].map(|role| search(dir.access_file(role), role));
+        let mut before = Vec::new();
+        for peer in &mut peers {
+            before.push(join(peer).await);
+        }
+        endpoint.close(0u32.into(), b"a fault that a test made");
+        drop(endpoint);
+        for (peer, before) in peers.iter_mut().zip(before) {
+            before.connection.closed().await;
+            let after = join(peer).await;
+            assert_eq!(number_and_epoch(&after.welcome), number_and_epoch(&before.welcome));
+            assert_eq!(after.address, before.address);
+            assert!(!is_known(&before.welcome) && is_known(&after.welcome), "{:?}", after.welcome);
+        }
+        assert!(!master.is_finished());
+        master.abort();
+    });
+}
+
+#[test]
+fn a_master_that_is_followed_ends_and_tells_its_peers_why() {
+    run(async {
+        let Cluster { _home, dir, setup } = cluster();
+        let (follow, successor) = tokio::sync::oneshot::channel();
+        let successor = async { successor.await.expect("the test sends it") };
+        let master = tokio::spawn(run::run(setup, pending(), successor));
+        let joined = join(&mut search(dir.access_file(Peer::Worker), Peer::Worker)).await;
+        follow.send(7).unwrap();
+        let trouble = master.await.unwrap().unwrap_err();
+        assert_eq!(trouble.code(), crate::exit::REFUSED);
+        assert_eq!(trouble.to_string(), "another master took the cluster over (epoch 7)");
+        let closed = joined.connection.closed().await;
+        assert!(tls::explain(&closed).to_string().contains("took the cluster over (epoch 7)"), "{closed}");
+    });
+}
+
+#[test]
+fn a_peer_waits_for_the_newest_master_it_has_heard_of() {
+    run(async {
+        let Cluster { _home, dir, setup } = cluster();
+        let (mut keys, address) = (setup.keys.clone(), setup.opening.address);
+        let master = tokio::spawn(run::run(setup, pending(), pending()));
+        let mut client = search(dir.access_file(Peer::Client), Peer::Client);
+        keys.epoch = 2;
+        dir.write_access(&keys, &[address]).unwrap();
+        let little = Patience { time: Duration::from_millis(300), flag: "connect-timeout" };
+        let refused = client.join(little).await.err().expect("a file says that there is a newer one");
+        let why = "an older master answers; waiting for the one of epoch 2";
+        assert!(refused.to_string().contains(why), "{refused}");
+        keys.epoch = 1;
+        dir.write_access(&keys, &[address]).unwrap();
+        join(&mut client).await;
+        assert!(!master.is_finished());
+        master.abort();
+    });
+}
