@@ -7,6 +7,7 @@
 
 mod bad_access;
 mod bad_input;
+mod bounded;
 mod calls;
 mod executors;
 mod hooks;

@@ -3,7 +3,9 @@
 //! Each scenario checks what it got with assertions and prints `done` when all of them held. It says nothing of
 //! where its tasks run: the tests give the same scenario to each mode.
 
+mod bulk;
 mod calls;
+mod chaos;
 mod inside;
 mod jobs;
 mod maps;
@@ -108,6 +110,18 @@ enum Scenario {
     ProgressBeside,
     /// Limits that jobs set for themselves
     OwnLimits,
+    /// Tasks until it is enough, through whatever befalls the processes
+    Chaos {
+        /// Where results are kept
+        dir: PathBuf,
+    },
+    /// Results of a MiB
+    Bulk {
+        /// How many
+        count: u64,
+        /// Where each run leaves a byte
+        runs: PathBuf,
+    },
 }
 
 #[cw::main]
@@ -147,6 +161,8 @@ async fn main(opts: Opts) -> cw::Result<()> {
         Scenario::Progress => inside::progress(dir).await?,
         Scenario::ProgressBeside => inside::progress_beside(dir).await?,
         Scenario::OwnLimits => trouble::own_limits().await?,
+        Scenario::Chaos { dir } => chaos::chaos(&dir).await?,
+        Scenario::Bulk { count, runs } => bulk::bulk(count, &runs).await?,
     }
     println!("done");
     Ok(())
