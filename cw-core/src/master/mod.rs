@@ -308,8 +308,13 @@ impl Master {
     }
 
     fn on_client_joined(&mut self, client: ClientId, program: ProgramId) {
-        self.window_told = self.window_told.max(self.window().tasks);
+        self.note_window();
         self.clients.insert(client, Client::new(program));
+    }
+
+    /// The window that a client is told with its welcome.
+    fn note_window(&mut self) {
+        self.window_told = self.window_told.max(self.window().tasks);
     }
 
     fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {

@@ -50,6 +50,7 @@ impl Master {
 
     /// A client is back: it hands in again what has no result, and the workers that know it are asked.
     pub(super) fn on_client_back(&mut self, id: ClientId, program: ProgramId) {
+        self.note_window();
         let Some(client) = self.clients.get_mut(&id) else { return };
         (client.program, client.detached) = (program, None);
         client.watch = Default::default();

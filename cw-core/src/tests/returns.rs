@@ -174,6 +174,22 @@ fn a_restarted_master_finds_what_runs_and_what_has_ended() {
 }
 
 #[test]
+fn a_client_may_be_the_first_to_find_a_restarted_master() {
+    let (mut world, client) = world_of(1, 2, plain());
+    let tasks: Vec<TaskId> = (0..20).map(|_| world.submit(client, 0, Do::Return.args(1_000))).collect();
+    world.run_until(ms(500));
+    world.kill_master();
+    world.connect_again(client);
+    world.run_until(ms(2_000));
+    world.join_again(0);
+    world.run();
+    for task in &tasks {
+        assert_eq!((world.class(client, *task), begun(&world, *task)), (Class::Ok, 1), "{task}");
+    }
+    world.assert_quiet();
+}
+
+#[test]
 fn after_a_restart_what_was_never_sent_starts_at_once_and_the_rest_waits_for_its_worker() {
     let (mut world, client) = world_of(2, 1, plain());
     let sent: Vec<TaskId> = (0..4).map(|_| world.submit(client, 0, Do::Return.args(1_000))).collect();
