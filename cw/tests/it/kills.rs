@@ -104,7 +104,7 @@ fn no_executor_outlives_its_worker() {
 
 #[test]
 fn peers_that_are_killed_are_missed_and_their_tasks_end_or_run_elsewhere() {
-    let mut cluster = Cluster::start(2);
+    let mut cluster = Cluster::start_with(&["--lost-after", "3s", "--client-grace", "1s"], 2);
     let doomed = cluster.client(&["kill", "never"]);
     let line = doomed.said("pids ");
     let its_worker = line.split(' ').nth(1).expect("the worker's id").to_owned();

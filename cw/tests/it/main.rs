@@ -13,8 +13,12 @@ mod executors;
 mod hooks;
 #[cfg(target_os = "linux")]
 mod kills;
+#[cfg(target_os = "linux")]
+mod losses;
 mod places;
 mod prefix;
+#[cfg(target_os = "linux")]
+mod restarts;
 mod roles;
 mod sets;
 #[cfg(target_os = "linux")]

@@ -127,6 +127,35 @@ pub(crate) fn gate(made: &Path, awaited: &Path) {
     crate::until_there(awaited);
 }
 
+/// Says in a file that it runs, and is done once there is another. In a third it says that it is.
+#[cw::job]
+pub(crate) fn hold(begun: &Path, open: &Path, ended: &Path, n: usize) -> usize {
+    hold_on(begun, open, ended, n)
+}
+
+/// The same, which must not happen twice.
+#[cw::job(rerun = "never")]
+pub(crate) fn hold_once(begun: &Path, open: &Path, ended: &Path, n: usize) -> usize {
+    hold_on(begun, open, ended, n)
+}
+
+fn hold_on(begun: &Path, open: &Path, ended: &Path, n: usize) -> usize {
+    append(begun, &format!("{n}\n"));
+    crate::until_there(open);
+    append(ended, &format!("{n}\n"));
+    n
+}
+
+/// Kills the worker that runs it.
+#[cw::job]
+pub(crate) fn slay(marks: &Path) {
+    append(marks, "x");
+    // A worker says of no task that it runs before it has run for a while.
+    std::thread::sleep(Duration::from_millis(200));
+    kill_process(getppid().expect("a worker"), Signal::KILL).expect("it is of the same user");
+    stand_still();
+}
+
 /// Never ends by itself.
 #[cw::job]
 pub(crate) fn stall() {

@@ -8,6 +8,7 @@ mod calls;
 mod chaos;
 mod inside;
 mod jobs;
+mod losses;
 mod maps;
 mod sets;
 mod submits;
@@ -122,6 +123,18 @@ enum Scenario {
         /// Where each run leaves a byte
         runs: PathBuf,
     },
+    /// Tasks that run until there is a file, and how often each ran
+    Held {
+        /// How many
+        count: usize,
+    },
+    /// The same, of a job that must not run twice
+    HeldOnce {
+        /// How many
+        count: usize,
+    },
+    /// A task that kills its worker, beside others
+    Slay,
 }
 
 #[cw::main]
@@ -160,6 +173,11 @@ async fn main(opts: Opts) -> cw::Result<()> {
         Scenario::Asked => inside::asked(dir).await,
         Scenario::Progress => inside::progress(dir).await?,
         Scenario::ProgressBeside => inside::progress_beside(dir).await?,
+        Scenario::Held { count } => losses::held(dir, count, |call| cw::spawn(jobs::hold, call)).await?,
+        Scenario::HeldOnce { count } => {
+            losses::held(dir, count, |call| cw::spawn(jobs::hold_once, call)).await?
+        }
+        Scenario::Slay => losses::slay(dir).await?,
         Scenario::OwnLimits => trouble::own_limits().await?,
         Scenario::Chaos { dir } => chaos::chaos(&dir).await?,
         Scenario::Bulk { count, runs } => bulk::bulk(count, &runs).await?,

@@ -63,7 +63,12 @@ impl Home {
     }
 
     pub(crate) fn master_at(&self, address: &str) -> Process {
-        let master = self.start(&["--role", "master", "--listen", address]);
+        self.master_with(&["--listen", address])
+    }
+
+    /// Starts a master with these flags, and waits until it can be joined.
+    pub(crate) fn master_with(&self, flags: &[&str]) -> Process {
+        let master = self.start(&[&["--role", "master"], flags].concat());
         master.said("join:");
         master
     }
@@ -85,8 +90,13 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A cluster whose workers, of two slots each, have joined.
     pub(crate) fn start(workers: usize) -> Self {
+        Self::start_with(&[], workers)
+    }
+
+    /// A cluster whose master has these flags beside its address, and whose workers have joined.
+    pub(crate) fn start_with(flags: &[&str], workers: usize) -> Self {
         let home = Home::new();
-        let master = home.master();
+        let master = home.master_with(&[&["--listen", "127.0.0.1:0"], flags].concat());
         let workers: Vec<_> = (0..workers).map(|_| home.worker(2)).collect();
         workers.iter().for_each(|worker| drop(worker.complained("joined the master")));
         Self { workers, master, home }
