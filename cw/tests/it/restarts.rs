@@ -51,14 +51,14 @@ fn results_are_kept_for_the_next_master() {
 
 #[test]
 fn what_a_stopped_master_had_goes_on_at_one_that_is_started_elsewhere() {
-    let (_, home, master, worker, client, held) = with_held_tasks("6");
+    let (_, home, master, worker, client, held) = with_held_tasks("2");
     master.signal(Signal::TERM);
     master.finish().with_code(0);
     worker.complained("what runs goes on");
     let master = home.master();
     master.complained("came back with 2 slots");
     held.open();
-    assert_once(&client.finish().well().stdout, 6);
+    assert_once(&client.finish().well().stdout, 2);
     Cluster { workers: vec![worker], master, home }.assert_well();
 }
 
