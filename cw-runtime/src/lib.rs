@@ -7,6 +7,7 @@
 
 pub mod access;
 mod api;
+mod caught;
 mod client;
 mod clock;
 mod error;

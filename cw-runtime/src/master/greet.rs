@@ -60,10 +60,10 @@ pub(super) async fn answer(
         let from = incoming.remote_address();
         let (callers, complain, pending) = (callers.clone(), complain.clone(), Arc::clone(&pending));
         let (clients, workers) = (clients, workers);
-        pending.fetch_add(1, Ordering::Relaxed);
+        let pending = Pending::new(pending);
         tokio::spawn(async move {
             let passed = tokio::time::timeout(DEADLINE, pass(incoming, &clients, &workers)).await;
-            pending.fetch_sub(1, Ordering::Relaxed);
+            drop(pending);
             let why = match passed {
                 Ok(Ok(caller)) => return drop(callers.send(caller).await),
                 Ok(Err(NotIn::Left)) => return,
@@ -72,6 +72,22 @@ pub(super) async fn answer(
             };
             let _ = complain.try_send(format!("refused {from}: {why}"));
         });
+    }
+}
+
+/// A handshake that is not finished: counted until it is, however it ends.
+struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

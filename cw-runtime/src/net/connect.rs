@@ -145,7 +145,10 @@ async fn join(wanted: &Wanted, hello: &Hello, epoch: u64, patience: Patience) ->
     let path = wanted.path()?;
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
-    let mut waiting = Waiting::new(patience);
+    // Who was let in before has something to lose, and what now stands in the way may pass: another cluster's
+    // master on the port, a file system that does not answer. And its user has read that the master is lost.
+    let is_new = hello.session.known.is_none();
+    let mut waiting = Waiting::new(patience, !is_new);
     loop {
         let time = TRY_TIME.min(patience.time.saturating_sub(start.elapsed()));
         let tried = {
@@ -159,9 +162,6 @@ async fn join(wanted: &Wanted, hello: &Hello, epoch: u64, patience: Patience) ->
                 }
             }
         };
-        // Who was let in before has something to lose, and what now stands in the way may pass: another cluster's
-        // master on the port, a file system that does not answer.
-        let is_new = hello.session.known.is_none();
         let why = match tried {
             Ok(Ok(joined)) => {
                 waiting.over(&joined);
@@ -192,9 +192,9 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(patience: Patience) -> Self {
+    fn new(patience: Patience, said: bool) -> Self {
         // Processes that are started together find each other within this; no need to worry anybody.
-        Self { next: Duration::from_millis(500), said: false, patience }
+        Self { next: Duration::from_millis(500), said, patience }
     }
 
     fn say(&mut self, waited: Duration, why: &str) {

@@ -11,13 +11,7 @@
 //! Per lane there is a task that reads and one that writes. Neither `read` nor `write` of a stream is safe
 //! to cancel half-way, so no `select!` holds them; they end with their stream, or are aborted with the link.
 
-use std::{
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::{Arc, Mutex},
-    task::Poll,
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use cw_core::wire::{self, Head, PAYLOAD_BYTES_DEFAULT};
@@ -26,6 +20,8 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
 };
+
+use crate::caught::caught;
 
 /// Bodies from this size on travel on the last lane.
 const LONG_BODY: usize = 64 << 10;
@@ -159,19 +155,6 @@ impl Link {
             }
         }
     }
-}
-
-/// What comes of a future; or, where it panics, a word on that. The panic itself is on stderr.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        // After a panic the future is not polled again, so nobody sees what that left behind.
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err("a fault in cw: what serves its connection panicked".to_owned())),
-        }
-    })
-    .await
 }
 
 /// Writes what is flushed until the stream fails. The reader of the same stream reports its end.

@@ -39,6 +39,7 @@ use tokio::{
 
 use super::pool::Said;
 use crate::{
+    caught::caught,
     executor::{
         nonce::{self, Birth},
         scratch,
@@ -111,7 +112,7 @@ impl ProcessExecutor {
         let told = Arc::clone(&reaped);
         let carrier = Carrier { id, pid, reaped: told, worker, scratch, said, incoming, tail, tail_done };
         LIVE.lock().expect("no holder panics").insert(pid.as_raw_nonzero().get());
-        tokio::spawn(carrier.carry(child));
+        tokio::spawn(carrier.carry_or_tell(child));
         Ok(Self { link, pid, reaped })
     }
 
@@ -174,6 +175,22 @@ struct Carrier {
 }
 
 impl Carrier {
+    /// Tells of the end in any case: a slot whose executor ended unheard would wait for it for ever.
+    async fn carry_or_tell(self, child: Child) {
+        let (id, pid, worker) = (self.id, self.pid, self.worker.clone());
+        let (said, reaped) = (self.said.clone(), Arc::clone(&self.reaped));
+        // The process is killed with the value that stands for it; its group is not.
+        if let Err(why) = caught(self.carry(child)).await {
+            if !reaped.swap(true, Ordering::Relaxed) {
+                kill_group(pid);
+            }
+            LIVE.lock().expect("no holder panics").remove(&pid.as_raw_nonzero().get());
+            let (ending, hint, stderr) = (Ending::Unknown, Some(why), String::new());
+            let ended = ExecutorSaid::Ended { ending, hint, stderr, worker };
+            let _ = said.send((id, vec![ended])).await;
+        }
+    }
+
     async fn carry(mut self, mut child: Child) {
         let kills_before = out_of_memory_kills();
         let status = loop {
