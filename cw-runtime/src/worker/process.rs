@@ -204,13 +204,17 @@ impl Carrier {
             }
         };
         kill_group(self.pid);
+        // The end of its words comes once; nothing would come after it.
+        let has_said_all = status.is_none();
         let status = match status {
             Some(status) => Some(status),
             None => child.wait().await.ok(),
         };
         self.reaped.store(true, Ordering::Relaxed);
         LIVE.lock().expect("no holder panics").remove(&self.pid.as_raw_nonzero().get());
-        let _ = tokio::time::timeout(TAIL_WAIT, self.pass_on_rest()).await;
+        if !has_said_all {
+            let _ = tokio::time::timeout(TAIL_WAIT, self.pass_on_rest()).await;
+        }
         let _ = tokio::time::timeout(TAIL_WAIT, &mut self.tail_done).await;
         scratch::remove_soon(std::mem::take(&mut self.scratch));
         let ended = self.evidence(status, kills_before);
