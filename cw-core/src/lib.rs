@@ -8,6 +8,8 @@
 pub mod client;
 pub mod ids;
 pub mod master;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod wire;
 pub mod worker;
 

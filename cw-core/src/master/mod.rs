@@ -449,7 +449,7 @@ impl Master {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 impl Master {
     /// Re-derives what is kept incrementally; panics where the two differ.
     pub(crate) fn check(&self) {

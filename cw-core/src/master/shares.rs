@@ -131,7 +131,7 @@ impl Shares {
     }
 
     /// All tasks here.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn tasks(&self) -> usize {
         let tasks = self.of.iter().map(|(_, share)| (share.running + share.ahead) as usize).sum();
         assert_eq!(tasks, (self.running + self.ahead.iter().map(|(_, tasks)| tasks).sum::<u32>()) as usize);

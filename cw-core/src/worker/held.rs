@@ -117,7 +117,7 @@ impl Client {
         self.waiting.iter().map(|(task, held)| (*task, held.attempt))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn is_quiet(&self) -> bool {
         self.sent.is_empty() && self.waiting.is_empty()
     }

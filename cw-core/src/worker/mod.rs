@@ -336,7 +336,7 @@ impl Worker {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 impl Worker {
     /// Whether nothing is queued, running or unacknowledged.
     pub(crate) fn is_quiet(&self) -> bool {

@@ -1,0 +1,238 @@
+//! Carrying out what the machines want, and what reaches clients and workers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    hosts::{Given, Input},
+    net::Word,
+    world::{Happening, World, short},
+};
+use crate::{
+    Time, client,
+    ids::{ClientId, TaskId},
+    master::{self, RosterLine},
+    wire::{FromClient, FromWorker, ToClient, ToExecutor, ToWorker},
+    worker,
+};
+
+/// What a result counts beside its bytes.
+const RESULT_OVERHEAD: u64 = 64;
+
+impl World {
+    pub(super) fn drain_master(&mut self) {
+        while let Some(action) = self.master.machine.as_mut().and_then(master::Master::poll_action) {
+            self.master_does(action);
+        }
+    }
+
+    fn master_does(&mut self, action: master::Action) {
+        match action {
+            master::Action::TellClient { client, message, body } => {
+                self.say(|| format!("the master tells {client} {}", short(&message, &body)));
+                if let Some(peer) = self.master.peers.get(&client.0).copied() {
+                    self.send(peer, false, Word::ToClient(message, body));
+                }
+            }
+            master::Action::TellWorker { worker, message, body } => {
+                if !matches!(message, ToWorker::Beat { .. }) {
+                    self.say(|| format!("the master tells {worker} {}", short(&message, &body)));
+                }
+                if let ToWorker::Run { client, task, attempt, .. } = message {
+                    let newest = self.master.attempts.insert((client.0, task), attempt);
+                    self.ledger.rule(newest < Some(attempt), "attempts of a task grow", || {
+                        format!("{client} {task}: {attempt} after {newest:?}")
+                    });
+                }
+                if let Some(peer) = self.master.peers.get(&worker.0).copied() {
+                    self.send(peer, false, Word::ToWorker(message, body));
+                }
+            }
+            master::Action::Disconnect { client, why } => {
+                let peer = self.master.peers.get(&client.0).copied();
+                let is_rogue = peer.is_some_and(|peer| self.hosts[peer].is_rogue());
+                self.ledger.rule(is_rogue, "an honest client is not shown out", || format!("{client}: {why}"));
+                self.hang_up(peer);
+            }
+            master::Action::DisconnectWorker { worker, why } => {
+                self.say(|| format!("the master gives {worker} up: {why}"));
+                let now = self.master.node.clock.local(self.now);
+                let silence = now.since(self.master.heard.get(&worker.0).copied().unwrap_or_default());
+                let least = self.knobs.master.lost_after;
+                self.ledger.rule(silence >= least, "who was heard is not given up", || {
+                    format!("{worker} was heard {silence:?} ago")
+                });
+                self.ledger.note_given_up(worker.0);
+                let peer = self.master.peers.get(&worker.0).copied();
+                self.hang_up(peer);
+            }
+            master::Action::Note(RosterLine::Joined(member)) => {
+                self.master.first_id = self.master.first_id.max(member.id + 1);
+                self.master.roster.insert(member.id, member);
+            }
+            master::Action::Note(RosterLine::Left { id }) => drop(self.master.roster.remove(&id)),
+        }
+    }
+
+    fn hang_up(&mut self, peer: Option<usize>) {
+        if let Some(peer) = peer {
+            self.hosts[peer].link.at_master = None;
+            self.master.peers.retain(|_, other| *other != peer);
+            self.on_half_ended(peer);
+        }
+    }
+
+    pub(super) fn drain_worker(&mut self, host: usize) {
+        loop {
+            let Some(worker) = self.hosts[host].worker() else { return };
+            if worker.left {
+                return;
+            }
+            let Some(action) = worker.machine.poll_action() else { return };
+            self.worker_does(host, action);
+        }
+    }
+
+    fn worker_does(&mut self, host: usize, action: worker::Action) {
+        match action {
+            worker::Action::Tell { message, body } => {
+                self.say(|| format!("worker host {host} tells {}", short(&message, &body)));
+                if let FromWorker::Finished { client, task, .. } = message {
+                    self.check_credit(host, client, task, body.len() as u64 + RESULT_OVERHEAD);
+                }
+                self.send(host, true, Word::FromWorker(message, body));
+            }
+            worker::Action::Start { executor } => self.start_executor(host, executor),
+            worker::Action::Feed { executor, message, body } => {
+                let ToExecutor::Run { task, attempt, .. } = message;
+                self.feed_executor(host, executor, task, attempt, body);
+            }
+            worker::Action::Kill { executor } => self.kill_executor(host, executor),
+            worker::Action::Broken { why } => {
+                self.ledger.rule(false, "a worker whose executors start is not broken", || why);
+            }
+            worker::Action::Left => {
+                let worker = self.hosts[host].worker().expect("it has just said so");
+                worker.left = true;
+                self.say(|| format!("worker host {host} has left"));
+                self.retire(host);
+            }
+        }
+    }
+
+    /// Results on their way to a client stay within its credit, but for one.
+    fn check_credit(&mut self, host: usize, client: ClientId, task: TaskId, bytes: u64) {
+        let Some(worker) = self.hosts[host].worker() else { return };
+        let credit = worker.credit.get(&client.0).copied().unwrap_or_default();
+        let sent = worker.unacknowledged.entry(client.0).or_default();
+        sent.remove(&task);
+        let before: u64 = sent.values().sum();
+        let fits = sent.is_empty() || before + bytes <= credit;
+        sent.insert(task, bytes);
+        self.ledger.rule(fits, "results stay within the client's credit", || {
+            format!("host {host}, {client}: {bytes} bytes beside {before} of {credit}")
+        });
+    }
+
+    pub(super) fn worker_hears(&mut self, peer: usize, message: ToWorker, body: Bytes, sent: Time) {
+        let host = &mut self.hosts[peer];
+        let local = host.node.clock.local(self.now);
+        let Some(worker) = host.worker() else { return };
+        match &message {
+            ToWorker::Run { client, task, attempt, .. } => {
+                if let Some(owner) = self.ledger.owner(client.0) {
+                    let epoch = self.ledger.epoch_of(peer);
+                    let given = Given { client_id: client.0, epoch, sent, came: 0, fed: 0 };
+                    let entry = worker.given.entry((owner, *task, *attempt)).or_insert(given);
+                    *entry = Given { came: entry.came + 1, fed: entry.fed, ..given };
+                }
+            }
+            ToWorker::Credit { client, bytes } => drop(worker.credit.insert(client.0, *bytes)),
+            ToWorker::Received { client, first, tasks, .. } => {
+                if let Some(sent) = worker.unacknowledged.get_mut(&client.0) {
+                    for task in first.0..first.0.saturating_add(u64::from((*tasks).min(100_000))) {
+                        sent.remove(&TaskId(task));
+                    }
+                }
+            }
+            ToWorker::Account { client } | ToWorker::Forget { client } => {
+                worker.unacknowledged.remove(&client.0);
+            }
+            _ => {}
+        }
+        worker.machine.handle(local, worker::Event::MasterSaid { message, body });
+    }
+
+    pub(super) fn drain_client(&mut self, host: usize) {
+        while let Some(action) = self.hosts[host].client().and_then(|client| client.machine.poll_action()) {
+            self.client_does(host, action);
+        }
+    }
+
+    fn client_does(&mut self, host: usize, action: client::Action) {
+        match action {
+            client::Action::Tell { message, body } => {
+                self.say(|| format!("client host {host} tells {}", short(&message, &body)));
+                self.check_words_of_client(host, &message);
+                self.send(host, true, Word::FromClient(message, body));
+            }
+            client::Action::Complete { task, completion } => {
+                self.say(|| format!("client host {host}: {task} is complete: {:?}", completion.class));
+                self.mix(&[task.0, completion.class as u64, u64::from(completion.attempt.0)]);
+                let client = self.hosts[host].client().expect("it has just said so");
+                client.in_flight.remove(&task);
+                let is_recorded = client.recorded.contains(&task);
+                self.ledger.note_complete(host, task, &completion, is_recorded);
+                let client = self.hosts[host].client().expect("it has just said so");
+                let before = client.done.insert(task, completion);
+                self.ledger.rule(before.is_none(), "every task is reported once", || format!("{task} again"));
+            }
+            client::Action::Record { task, .. } => {
+                let disk = self.chance.time(Duration::from_micros(100), Duration::from_millis(20));
+                let input = Input::Recorded { task };
+                self.after(disk, Happening::Input { who: Some(host), input });
+            }
+            client::Action::Stalled(why) => {
+                self.say(|| format!("client host {host} stalls: {why}"));
+                self.ledger.note_stalled(host, true);
+            }
+            client::Action::Moving => self.ledger.note_stalled(host, false),
+            client::Action::Progress { .. } | client::Action::Counts(_) | client::Action::SetAside { .. } => {}
+        }
+    }
+
+    /// What a client says is within its window, and acknowledges only what it has.
+    fn check_words_of_client(&mut self, host: usize, message: &FromClient) {
+        let client = self.hosts[host].client().expect("it has just said so");
+        match message {
+            FromClient::Submit { task, .. } | FromClient::Resubmit { task, .. } => {
+                client.in_flight.insert(*task);
+                let (count, most) = (client.in_flight.len(), client.window as usize);
+                self.ledger.rule(count <= most + most / 2, "a client stays within its window", || {
+                    format!("host {host}: {count} of {most}")
+                });
+            }
+            FromClient::Received { first, tasks, .. } => {
+                for task in (first.0..first.0 + u64::from(*tasks)).map(TaskId) {
+                    let is_done = client.done.contains_key(&task);
+                    self.ledger.rule(is_done, "what is acknowledged is complete", || format!("{task} is not"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn client_hears(&mut self, peer: usize, message: ToClient, body: Bytes) {
+        let host = &mut self.hosts[peer];
+        let local = host.node.clock.local(self.now);
+        let Some(client) = host.client() else { return };
+        match &message {
+            ToClient::Finished { task, .. } => drop(client.in_flight.remove(task)),
+            // What is on its way may go by the older word.
+            ToClient::Window(window) => client.window = window.tasks,
+            _ => {}
+        }
+        client.machine.handle(local, client::Event::MasterSaid { message, body });
+    }
+}

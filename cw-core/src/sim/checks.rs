@@ -1,0 +1,512 @@
+//! What is true of the world, whatever the machines believe; and the rules, compared with that as things happen.
+//!
+//! The rules are those of the design that the core can break. Each is named where it is checked; the first that does not
+//! hold ends the run.
+
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    executors::failed,
+    hosts::Host,
+    knobs::Knobs,
+    plan::{Does, TaskPlan},
+};
+use crate::{
+    Time,
+    client::{self, Completion},
+    ids::{Attempt, ExecutorId, SpecIndex, TaskId},
+    wire::{Class, Doing, FromWorker, Spec},
+};
+
+/// A rule that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which.
+    pub rule: &'static str,
+    /// What contradicts it.
+    pub what: String,
+}
+
+/// One run of a task.
+#[derive(Debug)]
+struct Run {
+    worker: usize,
+    executor: ExecutorId,
+    attempt: Attempt,
+    client_id: u32,
+    epoch: u64,
+    sent: Time,
+    began: Time,
+    is_over: bool,
+    /// It ended in a failure, a crash, a timeout, or was killed: another is due.
+    is_bad: bool,
+    /// The master was told that it runs, or has ended, while it had no reason to doubt the worker.
+    is_told: bool,
+    /// The master was told that it has ended.
+    is_told_end: bool,
+    /// Its worker or its master is gone, or was given up: another may be necessary.
+    is_excused: bool,
+}
+
+/// A task, as it really is.
+#[derive(Debug)]
+struct Truth {
+    plan: TaskPlan,
+    spec: Spec,
+    is_cancelled: bool,
+    done: Option<Class>,
+    ok: u32,
+    failed: u32,
+    crashed: u32,
+    timed_out: u32,
+    /// How often its worker was given up under it.
+    losses: u32,
+    runs: Vec<Run>,
+}
+
+/// What is known of a host beside what it knows itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fate {
+    /// The epoch of the master that welcomed it last.
+    epoch: u64,
+    gone: Option<Time>,
+    /// When the master last had a reason to doubt it.
+    unrest: Option<Time>,
+    heard: Time,
+}
+
+pub(super) struct Ledger {
+    pub(super) broken: Option<Broken>,
+    pub(super) time: Time,
+    knobs: Knobs,
+    /// By the client's host and the task's number.
+    truths: BTreeMap<usize, Vec<Truth>>,
+    /// What runs on each executor: whose task, and which of its runs.
+    live: BTreeMap<(usize, ExecutorId), (usize, TaskId, usize)>,
+    /// Hosts by every number that a master ever gave.
+    owners: BTreeMap<u32, usize>,
+    fates: BTreeMap<usize, Fate>,
+    spins: u32,
+    /// Runs, of all tasks.
+    pub(super) begun: u64,
+}
+
+/// What results are cut from.
+fn noise() -> &'static [u8] {
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    NOISE.get_or_init(|| {
+        let mut state = 1u64;
+        let mut next = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u8
+        };
+        (0..(2 << 20) + 4_096).map(|_| next()).collect()
+    })
+}
+
+fn name(owner: usize, task: TaskId) -> [u8; 10] {
+    let mut name = [0; 10];
+    name[..2].copy_from_slice(&u16::try_from(owner).expect("few hosts").to_le_bytes());
+    name[2..].copy_from_slice(&task.0.to_le_bytes());
+    name
+}
+
+/// Whose task this is, by its arguments.
+fn named(args: &[u8]) -> Option<(usize, TaskId)> {
+    let (owner, rest) = args.split_first_chunk::<2>()?;
+    let (task, _) = rest.split_first_chunk::<8>()?;
+    Some((usize::from(u16::from_le_bytes(*owner)), TaskId(u64::from_le_bytes(*task))))
+}
+
+/// The one right result of a task.
+fn result(owner: usize, task: TaskId, bytes: usize) -> Bytes {
+    if bytes < 64 {
+        return Bytes::copy_from_slice(&name(owner, task));
+    }
+    let offset = (owner * 1_009 + task.0 as usize * 31) % 4_096;
+    Bytes::from_static(&noise()[offset..offset + bytes])
+}
+
+impl Ledger {
+    pub(super) fn new(knobs: &Knobs) -> Self {
+        Self {
+            broken: None,
+            time: Time::ZERO,
+            knobs: knobs.clone(),
+            truths: BTreeMap::new(),
+            live: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            fates: BTreeMap::new(),
+            spins: 0,
+            begun: 0,
+        }
+    }
+
+    /// Notes that a rule is broken, unless it holds.
+    pub(super) fn rule(&mut self, holds: bool, rule: &'static str, what: impl FnOnce() -> String) {
+        if !holds && self.broken.is_none() {
+            self.broken = Some(Broken { rule, what: what() });
+        }
+    }
+
+    /// A timer that is due again at once, again and again, is a machine that spins.
+    pub(super) fn note_timer(&mut self, spins: bool) {
+        self.spins = if spins { self.spins + 1 } else { 0 };
+        let spins = self.spins;
+        self.rule(spins < 100, "machines do not spin", || format!("{spins} timers at one time"));
+    }
+
+    pub(super) fn owner(&self, id: u32) -> Option<usize> {
+        self.owners.get(&id).copied()
+    }
+
+    pub(super) fn epoch_of(&self, peer: usize) -> u64 {
+        self.fates.get(&peer).map_or(0, |fate| fate.epoch)
+    }
+
+    fn truth(&mut self, owner: usize, task: TaskId) -> Option<&mut Truth> {
+        self.truths.get_mut(&owner)?.get_mut(usize::try_from(task.0).ok()?)
+    }
+
+    fn runs(&mut self) -> impl Iterator<Item = &mut Run> {
+        self.truths.values_mut().flatten().flat_map(|truth| &mut truth.runs)
+    }
+
+    pub(super) fn note_planned(&mut self, peer: usize, tasks: &[TaskPlan], specs: &[Spec]) {
+        let truths = self.truths.entry(peer).or_default();
+        truths.extend(tasks.iter().map(|plan| Truth {
+            plan: *plan,
+            spec: specs[plan.spec].clone(),
+            is_cancelled: false,
+            done: None,
+            ok: 0,
+            failed: 0,
+            crashed: 0,
+            timed_out: 0,
+            losses: 0,
+            runs: Vec::new(),
+        }));
+    }
+
+    /// The call of a task.
+    pub(super) fn submission(&mut self, peer: usize, task: TaskId) -> client::Event {
+        let plan = self.truth(peer, task).expect("it was planned").plan;
+        let mut args = name(peer, task).to_vec();
+        args.resize(args.len().max(plan.args_bytes), 0);
+        let spec = SpecIndex(u32::try_from(plan.spec).expect("few specs"));
+        client::Event::Submit { task, spec, durable: plan.durable, args: args.into() }
+    }
+
+    pub(super) fn note_cancelled(&mut self, peer: usize, task: TaskId) {
+        if let Some(truth) = self.truth(peer, task) {
+            truth.is_cancelled = true;
+        }
+    }
+
+    pub(super) fn note_admitted(&mut self, id: u32, peer: usize, returned: bool, epoch: u64) {
+        let before = self.owners.insert(id, peer);
+        self.rule(before.is_none_or(|other| other == peer), "a number is one peer's for ever", || {
+            format!("{id} was given to host {before:?}, and to {peer}")
+        });
+        let now = self.time;
+        let fate = self.fates.entry(peer).or_default();
+        (fate.heard, fate.unrest) = (now, Some(now));
+        let _ = epoch;
+        if !returned {
+            self.excuse(peer);
+        }
+    }
+
+    pub(super) fn note_welcome(&mut self, peer: usize, epoch: u64) {
+        self.fates.entry(peer).or_default().epoch = epoch;
+    }
+
+    pub(super) fn note_client_gone(&mut self, peer: usize) {
+        let now = self.time;
+        self.fates.entry(peer).or_default().gone.get_or_insert(now);
+    }
+
+    pub(super) fn note_stalled(&mut self, _peer: usize, _is_stalled: bool) {}
+
+    fn excuse(&mut self, worker: usize) {
+        self.runs().filter(|run| run.worker == worker).for_each(|run| run.is_excused = true);
+    }
+
+    pub(super) fn note_leaves(&mut self, worker: usize) {
+        self.excuse(worker);
+    }
+
+    pub(super) fn note_host_gone(&mut self, worker: usize) {
+        self.excuse(worker);
+        self.runs().filter(|run| run.worker == worker).for_each(|run| run.is_over = true);
+        self.live.retain(|(host, _), _| *host != worker);
+    }
+
+    pub(super) fn note_master_gone(&mut self) {
+        self.runs().for_each(|run| run.is_excused = true);
+    }
+
+    /// A worker was given up: what was with it was lost once more.
+    pub(super) fn note_given_up(&mut self, id: u32) {
+        let Some(worker) = self.owner(id) else { return };
+        for truth in self.truths.values_mut().flatten() {
+            let was_there = truth.runs.iter().any(|run| run.worker == worker && !run.is_told_end && !run.is_bad);
+            truth.losses += u32::from(was_there);
+        }
+        self.excuse(worker);
+    }
+
+    /// The master has an acknowledgement, or a connection has ended.
+    pub(super) fn note_heard(&mut self, peer: usize, is_well: bool) {
+        let (now, doubt) = (self.time, self.knobs.master.suspect_after * 4 / 10);
+        let fate = self.fates.entry(peer).or_default();
+        if !is_well || now.since(fate.heard) > doubt {
+            fate.unrest = Some(now);
+        }
+        fate.heard = now;
+    }
+
+    /// The master hears of an attempt.
+    pub(super) fn note_worker_said(&mut self, peer: usize, message: &FromWorker) {
+        let (client, task, attempt, is_end) = match *message {
+            FromWorker::Started { client, task, attempt } => (client, task, attempt, false),
+            FromWorker::Waiting { client, task, attempt }
+            | FromWorker::Finished { client, task, attempt, .. }
+            | FromWorker::Returned { client, task, attempt, .. } => (client, task, attempt, true),
+            FromWorker::Have { client, task, attempt, doing } => {
+                (client, task, attempt, doing == Doing::Done)
+            }
+            _ => return,
+        };
+        let is_have = matches!(message, FromWorker::Have { .. });
+        let doubt = self.knobs.master.suspect_after * 4 / 10;
+        let (now, fate) = (self.time, self.fates.get(&peer).copied().unwrap_or_default());
+        let Some(owner) = self.owner(client.0) else { return };
+        let Some(truth) = self.truth(owner, task) else { return };
+        let theirs = |run: &&mut Run| run.worker == peer && run.attempt == attempt && run.client_id == client.0;
+        if let Some(run) = truth.runs.iter_mut().rev().find(theirs) {
+            let is_certain = fate.unrest.is_none_or(|unrest| unrest < run.sent) && now.since(fate.heard) < doubt;
+            run.is_told |= is_certain && !is_have;
+            run.is_told_end |= is_end;
+        }
+    }
+
+    /// An attempt is fed to an executor at most once for each time it came.
+    pub(super) fn note_fed(&mut self, hosts: &mut [Host], host: usize, task: TaskId, attempt: Attempt, args: &[u8]) {
+        let Some((owner, named)) = named(args) else { return };
+        let worker = hosts[host].worker().expect("only workers feed");
+        let Some(given) = worker.given.get_mut(&(owner, task, attempt)) else { return };
+        given.fed += 1;
+        let (fed, came) = (given.fed, given.came);
+        self.rule(named == task && fed <= came, "an attempt is fed once", || {
+            format!("{task} {attempt} was fed {fed} times on host {host}, and came {came} times")
+        });
+    }
+
+    /// A run begins: what it does, and for how long.
+    pub(super) fn note_begun(
+        &mut self,
+        hosts: &[Host],
+        host: usize,
+        executor: ExecutorId,
+        task: TaskId,
+        attempt: Attempt,
+        args: &[u8],
+    ) -> (Does, Duration) {
+        let stranger = (Does::Return, Duration::from_millis(1));
+        let Some((owner, _)) = named(args) else { return stranger };
+        let super::hosts::Role::Worker(worker) = &hosts[host].role else { return stranger };
+        let Some(given) = worker.given.get(&(owner, task, attempt)).copied() else { return stranger };
+        let (now, gone) = (self.time, self.fates.get(&owner).and_then(|fate| fate.gone));
+        let grace = (self.knobs.master.client_grace + self.knobs.master.lost_after) * 2;
+        let late = gone.is_some_and(|gone| now > gone + grace + self.knobs.delay * 4 + Duration::from_secs(120));
+        self.rule(!late, "nothing runs for a client that is gone", || format!("{task} of host {owner}"));
+        let Some(truth) = self.truths.get_mut(&owner).and_then(|all| all.get_mut(task.0 as usize)) else {
+            return stranger;
+        };
+        let run = Run {
+            worker: host,
+            executor,
+            attempt,
+            client_id: given.client_id,
+            epoch: given.epoch,
+            sent: given.sent,
+            began: now,
+            is_over: false,
+            is_bad: false,
+            is_told: false,
+            is_told_end: false,
+            is_excused: false,
+        };
+        let again = truth.why_again(&run, &self.knobs);
+        let (begun, rerun) = (truth.runs.len(), truth.spec.rerun);
+        self.live.insert((host, executor), (owner, task, begun));
+        self.begun += 1;
+        let plan = truth.plan;
+        truth.runs.push(run);
+        self.rule(rerun || begun == 0, "what must not run twice begins once", || {
+            format!("{task} of host {owner} begins on host {host}, for the {}th time", begun + 1)
+        });
+        if let Err((rule, what)) = again {
+            self.rule(false, rule, || format!("{task} of host {owner}, on host {host}: {what}"));
+        }
+        (plan.does, plan.runs_for)
+    }
+
+    /// A run has ended: its outcome, or none if it takes its executor with it.
+    pub(super) fn note_ended(
+        &mut self,
+        host: usize,
+        executor: ExecutorId,
+        task: TaskId,
+        args: &[u8],
+        bad: Option<Class>,
+    ) -> Option<(Class, Bytes)> {
+        let stranger = Some((Class::Ok, Bytes::from_static(b"?")));
+        let Some((owner, _, run)) = self.live.remove(&(host, executor)) else {
+            let _ = named(args);
+            return stranger;
+        };
+        let truth = self.truth(owner, task).expect("it began");
+        let does = match (bad, truth.plan.does) {
+            (Some(Class::Crashed), _) => Does::Crash,
+            (Some(_), _) => Does::Fail,
+            (None, Does::FailTimes(times)) if truth.failed < times => Does::Fail,
+            (None, Does::CrashTimes(times)) if truth.crashed < times => Does::Crash,
+            (None, other) => other,
+        };
+        truth.runs[run].is_over = true;
+        truth.runs[run].is_bad = matches!(does, Does::Fail | Does::Crash);
+        match does {
+            Does::Fail => {
+                truth.failed += 1;
+                Some(failed())
+            }
+            Does::Crash => {
+                truth.crashed += 1;
+                None
+            }
+            _ => {
+                truth.ok += 1;
+                Some((Class::Ok, result(owner, task, truth.plan.result_bytes)))
+            }
+        }
+    }
+
+    /// A worker kills an executor in which something runs.
+    pub(super) fn note_killed(&mut self, host: usize, executor: ExecutorId, ran: Duration) {
+        let Some((owner, task, run)) = self.live.get(&(host, executor)).copied() else { return };
+        let truth = self.truth(owner, task).expect("it began");
+        if truth.spec.timeout.is_some_and(|timeout| ran >= timeout) && !truth.runs[run].is_bad {
+            truth.timed_out += 1;
+            truth.runs[run].is_bad = true;
+        }
+    }
+
+    pub(super) fn note_executor_gone(&mut self, host: usize, executor: ExecutorId) {
+        self.live.remove(&(host, executor));
+        // What it had not flushed is lost too.
+        let there = |run: &&mut Run| run.worker == host && run.executor == executor && !run.is_told_end;
+        self.runs().filter(there).for_each(|run| (run.is_over, run.is_bad) = (true, true));
+    }
+
+    /// A client has an answer.
+    pub(super) fn note_complete(&mut self, peer: usize, task: TaskId, it: &Completion, is_recorded: bool) {
+        let lies = self.knobs.faults.rogue_worker;
+        let (calm, programs) = (self.knobs.is_calm(), self.knobs.programs);
+        let Some(truth) = self.truth(peer, task) else {
+            return self.rule(false, "only what was asked for is reported", || format!("{task}"));
+        };
+        let before = truth.done.replace(it.class);
+        let local = matches!(it.class, Class::Cancelled | Class::Disconnected);
+        let must_record = truth.plan.durable && !local;
+        let verdict = truth.verdict(peer, task, it, calm, programs, lies);
+        let words = format!("{task} of host {peer} after {before:?}: {it:?}; truly {truth:?}");
+        let words = || words.chars().take(2_000).collect::<String>();
+        self.rule(before.is_none(), "every task is reported once", words);
+        self.rule(!must_record || is_recorded, "what is durable is recorded before it is complete", words);
+        if let Err(rule) = verdict {
+            self.rule(false, rule, words);
+        }
+    }
+
+    /// Tasks without an answer, and for how long they may yet run.
+    pub(super) fn open(&self, is_up: impl Fn(usize) -> bool) -> (Vec<(usize, TaskId)>, Duration) {
+        let mut open = Vec::new();
+        let mut work = Duration::ZERO;
+        for (owner, truths) in self.truths.iter().filter(|(owner, _)| is_up(**owner)) {
+            for (task, truth) in truths.iter().enumerate().filter(|(_, truth)| truth.done.is_none()) {
+                open.push((*owner, TaskId(task as u64)));
+                let tries = truth.spec.retries + truth.spec.crash_limit + truth.spec.loss_limit + 4;
+                let once = match truth.plan.does {
+                    Does::Hang => truth.spec.timeout.unwrap_or_default(),
+                    _ => truth.plan.runs_for,
+                };
+                work += (once + Duration::from_secs(2)) * tries * 2;
+            }
+        }
+        (open, work)
+    }
+}
+
+impl Truth {
+    /// Whether there is a reason for another run.
+    fn why_again(&self, new: &Run, knobs: &Knobs) -> Result<(), (&'static str, String)> {
+        for run in &self.runs {
+            let is_excused = run.is_excused || run.client_id != new.client_id || run.epoch != new.epoch;
+            if run.is_bad || is_excused {
+                continue;
+            }
+            let words = || format!("{new:?} though there is {run:?}");
+            if run.is_told && !(self.spec.speculate && !run.is_over) {
+                return Err(("work that the master knows of is not done again", words()));
+            }
+            if knobs.is_calm() {
+                return Err(("without trouble there is one run", words()));
+            }
+            if !run.is_over && run.began > new.sent && !self.spec.speculate && !knobs.time_is_doubtful() {
+                return Err(("what was moved does not begin where it was", words()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an answer is what the task has come to, and nobody is blamed for what it did not do.
+    fn verdict(
+        &self,
+        owner: usize,
+        task: TaskId,
+        it: &Completion,
+        calm: bool,
+        programs: u32,
+        lies: bool,
+    ) -> Result<(), &'static str> {
+        let ended = self.ok + self.failed + self.crashed + self.timed_out + self.losses;
+        let at_least = |holds: bool, rule| if holds || lies { Ok(()) } else { Err(rule) };
+        at_least(it.attempts <= ended.max(1), "no attempt is counted that did not end")?;
+        let failed = self.failed + self.timed_out;
+        match it.class {
+            Class::Ok => {
+                let right = result(owner, task, self.plan.result_bytes);
+                at_least(self.ok > 0 && it.body == right, "a result is the task's own")
+            }
+            Class::Failed => at_least(self.failed > 0 && failed > self.spec.retries, "failures are its own, and all tried"),
+            Class::TimedOut => {
+                at_least(self.timed_out > 0 && failed > self.spec.retries, "timeouts are its own, and all tried")
+            }
+            Class::Crashed => at_least(self.crashed >= self.spec.crash_limit, "crashes are its own, up to the limit"),
+            Class::Lost if self.spec.rerun => {
+                at_least(self.losses >= self.spec.loss_limit, "losses are its own, up to the limit")
+            }
+            Class::Lost => at_least(!calm, "nothing is lost without trouble"),
+            Class::Cancelled => at_least(self.is_cancelled, "only what was cancelled is"),
+            // All workers of its program may be away for long, while those of another are here.
+            Class::Refused => at_least(programs > 1, "only what nobody can run is refused"),
+            Class::Panicked | Class::TooLarge | Class::Disconnected => {
+                at_least(false, "no failure comes from nowhere")
+            }
+        }
+    }
+}

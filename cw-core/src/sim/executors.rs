@@ -1,0 +1,199 @@
+//! Executors: processes that run one task after the other and do what the task's plan says.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    hosts::{Input, Process, Role},
+    plan::Does,
+    world::{Doing, Happening, World},
+};
+use crate::{
+    ids::{Attempt, ExecutorId, TaskId},
+    wire::{Class, Ending, Failure},
+    worker::ExecutorSaid,
+};
+
+/// After so long an executor hands back what it was fed behind the task that runs.
+const LONG: Duration = Duration::from_millis(10);
+
+impl World {
+    pub(super) fn start_executor(&mut self, host: usize, executor: ExecutorId) {
+        let Some(worker) = self.hosts[host].worker() else { return };
+        worker.processes.insert(executor, Process::default());
+        let (processes, slots) = (worker.processes.len(), worker.slots as usize);
+        self.ledger.rule(processes <= slots, "never more executors than slots", || {
+            format!("host {host} has {processes} of {slots}")
+        });
+        let start = Duration::from_micros(self.chance.between(500, 20_000));
+        self.after(start, Happening::Executor { host, executor, what: Doing::Ready });
+    }
+
+    pub(super) fn feed_executor(&mut self, host: usize, executor: ExecutorId, task: TaskId, attempt: Attempt, args: Bytes) {
+        self.ledger.note_fed(&mut self.hosts, host, task, attempt, &args);
+        let worker = self.hosts[host].worker().expect("only workers feed");
+        let Some(process) = worker.processes.get_mut(&executor) else { return };
+        process.queue.push_back((task, attempt, args));
+        if process.queue.len() == 1 && !process.dying {
+            self.begin_next(host, executor);
+        }
+    }
+
+    pub(super) fn kill_executor(&mut self, host: usize, executor: ExecutorId) {
+        let now = self.now;
+        let clock = self.hosts[host].node.clock;
+        let worker = self.hosts[host].worker().expect("only workers kill");
+        let Some(process) = worker.processes.get_mut(&executor) else { return };
+        let ran = clock.local(now).since(clock.local(process.started));
+        if process.runs {
+            self.ledger.note_killed(host, executor, ran);
+        }
+        process.dying = true;
+        let delay = Duration::from_micros(self.chance.between(100, 3_000));
+        let what = Doing::Dies(Ending::Signal(9));
+        self.after(delay, Happening::Executor { host, executor, what });
+    }
+
+    pub(super) fn executor(&mut self, host: usize, executor: ExecutorId, what: Doing) {
+        let Host { frozen, up } = self.state_of(host);
+        if !up {
+            return;
+        }
+        if let Some(since) = frozen {
+            let offset = self.now.since(since);
+            let worker = self.hosts[host].worker().expect("only workers have executors");
+            worker.thaw.push((offset, Happening::Executor { host, executor, what }));
+            return;
+        }
+        match what {
+            Doing::Ready => {
+                let exists = self.process(host, executor).is_some_and(|process| !process.dying);
+                if exists {
+                    self.executor_says(host, executor, ExecutorSaid::Ready);
+                }
+            }
+            Doing::Ends { run } => self.task_ends(host, executor, run),
+            Doing::IsLong { run } => self.task_is_long(host, executor, run),
+            Doing::TakesNode { run } => {
+                if self.process(host, executor).is_some_and(|process| process.run == run && process.runs) {
+                    self.say(|| format!("a task takes host {host} with it"));
+                    self.kill_host(host, false);
+                    let (program, slots) = (self.hosts[host].program, self.knobs.slots);
+                    let pause = Duration::from_millis(self.chance.between(10, 5_000));
+                    self.after(pause, Happening::StartWorker { program, slots });
+                }
+            }
+            Doing::Dies(ending) => self.executor_ended(host, executor, ending),
+        }
+    }
+
+    fn state_of(&self, host: usize) -> Host {
+        let it = &self.hosts[host];
+        let freezes = matches!(&it.role, Role::Worker(worker) if worker.freezes);
+        Host { frozen: it.node.paused.filter(|_| freezes), up: it.node.up }
+    }
+
+    fn process(&mut self, host: usize, executor: ExecutorId) -> Option<&mut Process> {
+        self.hosts[host].worker()?.processes.get_mut(&executor)
+    }
+
+    fn executor_says(&mut self, host: usize, executor: ExecutorId, said: ExecutorSaid) {
+        self.input(Some(host), Input::Executor { executor, said });
+    }
+
+    fn begin_next(&mut self, host: usize, executor: ExecutorId) {
+        self.sequence += 1;
+        let (now, run) = (self.now, self.sequence);
+        let worker = self.hosts[host].worker().expect("only workers have executors");
+        let bad = worker.bad;
+        let Some(process) = worker.processes.get_mut(&executor) else { return };
+        let Some((task, attempt, args)) = process.queue.front().cloned() else { return };
+        (process.started, process.run, process.runs) = (now, run, true);
+        self.say(|| format!("host {host}: {executor} begins {task} {attempt}"));
+        let (mut does, mut takes) = self.ledger.note_begun(&self.hosts, host, executor, task, attempt, &args);
+        if bad.is_some() {
+            (does, takes) = (Does::Return, Duration::from_micros(500));
+        }
+        let mut after = |delay, what| self.after(delay, Happening::Executor { host, executor, what });
+        if does == Does::Hang || takes > LONG {
+            after(LONG, Doing::IsLong { run });
+        }
+        match does {
+            Does::Hang => {}
+            Does::KillNode => after(takes.min(Duration::from_millis(200)), Doing::TakesNode { run }),
+            _ => after(takes, Doing::Ends { run }),
+        }
+    }
+
+    fn task_ends(&mut self, host: usize, executor: ExecutorId, run: u64) {
+        let (now, bundle) = (self.now, self.knobs.bundle);
+        let bad = self.hosts[host].worker().and_then(|worker| worker.bad);
+        let Some(process) = self.process(host, executor) else { return };
+        if process.run != run || process.dying {
+            return;
+        }
+        let ran = now.since(process.started);
+        let (task, attempt, args) = process.queue.front().cloned().expect("it ran");
+        let outcome = self.ledger.note_ended(host, executor, task, &args, bad);
+        self.say(|| format!("host {host}: {executor} ends {task} {attempt}: {:?}", outcome.as_ref().map(|it| it.0)));
+        let process = self.process(host, executor).expect("just seen");
+        let Some((class, body)) = outcome else {
+            // It takes its executor with it; what was not flushed is lost.
+            process.dying = true;
+            let what = Doing::Dies(Ending::Signal(11));
+            return self.after(Duration::from_micros(50), Happening::Executor { host, executor, what });
+        };
+        process.queue.pop_front();
+        process.runs = false;
+        process.unflushed.push((class, u64::try_from(ran.as_micros()).expect("minutes"), body));
+        if process.queue.is_empty() || process.unflushed.len() >= bundle {
+            self.flush(host, executor);
+        }
+        let is_idle = self.process(host, executor).is_some_and(|process| !process.runs && !process.dying);
+        if is_idle {
+            self.begin_next(host, executor);
+        }
+    }
+
+    fn flush(&mut self, host: usize, executor: ExecutorId) {
+        let Some(process) = self.process(host, executor) else { return };
+        for (class, micros, body) in std::mem::take(&mut process.unflushed) {
+            self.executor_says(host, executor, ExecutorSaid::Done { class, micros, body });
+        }
+    }
+
+    fn task_is_long(&mut self, host: usize, executor: ExecutorId, run: u64) {
+        let Some(process) = self.process(host, executor) else { return };
+        if process.run != run || process.dying || !process.runs {
+            return;
+        }
+        let tasks = u32::try_from(process.queue.len() - 1).expect("a batch is short");
+        process.queue.truncate(1);
+        self.flush(host, executor);
+        if tasks > 0 {
+            self.executor_says(host, executor, ExecutorSaid::NotStarted { tasks });
+        }
+    }
+
+    fn executor_ended(&mut self, host: usize, executor: ExecutorId, ending: Ending) {
+        let Some(worker) = self.hosts[host].worker() else { return };
+        if worker.processes.remove(&executor).is_none() {
+            return;
+        }
+        self.ledger.note_executor_gone(host, executor);
+        let (hint, stderr, worker) = (None, "last words".to_owned(), format!("node{host}:1"));
+        self.executor_says(host, executor, ExecutorSaid::Ended { ending, hint, stderr, worker });
+    }
+}
+
+struct Host {
+    frozen: Option<crate::Time>,
+    up: bool,
+}
+
+/// A failure as a job returns it.
+pub(super) fn failed() -> (Class, Bytes) {
+    let failure = Failure::Failed { message: "no".to_owned(), chain: vec![], value: None };
+    (Class::Failed, failure.encode())
+}

@@ -1,0 +1,229 @@
+//! What a seed stands for. Every kind of trouble is off in about half of the seeds, so that none hides behind another.
+
+use std::{fmt, time::Duration};
+
+use super::rng::Rng;
+use crate::{master, worker};
+
+/// All that is drawn before a run begins.
+#[derive(Clone, Debug)]
+pub(super) struct Knobs {
+    pub(super) seed: u64,
+    /// Which of the two generators draws the schedule.
+    pub(super) scripted: bool,
+    pub(super) clients: u32,
+    pub(super) workers: u32,
+    pub(super) slots: u32,
+    /// Tasks of all clients together.
+    pub(super) tasks: u32,
+    pub(super) programs: u32,
+    /// The longest delay of a message, and how often it is near that.
+    pub(super) delay: Duration,
+    pub(super) slow_permille: u64,
+    pub(super) bundle: usize,
+    pub(super) faults: Faults,
+    pub(super) habits: Habits,
+    pub(super) master: master::Config,
+    pub(super) worker: worker::Config,
+    /// How long faults go on.
+    pub(super) trouble_for: Duration,
+    /// Whether a peer that joins anew replaces its old connection without a word to the machine.
+    pub(super) replaces_silently: bool,
+}
+
+/// What befalls processes and the network.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    pub(super) breaks: bool,
+    pub(super) cuts: bool,
+    pub(super) one_way: bool,
+    pub(super) kill_workers: bool,
+    pub(super) kill_clients: bool,
+    pub(super) kill_masters: bool,
+    pub(super) pauses: bool,
+    pub(super) rates: bool,
+    pub(super) leaves: bool,
+    pub(super) late_workers: bool,
+    pub(super) black_hole: bool,
+    pub(super) rogue_worker: bool,
+    pub(super) rogue_client: bool,
+}
+
+/// What tasks and clients are like.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Habits {
+    pub(super) crashes: bool,
+    pub(super) poison: bool,
+    pub(super) node_killers: bool,
+    pub(super) failures: bool,
+    pub(super) hangs: bool,
+    pub(super) long: bool,
+    pub(super) short: bool,
+    pub(super) cancels: bool,
+    pub(super) priorities: bool,
+    pub(super) retries: bool,
+    pub(super) speculate: bool,
+    pub(super) once: bool,
+    pub(super) big_results: bool,
+    pub(super) big_args: bool,
+    pub(super) durable: bool,
+    pub(super) watch: bool,
+}
+
+impl Knobs {
+    pub(super) fn draw(seed: u64, rng: &mut Rng) -> Self {
+        // A share of the seeds has no trouble at all: there every run must be the only one.
+        let is_calm = rng.permille(80);
+        let faults = if is_calm { Faults::default() } else { Faults::draw(rng) };
+        let workers = if rng.permille(100) { rng.between(7, 12) } else { rng.between(1, 6) };
+        let slow = !is_calm && rng.coin();
+        let delay = if slow { rng.time(ms(1), ms(5_000)) } else { rng.time(ms(1) / 20, ms(20)) };
+        let most_tasks = if rng.permille(100) { 200 } else { 60 };
+        let longest = if rng.permille(200) { 90_000 } else { 35_000 };
+        Self {
+            seed,
+            scripted: seed % 2 == 1,
+            clients: rng.between(1, 3) as u32,
+            workers: workers as u32,
+            slots: rng.between(1, 4) as u32,
+            tasks: rng.spread(1, most_tasks) as u32,
+            programs: if rng.permille(150) { 2 } else { 1 },
+            delay,
+            slow_permille: rng.pick(&[0, 5, 50, 300]),
+            bundle: rng.pick(&[1, 1, 4, 16]),
+            faults,
+            habits: Habits::draw(rng),
+            master: master_config(rng),
+            worker: worker_config(rng),
+            trouble_for: ms(rng.between(10_000, longest)),
+            replaces_silently: rng.coin(),
+        }
+    }
+
+    /// Whether two sides may disagree about the time by more than the difference between a lease and a suspicion.
+    pub(super) fn time_is_doubtful(&self) -> bool {
+        self.faults.rates || self.faults.pauses || self.delay > ms(20)
+    }
+
+    /// Whether nothing but the tasks themselves goes wrong.
+    pub(super) fn is_calm(&self) -> bool {
+        let Faults { late_workers: _, rates: _, rogue_client: _, rogue_worker: _, .. } = self.faults;
+        let f = &self.faults;
+        let any = f.breaks || f.cuts || f.kill_workers || f.kill_clients || f.kill_masters || f.pauses;
+        !any && !f.leaves && !f.black_hole && !f.rates && !f.rogue_worker && self.delay <= ms(20)
+            && !self.habits.node_killers
+    }
+}
+
+impl Faults {
+    fn draw(rng: &mut Rng) -> Self {
+        let mut one = |permille| rng.permille(permille);
+        let cuts = one(400);
+        Self {
+            breaks: one(500),
+            cuts,
+            one_way: cuts && one(500),
+            kill_workers: one(500),
+            kill_clients: one(250),
+            kill_masters: one(350),
+            pauses: one(400),
+            rates: one(250),
+            leaves: one(300),
+            late_workers: one(400),
+            black_hole: one(100),
+            rogue_worker: one(70),
+            rogue_client: one(70),
+        }
+    }
+}
+
+impl Habits {
+    fn draw(rng: &mut Rng) -> Self {
+        let mut one = |permille| rng.permille(permille);
+        Self {
+            crashes: one(400),
+            poison: one(300),
+            node_killers: one(80),
+            failures: one(500),
+            hangs: one(300),
+            long: one(100),
+            short: one(400),
+            cancels: one(400),
+            priorities: one(300),
+            retries: one(500),
+            speculate: one(300),
+            once: one(300),
+            big_results: one(250),
+            big_args: one(150),
+            durable: one(400),
+            watch: one(150),
+        }
+    }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn master_config(rng: &mut Rng) -> master::Config {
+    let mut config = master::Config::default();
+    if rng.coin() {
+        let permille = rng.between(500, 2_000) as u32;
+        let scale = |time: Duration| time * permille / 1_000;
+        config.suspect_after = scale(config.suspect_after);
+        config.lost_after = scale(config.lost_after);
+        config.client_grace = scale(config.client_grace);
+        config.recover_for = scale(config.recover_for);
+    }
+    if rng.permille(300) {
+        config.window.tasks = rng.between(1, 32) as u32;
+    }
+    if rng.permille(300) {
+        config.window.bytes = rng.spread(100, 1 << 20);
+    }
+    if rng.permille(300) {
+        config.result_bytes = rng.spread(1_000, 4 << 20);
+    }
+    if rng.permille(300) {
+        config.prefetch_bytes = rng.spread(100, 1 << 20);
+    }
+    config
+}
+
+fn worker_config(rng: &mut Rng) -> worker::Config {
+    let mut config = worker::Config { start_early: rng.coin(), ..worker::Config::default() };
+    if rng.permille(300) {
+        config.held_bytes = rng.spread(1_000, 4 << 20);
+    }
+    if rng.permille(300) {
+        config.batch_tasks = rng.between(1, 8) as usize;
+    }
+    if rng.permille(300) {
+        config.batch_time = ms(50);
+    }
+    config
+}
+
+impl fmt::Display for Knobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.seed, if self.scripted { "scripted" } else { "random" })?;
+        writeln!(
+            f,
+            "  {} clients, {} workers of up to {} slots, {} tasks, {} programs, trouble for {:?}",
+            self.clients, self.workers, self.slots, self.tasks, self.programs, self.trouble_for
+        )?;
+        writeln!(
+            f,
+            "  delay up to {:?}, near that {} permille; bundles of {}; replaces silently: {}",
+            self.delay, self.slow_permille, self.bundle, self.replaces_silently
+        )?;
+        let on = |debug: String| {
+            let words = debug.split(['{', ',', '}']).filter(|word| word.contains("true"));
+            words.map(|word| word.trim().trim_end_matches(": true").to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        writeln!(f, "  faults: {}", on(format!("{:?}", self.faults)))?;
+        writeln!(f, "  habits: {}", on(format!("{:?}", self.habits)))?;
+        writeln!(f, "  master: {:?}", self.master)?;
+        write!(f, "  worker: {:?}", self.worker)
+    }
+}

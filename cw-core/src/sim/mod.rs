@@ -1,0 +1,160 @@
+//! A cluster whose every trouble is drawn from a seed: processes that die, stop and start again, links that delay, break
+//! and are cut one way, clocks that disagree, peers that lie. The machines are the real ones, time is virtual, and one
+//! seed is one run, to the last message.
+//!
+//! A run has two parts. First faults come as the schedule has them, while rules are checked that must always hold
+//! (`checks`). Then all is healed, and within a bounded time every task of every living client must have its answer and
+//! nobody may hold anything any more.
+
+mod carry;
+mod checks;
+mod executors;
+mod faults;
+mod hosts;
+mod knobs;
+mod net;
+mod plan;
+mod rng;
+mod world;
+
+pub mod bugs;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use bugs::Bug;
+pub use checks::Broken;
+use hosts::Role;
+use world::World;
+
+use crate::{Time, master::Master};
+
+/// What became of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// All that was drawn from it, in words.
+    pub knobs: String,
+    /// The rule that did not hold, if any.
+    pub broken: Option<Broken>,
+    /// A sum over all that happened: equal for equal runs.
+    pub hash: u64,
+    /// How many events there were.
+    pub steps: u64,
+    /// How many times a task began.
+    pub begun: u64,
+    /// The time that passed in the world.
+    pub time: Duration,
+    /// What happened, where it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs a seed, with a deliberate fault or [`Bug::None`].
+pub fn run(seed: u64, bug: Bug, traced: bool) -> Outcome {
+    bugs::plant(bug);
+    let mut world = World::new(seed, traced);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    bugs::plant(Bug::None);
+    if let Err(panic) = result {
+        let text = panic.downcast_ref::<String>().cloned();
+        let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let what = what.unwrap_or_default();
+        world.ledger.broken = Some(Broken { rule: "machines do not panic", what });
+    }
+    Outcome {
+        seed,
+        knobs: world.knobs.to_string(),
+        broken: world.ledger.broken.take(),
+        hash: world.hash,
+        steps: world.steps,
+        begun: world.ledger.begun,
+        time: world.now.since_start(),
+        trace: world.trace.take().unwrap_or_default(),
+    }
+}
+
+impl World {
+    fn run(&mut self) {
+        self.run_until(Time::from_start(self.knobs.trouble_for));
+        self.finish();
+        if self.ledger.broken.is_none() {
+            self.probe();
+        }
+    }
+
+    /// Once all is healed, all work is done and everybody is quiet within a bounded time.
+    fn finish(&mut self) {
+        let is_up = |world: &Self, owner: usize| world.hosts[owner].node.up;
+        let (_, work) = self.ledger.open(|owner| is_up(self, owner));
+        let master = &self.knobs.master;
+        let patience = (master.lost_after + master.client_grace + master.recover_for) * 2;
+        let limit = self.now + work + patience + Duration::from_secs(420) + self.knobs.delay * 20;
+        while self.ledger.broken.is_none() && !self.is_quiet() {
+            let (open, _) = self.ledger.open(|owner| is_up(self, owner));
+            let words = format!("{open:?}, {}", self.restless());
+            self.ledger.rule(self.now < limit, "all work ends once all is well", || words);
+            self.run_until(self.now + Duration::from_secs(1));
+        }
+        self.check_machines();
+    }
+
+    fn is_quiet(&self) -> bool {
+        let (open, _) = self.ledger.open(|owner| self.hosts[owner].node.up);
+        open.is_empty() && self.restless().is_empty()
+    }
+
+    /// Who still holds something.
+    fn restless(&self) -> String {
+        let mut words = String::new();
+        if !self.master.machine.as_ref().is_some_and(Master::is_quiet) {
+            words.push_str("the master; ");
+        }
+        for (index, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.node.up) {
+            if let Role::Worker(worker) = &host.role
+                && !worker.machine.is_quiet()
+            {
+                words.push_str(&format!("worker host {index}; "));
+            }
+        }
+        words
+    }
+
+    /// All slots can be used again: as many tasks as there are slots are done in little more time than one.
+    fn probe(&mut self) {
+        // Whoever is not yet back, or on probation, is waited for.
+        self.run_until(self.now + Duration::from_secs(1));
+        for program in 0..self.knobs.programs {
+            self.probe_program(program);
+        }
+    }
+
+    fn probe_program(&mut self, number: u32) {
+        let of_program = |host: &hosts::Host| {
+            u32::from(host.program.0[0]) == number + 1 && host.node.up
+        };
+        let client = self.hosts.iter().position(|host| of_program(host) && matches!(host.role, Role::Client(_)));
+        let Some(client) = client else { return };
+        let slots: u32 = self
+            .hosts
+            .iter()
+            .filter(|host| of_program(host))
+            .map(|host| if let Role::Worker(worker) = &host.role { worker.slots } else { 0 })
+            .sum();
+        let tasks = vec![plan::probe(); slots as usize];
+        let began = self.now;
+        self.hand_in(client, &tasks);
+        let open = |world: &Self| world.ledger.open(|owner| world.hosts[owner].node.up).0.len();
+        let slack = Duration::from_secs(30) + self.knobs.delay * 10;
+        while open(self) > 0 && self.ledger.broken.is_none() && self.now < began + slack * 4 {
+            self.run_until(self.now + Duration::from_secs(1));
+        }
+        let took = self.now.since(began);
+        let was_set_aside = self.knobs.faults.black_hole || self.knobs.faults.rogue_worker || self.knobs.habits.poison;
+        self.ledger.rule(took < slack || was_set_aside, "in the end all slots work", || {
+            format!("{slots} tasks of 10 s on {slots} slots take {took:?}")
+        });
+    }
+}
