@@ -41,7 +41,8 @@ impl World {
                 }
                 if let ToWorker::Run { client, task, attempt, .. } = message {
                     let newest = self.master.attempts.insert((client.0, task), attempt);
-                    self.ledger.rule(newest < Some(attempt), "attempts of a task grow", || {
+                    let is_rogue = self.ledger.owner(client.0).is_some_and(|peer| self.hosts[peer].is_rogue());
+                    self.ledger.rule(newest < Some(attempt) || is_rogue, "attempts of a task grow", || {
                         format!("{client} {task}: {attempt} after {newest:?}")
                     });
                 }
@@ -204,6 +205,7 @@ impl World {
 
     /// What a client says is within its window, and acknowledges only what it has.
     fn check_words_of_client(&mut self, host: usize, message: &FromClient) {
+        let lies = self.knobs.faults.rogue_worker;
         let client = self.hosts[host].client().expect("it has just said so");
         match message {
             FromClient::Submit { task, .. } | FromClient::Resubmit { task, .. } => {
@@ -216,7 +218,7 @@ impl World {
             FromClient::Received { first, tasks, .. } => {
                 for task in (first.0..first.0 + u64::from(*tasks)).map(TaskId) {
                     let is_done = client.done.contains_key(&task);
-                    self.ledger.rule(is_done, "what is acknowledged is complete", || format!("{task} is not"));
+                    self.ledger.rule(is_done || lies, "what is acknowledged is complete", || format!("{task} is not"));
                 }
             }
             _ => {}

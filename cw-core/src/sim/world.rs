@@ -231,7 +231,11 @@ impl World {
             Happening::Silence { peer, to_master, since } => self.on_silence(peer, to_master, since),
             Happening::Uncut { peer, to_master, to_peer } => self.uncut(peer, to_master, to_peer),
             Happening::Resume { who, since } => self.resume(who, since),
-            Happening::StartMaster => self.start_master(),
+            Happening::StartMaster => {
+                if !self.master.node.up {
+                    self.start_master();
+                }
+            }
             Happening::StartWorker { program, slots } => self.start_worker(program, slots, None),
             Happening::Executor { host, executor, what } => self.executor(host, executor, what),
         }
