@@ -42,8 +42,10 @@ struct Run {
     is_over: bool,
     /// It ended in a failure, a crash, a timeout, or was killed: another is due.
     is_bad: bool,
+    /// It ended in an error or ran out of time: retries are what the user asked for.
+    is_failed: bool,
     /// The master was told that it runs, or has ended, while it had no reason to doubt the worker.
-    is_told: bool,
+    told: Option<Time>,
     /// The master was told that it has ended.
     is_told_end: bool,
     /// Its worker or its master is gone, or was given up: another may be necessary.
@@ -288,7 +290,9 @@ impl Ledger {
         let theirs = |run: &&mut Run| run.worker == peer && run.attempt == attempt && run.client_id == client.0;
         if let Some(run) = truth.runs.iter_mut().rev().find(theirs) {
             let is_certain = fate.unrest.is_none_or(|unrest| unrest < run.sent) && now.since(fate.heard) < doubt;
-            run.is_told |= is_certain && !is_have;
+            if is_certain && !is_have {
+                run.told.get_or_insert(now);
+            }
             run.is_told_end |= is_end;
         }
     }
@@ -336,17 +340,19 @@ impl Ledger {
             began: now,
             is_over: false,
             is_bad: false,
-            is_told: false,
+            is_failed: false,
+            told: None,
             is_told_end: false,
             is_excused: false,
         };
         let again = truth.why_again(&run, &self.knobs);
-        let (begun, rerun) = (truth.runs.len(), truth.spec.rerun);
+        let begun = truth.runs.len();
+        let may_begin = truth.spec.rerun || truth.runs.iter().all(|run| run.is_failed);
         self.live.insert((host, executor), (owner, task, begun));
         self.begun += 1;
         let plan = truth.plan;
         truth.runs.push(run);
-        self.rule(rerun || begun == 0, "what must not run twice begins once", || {
+        self.rule(may_begin, "what must not run twice begins once", || {
             format!("{task} of host {owner} begins on host {host}, for the {}th time", begun + 1)
         });
         if let Err((rule, what)) = again {
@@ -379,6 +385,7 @@ impl Ledger {
         };
         truth.runs[run].is_over = true;
         truth.runs[run].is_bad = matches!(does, Does::Fail | Does::Crash);
+        truth.runs[run].is_failed = does == Does::Fail;
         match does {
             Does::Fail => {
                 truth.failed += 1;
@@ -401,7 +408,7 @@ impl Ledger {
         let truth = self.truth(owner, task).expect("it began");
         if truth.spec.timeout.is_some_and(|timeout| ran >= timeout) && !truth.runs[run].is_bad {
             truth.timed_out += 1;
-            truth.runs[run].is_bad = true;
+            (truth.runs[run].is_bad, truth.runs[run].is_failed) = (true, true);
         }
     }
 
@@ -460,7 +467,7 @@ impl Truth {
                 continue;
             }
             let words = || format!("{new:?} though there is {run:?}");
-            if run.is_told && !(self.spec.speculate && !run.is_over) {
+            if run.told.is_some_and(|told| told < new.sent) && !(self.spec.speculate && !run.is_over) {
                 return Err(("work that the master knows of is not done again", words()));
             }
             if knobs.is_calm() {

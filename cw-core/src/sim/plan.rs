@@ -78,15 +78,18 @@ fn draw_specs(knobs: &Knobs, rng: &mut Rng) -> Vec<Spec> {
     let habits = &knobs.habits;
     let mut specs = Vec::new();
     for job in 0..rng.between(1, 4) as u32 {
+        let rerun = !(habits.once && rng.coin());
+        let crash_limit = if rng.permille(200) { rng.between(1, 4) as u32 } else { 3 };
         specs.push(Spec {
             job: JobIndex(job),
             retries: if habits.retries { rng.below(4) as u32 } else { 0 },
-            crash_limit: if rng.permille(200) { rng.between(1, 4) as u32 } else { 3 },
+            // What must not run twice is declared so.
+            crash_limit: if rerun { crash_limit } else { 1 },
             timeout: habits.hangs.then(|| rng.time(ms(5), ms(20_000))),
             priority: if habits.priorities { rng.below(3) as i32 - 1 } else { 0 },
             loss_limit: if rng.permille(200) { rng.between(1, 4) as u32 } else { 3 },
             speculate: habits.speculate && rng.coin(),
-            rerun: !(habits.once && rng.coin()),
+            rerun,
         });
     }
     specs
