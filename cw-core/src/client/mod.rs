@@ -369,7 +369,8 @@ impl Client {
                 self.tasks.get_mut(task).expect("just listed").state = State::Waiting;
             }
         }
-        if session != Resumed::SameMaster {
+        // What one master has sent out may run under the next, and the one after that.
+        if session == Resumed::No {
             self.dispatched = TaskId(0);
         }
         for (index, what) in self.specs.clone().into_iter().enumerate() {

@@ -55,7 +55,8 @@ impl Master {
         (client.program, client.detached) = (program, None);
         client.watch = Default::default();
         client.stall = Default::default();
-        client.dispatched = TaskId(0);
+        // The word may have been lost with the connection.
+        let below = client.dispatched;
         let asked: BTreeSet<WorkerId> = self
             .workers
             .iter()
@@ -67,6 +68,9 @@ impl Master {
         client.resume.passed.clear();
         client.resume.until = self.now + self.config.recover_for;
         client.resume.awaited = self.missing.union(&asked).copied().collect();
+        if below > TaskId(0) {
+            self.tell_client(id, ToClient::Dispatched { below }, Bytes::new());
+        }
         for worker in asked {
             self.ask_for(worker, id);
         }
