@@ -156,10 +156,17 @@ fn run_seeds(options: &Options) -> bool {
         report(first);
         return false;
     }
-    println!("{}..{} clean: {steps} events, {begun} runs of tasks, {rate:.0} seeds/s", seeds.start, seeds.end);
+    println!(
+        "{}..{} clean: {steps} events, {begun} runs of tasks, {rate:.0} seeds/s",
+        seeds.start, seeds.end
+    );
     if let Some(path) = &options.ledger {
-        let line = format!("{}..{} {} {} {rate:.0} seeds/s clean", seeds.start, seeds.end, options.commit, options.date);
-        let mut file = OpenOptions::new().append(true).create(true).open(path).expect("the ledger can be opened");
+        let line = format!(
+            "{}..{} {} {} {rate:.0} seeds/s clean",
+            seeds.start, seeds.end, options.commit, options.date
+        );
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(path).expect("the ledger can be opened");
         writeln!(file, "{line}").expect("the ledger can be written");
     }
     true

@@ -254,12 +254,20 @@ impl Client {
                 self.patience.end();
                 self.actions.push_back(Action::Moving);
             }
-            ToClient::Dispatched { below } => self.dispatched = self.dispatched.max(below),
+            ToClient::Dispatched { below } => self.on_dispatched(below),
             ToClient::SetAside { worker, why } => self.actions.push_back(Action::SetAside { worker, why }),
             ToClient::Counts(counts) => self.actions.push_back(Action::Counts(counts)),
             ToClient::Progress { task, thousandths } => {
                 self.actions.push_back(Action::Progress { task, thousandths });
             }
+        }
+    }
+
+    /// What must not run twice is dispatched only once the client knows of that.
+    fn on_dispatched(&mut self, below: TaskId) {
+        self.dispatched = self.dispatched.max(below);
+        if self.specs.iter().any(|spec| !spec.rerun) {
+            self.tell(FromClient::Noted { below }, Bytes::new());
         }
     }
 

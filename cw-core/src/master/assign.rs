@@ -25,6 +25,9 @@ impl Master {
         if !(self.wishful.is_empty() && self.exclusives.is_empty()) {
             self.place_wishful();
         }
+        if self.clients.values().any(|client| client.has_once) {
+            self.announce_once();
+        }
         while let Some((client, worker)) = self.next_pair() {
             self.send_run(client, worker);
         }
@@ -40,6 +43,9 @@ impl Master {
             let room = self.room.get(&state.program)?;
             let needs_slot =
                 state.has_once && state.first().is_some_and(|task| self.needs_free_slot(*client, task));
+            if needs_slot && self.config.liveness && state.first().is_some_and(|task| task >= state.noted) {
+                return None;
+            }
             let fits = |worker: &WorkerId| {
                 !state.held_by.contains(worker) && (!needs_slot || self.workers[worker].free_slots() > 0)
             };

@@ -57,6 +57,8 @@ pub(super) struct Client {
     pub(super) resume: Resume,
     /// No task from this one on has been dispatched, as the client was told.
     pub(super) dispatched: TaskId,
+    /// The same, as the client has said that it knows.
+    pub(super) noted: TaskId,
     /// Workers where its results pile up: they are sent none of its tasks.
     pub(super) held_by: BTreeSet<WorkerId>,
     pub(super) stall: Stalling,
@@ -136,6 +138,7 @@ impl Client {
             verdicts: BTreeMap::new(),
             resume: Resume::default(),
             dispatched: TaskId(0),
+            noted: TaskId(0),
             held_by: BTreeSet::new(),
             stall: Stalling::No,
             watch: Watch::default(),

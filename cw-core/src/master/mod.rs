@@ -278,6 +278,7 @@ impl Master {
             FromClient::Watch { on } => self.on_watch(client, on),
             FromClient::Resubmit { task, spec } => self.on_resubmit(client, task, spec, body),
             FromClient::Resubmitted => self.on_resubmitted(client),
+            FromClient::Noted { below } => self.on_noted(client, below),
         }
     }
 

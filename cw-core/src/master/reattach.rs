@@ -325,11 +325,31 @@ impl Master {
 
     /// A client is told from which task on none has been dispatched, some way ahead, so that it is true when the task is.
     pub(super) fn tell_dispatched(&mut self, id: ClientId, task: TaskId) {
+        let slots = self.slots() as usize;
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        let ahead = client.moving().clamp(1, 1_024) as u64;
+        let ahead = client.moving().max(slots).clamp(1, 1_024) as u64;
         let below = TaskId(task.0.saturating_add(ahead));
         client.dispatched = below;
         self.tell_client(id, ToClient::Dispatched { below }, Bytes::new());
+    }
+
+    /// A client knows what may have been dispatched.
+    pub(super) fn on_noted(&mut self, id: ClientId, below: TaskId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.noted = client.noted.max(below.min(client.dispatched));
+            self.unplaced = true;
+        }
+    }
+
+    /// Tells clients what is about to be dispatched that must not run twice: should this master die, they must know.
+    pub(super) fn announce_once(&mut self) {
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            let client = &self.clients[&id];
+            let next = client.first().filter(|_| client.has_once);
+            if let Some(task) = next.filter(|task| *task >= client.dispatched) {
+                self.tell_dispatched(id, task);
+            }
+        }
     }
 
     pub(super) fn on_started(&mut self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) {

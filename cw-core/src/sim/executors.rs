@@ -30,7 +30,14 @@ impl World {
         self.after(start, Happening::Executor { host, executor, what: Doing::Ready });
     }
 
-    pub(super) fn feed_executor(&mut self, host: usize, executor: ExecutorId, task: TaskId, attempt: Attempt, args: Bytes) {
+    pub(super) fn feed_executor(
+        &mut self,
+        host: usize,
+        executor: ExecutorId,
+        task: TaskId,
+        attempt: Attempt,
+        args: Bytes,
+    ) {
         self.ledger.note_fed(&mut self.hosts, host, task, attempt, &args);
         let worker = self.hosts[host].worker().expect("only workers feed");
         let Some(process) = worker.processes.get_mut(&executor) else { return };
@@ -136,7 +143,9 @@ impl World {
         let ran = now.since(process.started);
         let (task, attempt, args) = process.queue.front().cloned().expect("it ran");
         let outcome = self.ledger.note_ended(host, executor, task, &args, bad);
-        self.say(|| format!("host {host}: {executor} ends {task} {attempt}: {:?}", outcome.as_ref().map(|it| it.0)));
+        self.say(|| {
+            format!("host {host}: {executor} ends {task} {attempt}: {:?}", outcome.as_ref().map(|it| it.0))
+        });
         let process = self.process(host, executor).expect("just seen");
         let Some((class, body)) = outcome else {
             // It takes its executor with it; what was not flushed is lost.

@@ -380,7 +380,8 @@ impl World {
         let (client, task) = (ClientId(self.number()), TaskId(self.chance.below(60)));
         let attempt = Attempt(self.chance.below(4) as u32);
         let class = self.chance.pick(&[Class::Ok, Class::Failed, Class::Crashed, Class::Lost]);
-        let why = self.chance.pick(&[Returned::Recalled, Returned::Suspect, Returned::Leaving, Returned::Killed]);
+        let why =
+            self.chance.pick(&[Returned::Recalled, Returned::Suspect, Returned::Leaving, Returned::Killed]);
         let doing = self.chance.pick(&[Doing::Waiting, Doing::Running, Doing::Done]);
         let message = match self.chance.below(12) {
             0..3 => FromWorker::Finished { client, task, attempt, class, micros: self.chance.next() },
@@ -393,7 +394,11 @@ impl World {
             9 | 10 => FromWorker::Have { client, task, attempt, doing },
             _ => FromWorker::Accounted { client: self.chance.coin().then_some(client) },
         };
-        let body = if matches!(message, FromWorker::Finished { .. }) { Bytes::from_static(b"a lie") } else { Bytes::new() };
+        let body = if matches!(message, FromWorker::Finished { .. }) {
+            Bytes::from_static(b"a lie")
+        } else {
+            Bytes::new()
+        };
         Word::FromWorker(message, body)
     }
 

@@ -53,18 +53,51 @@ impl Clock {
 #[derive(Debug)]
 pub(super) enum Input {
     /// At the master: a peer wants in.
-    Hello { peer: usize, conn: u32, session: Session },
-    FromPeer { peer: usize, conn: u32, word: Word },
+    Hello {
+        peer: usize,
+        conn: u32,
+        session: Session,
+    },
+    FromPeer {
+        peer: usize,
+        conn: u32,
+        word: Word,
+    },
     /// At the master: a connection has ended.
-    PeerEnds { peer: usize, conn: u32 },
-    Welcome { conn: u32, id: u32, returned: bool, window: Window, epoch: u64 },
-    FromMaster { conn: u32, word: Word, sent: Time },
+    PeerEnds {
+        peer: usize,
+        conn: u32,
+    },
+    Welcome {
+        conn: u32,
+        id: u32,
+        returned: bool,
+        window: Window,
+        epoch: u64,
+    },
+    FromMaster {
+        conn: u32,
+        word: Word,
+        sent: Time,
+    },
     /// At a peer: the connection has ended.
-    MasterEnds { conn: u32 },
-    Executor { executor: ExecutorId, said: ExecutorSaid },
-    Recorded { task: TaskId },
-    Submit { first: TaskId, tasks: u32 },
-    Cancel { task: TaskId },
+    MasterEnds {
+        conn: u32,
+    },
+    Executor {
+        executor: ExecutorId,
+        said: ExecutorSaid,
+    },
+    Recorded {
+        task: TaskId,
+    },
+    Submit {
+        first: TaskId,
+        tasks: u32,
+    },
+    Cancel {
+        task: TaskId,
+    },
     Watch,
     Leave,
 }
@@ -106,7 +139,9 @@ pub(super) enum Role {
     Worker(Box<WorkerHost>),
     Client(Box<ClientHost>),
     /// Has the key, and says what it likes.
-    Rogue { is_worker: bool },
+    Rogue {
+        is_worker: bool,
+    },
 }
 
 #[derive(Debug)]

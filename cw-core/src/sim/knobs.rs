@@ -110,7 +110,11 @@ impl Knobs {
         let Faults { late_workers: _, rates: _, rogue_client: _, rogue_worker: _, .. } = self.faults;
         let f = &self.faults;
         let any = f.breaks || f.cuts || f.kill_workers || f.kill_clients || f.kill_masters || f.pauses;
-        !any && !f.leaves && !f.black_hole && !f.rates && !f.rogue_worker && self.delay <= ms(20)
+        !any && !f.leaves
+            && !f.black_hole
+            && !f.rates
+            && !f.rogue_worker
+            && self.delay <= ms(20)
             && !self.habits.node_killers
     }
 }

@@ -132,10 +132,9 @@ impl World {
     }
 
     fn probe_program(&mut self, number: u32) {
-        let of_program = |host: &hosts::Host| {
-            u32::from(host.program.0[0]) == number + 1 && host.node.up
-        };
-        let client = self.hosts.iter().position(|host| of_program(host) && matches!(host.role, Role::Client(_)));
+        let of_program = |host: &hosts::Host| u32::from(host.program.0[0]) == number + 1 && host.node.up;
+        let client =
+            self.hosts.iter().position(|host| of_program(host) && matches!(host.role, Role::Client(_)));
         let Some(client) = client else { return };
         let slots: u32 = self
             .hosts
@@ -152,7 +151,8 @@ impl World {
             self.run_until(self.now + Duration::from_secs(1));
         }
         let took = self.now.since(began);
-        let was_set_aside = self.knobs.faults.black_hole || self.knobs.faults.rogue_worker || self.knobs.habits.poison;
+        let was_set_aside =
+            self.knobs.faults.black_hole || self.knobs.faults.rogue_worker || self.knobs.habits.poison;
         self.ledger.rule(took < slack || was_set_aside, "in the end all slots work", || {
             format!("{slots} tasks of 10 s on {slots} slots take {took:?}")
         });

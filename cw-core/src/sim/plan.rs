@@ -3,14 +3,8 @@
 
 use std::time::Duration;
 
-use super::{
-    knobs::Knobs,
-    rng::Rng,
-};
-use crate::{
-    ids::JobIndex,
-    wire::Spec,
-};
+use super::{knobs::Knobs, rng::Rng};
+use crate::{ids::JobIndex, wire::Spec};
 
 /// What a task does when it runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,18 +35,51 @@ pub(super) struct TaskPlan {
 /// Something done to the world. Indices are taken modulo what there is when the time comes.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
-    Submit { client: usize, tasks: Vec<TaskPlan> },
-    Cancel { client: usize, pick: u64 },
-    Watch { client: usize },
-    Break { peer: u64 },
-    Cut { peer: u64, to_master: bool, to_peer: bool, lasts: Duration },
-    KillWorker { pick: u64, again_after: Option<Duration>, seen: bool },
-    KillClient { pick: u64, seen: bool },
-    KillMaster { down_for: Duration },
-    Pause { who: Option<u64>, lasts: Duration, freezes: bool },
-    Leave { pick: u64, again_after: Option<Duration> },
+    Submit {
+        client: usize,
+        tasks: Vec<TaskPlan>,
+    },
+    Cancel {
+        client: usize,
+        pick: u64,
+    },
+    Watch {
+        client: usize,
+    },
+    Break {
+        peer: u64,
+    },
+    Cut {
+        peer: u64,
+        to_master: bool,
+        to_peer: bool,
+        lasts: Duration,
+    },
+    KillWorker {
+        pick: u64,
+        again_after: Option<Duration>,
+        seen: bool,
+    },
+    KillClient {
+        pick: u64,
+        seen: bool,
+    },
+    KillMaster {
+        down_for: Duration,
+    },
+    Pause {
+        who: Option<u64>,
+        lasts: Duration,
+        freezes: bool,
+    },
+    Leave {
+        pick: u64,
+        again_after: Option<Duration>,
+    },
     StartWorker,
-    Speak { rogue: usize },
+    Speak {
+        rogue: usize,
+    },
     /// All faults end.
     Heal,
 }
@@ -114,7 +141,8 @@ fn draw_task(knobs: &Knobs, specs: &[Spec], rng: &mut Rng) -> TaskPlan {
         rng.time(ms(1), longest)
     };
     let result_bytes = if habits.big_results { rng.spread(16, 2 << 20) } else { rng.below(100) } as usize;
-    let args_bytes = if habits.big_args && rng.permille(200) { rng.spread(1_000, 100_000) } else { 0 } as usize;
+    let args_bytes =
+        if habits.big_args && rng.permille(200) { rng.spread(1_000, 100_000) } else { 0 } as usize;
     let durable = habits.durable && rng.coin();
     TaskPlan { does, runs_for, result_bytes, args_bytes, spec, durable }
 }

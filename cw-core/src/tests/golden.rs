@@ -59,6 +59,7 @@ fn from_client() {
         "0600000006ac02016162"
     );
     assert_eq!(golden(FromClient::Resubmitted, b""), "0100000007");
+    assert_eq!(golden(FromClient::Noted { below: TASK }, b""), "0300000008ac02");
 }
 
 #[test]

@@ -56,6 +56,11 @@ pub enum FromClient {
     },
     /// All that was handed in before has been handed in again: what workers have beside it is not wanted.
     Resubmitted,
+    /// The client knows what [`ToClient::Dispatched`] said; from one that has jobs which must not run twice.
+    Noted {
+        /// What that said.
+        below: TaskId,
+    },
 }
 
 /// From the master to a client.
