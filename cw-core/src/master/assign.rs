@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Master, tasks::State};
 use crate::{
-    ids::{Attempt, ClientId, TaskId, WorkerId},
+    ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
     wire::ToWorker,
 };
 
@@ -136,27 +136,46 @@ impl Master {
         self.recall_at = None;
         let programs: Vec<_> = self.room.keys().copied().collect();
         for program in programs {
-            let of_program = || self.workers.iter().filter(|(_, worker)| worker.program == program);
-            // A worker that keeps somebody's results may not take just what would be fetched.
-            let keeps = |id| self.clients.values().any(|client| client.held_by.contains(id));
-            let takers = of_program().filter(|(id, _)| !keeps(id));
-            let idle: u64 = takers.map(|(_, worker)| u64::from(worker.free_slots())).sum();
-            if idle == 0 || of_program().any(|(_, worker)| worker.recalling) {
+            let of_program = || self.workers.values().filter(|worker| worker.program == program);
+            let idle = of_program().any(|worker| worker.free_slots() > 0);
+            if !idle || of_program().any(|worker| worker.recalling) {
                 continue;
             }
-            let busiest = of_program()
-                .filter(|(_, worker)| worker.is_well() && worker.ahead() > 0)
-                .max_by_key(|(id, worker)| (worker.backlog(), std::cmp::Reverse(**id)))
-                .map(|(id, worker)| (*id, u64::from(worker.ahead()).min(idle) as u32, worker.moved));
-            let Some((worker, tasks, moved)) = busiest else { continue };
-            let due = moved + RECALL_PAUSE;
+            let Some((worker, message)) = self.fetchable(program) else { continue };
+            let due = self.workers[&worker].moved + RECALL_PAUSE;
             if self.now < due {
                 self.recall_at = Some(self.recall_at.map_or(due, |other| other.min(due)));
             } else {
                 self.workers.get_mut(&worker).expect("just found").recalling = true;
-                self.tell_worker(worker, ToWorker::Recall { tasks });
+                self.tell_worker(worker, message);
             }
         }
+    }
+
+    /// What idle slots of a program can fetch: from the worker with most to do whatever it has to give; or, where all of
+    /// them are at workers that keep some client's results, what is another's.
+    fn fetchable(&self, program: ProgramId) -> Option<(WorkerId, ToWorker)> {
+        let of_program = || self.workers.iter().filter(|(_, worker)| worker.program == program);
+        let idle = |may: &dyn Fn(&WorkerId) -> bool| {
+            let takers = of_program().filter(|(id, _)| may(id));
+            takers.fold(0u32, |idle, (_, worker)| idle.saturating_add(worker.free_slots()))
+        };
+        let busy = || of_program().filter(|(_, worker)| worker.is_well() && worker.ahead() > 0);
+        let keeps = |id: &WorkerId| self.clients.values().any(|client| client.held_by.contains(id));
+        let for_all = idle(&|id| !keeps(id));
+        if for_all > 0 {
+            let (id, worker) =
+                busy().max_by_key(|(id, worker)| (worker.backlog(), std::cmp::Reverse(**id)))?;
+            return Some((*id, ToWorker::Recall { tasks: worker.ahead().min(for_all) }));
+        }
+        busy().find_map(|(id, worker)| {
+            worker.shares.clients_ahead().into_iter().find_map(|client| {
+                let held_by = &self.clients.get(&client)?.held_by;
+                let for_it = idle(&|taker| !held_by.contains(taker));
+                let tasks = worker.shares.ahead_of(client).min(for_it);
+                (tasks > 0).then_some((*id, ToWorker::MakeWay { client, below: None, tasks }))
+            })
+        })
     }
 
     pub(super) fn on_recalled(&mut self, worker: WorkerId) {

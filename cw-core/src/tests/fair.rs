@@ -309,6 +309,32 @@ fn a_client_that_takes_no_results_keeps_nobody_from_making_way() {
 }
 
 #[test]
+fn slots_at_workers_that_keep_one_clients_results_fetch_what_is_anothers() {
+    let mut world = World::new();
+    let config = worker::Config { slots: 1, held_bytes: 1_000, ..worker::Config::default() };
+    for _ in 0..2 {
+        world.worker_with(super::world::PROGRAM, config.clone());
+    }
+    let [stopped, lively] = [(); 2].map(|()| world.client());
+    [stopped, lively].iter().for_each(|client| world.declare(*client, plain()));
+    submit(&mut world, stopped, 10, 1);
+    world.run_until(at(1));
+    world.clients[stopped].deaf = true;
+    for worker in 0..2 {
+        let message = ToWorker::Credit { client: world.id(stopped), bytes: 1_000 };
+        let credit = worker::Event::MasterSaid { message, body: bytes::Bytes::new() };
+        world.workers[worker].machine.handle(at(1), credit);
+    }
+    submit(&mut world, stopped, 2_000, 1);
+    world.run_until(at(10));
+    submit(&mut world, lively, 1, 30_000);
+    let tasks: Vec<TaskId> = (0..5).flat_map(|_| submit(&mut world, lively, 1, 100)).collect();
+    world.run_until(at(60));
+    let waited = last_end(&world, lively, &tasks).since(at(10));
+    assert!(waited < Duration::from_secs(2), "{waited:?} behind a long one, beside an idle slot");
+}
+
+#[test]
 fn at_a_worker_an_urgent_task_changes_places_with_its_own_clients_tasks_only() {
     let mut machine = worker::Worker::new(worker::Config::default());
     machine.handle(Time::ZERO, worker::Event::Joined { returned: false });
