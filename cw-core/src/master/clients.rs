@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    finish::Report,
     parked::Parked,
     tasks::{State, Task},
     watch::Watch,
@@ -49,7 +50,7 @@ pub(super) struct Client {
     /// Tasks that are kept out of the queue, and until when or for what.
     pub(super) parked: BTreeMap<TaskId, Parked>,
     /// Attempts that were given up and may still end: their results are as good as any.
-    pub(super) given_up: BTreeMap<TaskId, Vec<(WorkerId, Attempt)>>,
+    pub(super) given_up: BTreeMap<TaskId, Vec<GivenUp>>,
     /// The workers that were lost under a task, in words.
     pub(super) obituaries: BTreeMap<TaskId, Vec<String>>,
     /// What the master itself decided about tasks that have ended, as no worker keeps it.
@@ -63,6 +64,15 @@ pub(super) struct Client {
     pub(super) held_by: BTreeSet<WorkerId>,
     pub(super) stall: Stalling,
     pub(super) watch: Watch,
+}
+
+/// An attempt that another one has taken the place of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GivenUp {
+    pub(super) worker: WorkerId,
+    pub(super) attempt: Attempt,
+    /// Whether it was counted as lost.
+    pub(super) is_charged: bool,
 }
 
 /// A client that came back hands in again what it had handed in, and workers say what they have of it.
@@ -80,6 +90,9 @@ pub(super) struct Resume {
     pub(super) seen: BTreeSet<TaskId>,
     /// Results that it was sent since then: it may have handed in those tasks before they arrived.
     pub(super) passed: BTreeSet<TaskId>,
+    /// Failures of tasks that the client of a former master has not handed in again: they may be tried again, which
+    /// only its word says. Bounded by the credit of the workers.
+    pub(super) early: BTreeMap<TaskId, (WorkerId, Report)>,
     /// What workers have of tasks that the client has not handed in again.
     pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
 }
@@ -222,6 +235,24 @@ impl Client {
             self.queue.remove(&Reverse(priority));
         }
         self.queued -= 1;
+    }
+
+    /// Whether an attempt was given up that may still end.
+    pub(super) fn gave_up(&self, task: TaskId, worker: WorkerId, attempt: Attempt) -> bool {
+        let given_up = self.given_up.get(&task);
+        given_up.is_some_and(|all| all.iter().any(|it| (it.worker, it.attempt) == (worker, attempt)))
+    }
+
+    /// An attempt that was given up is there after all: it was not lost.
+    pub(super) fn take_up(&mut self, id: TaskId, worker: WorkerId, attempt: Attempt) {
+        let Some(all) = self.given_up.get_mut(&id) else { return };
+        let is_it = |it: &GivenUp| (it.worker, it.attempt) == (worker, attempt);
+        let was_charged = all.iter().any(|it| is_it(it) && it.is_charged);
+        all.retain(|it| !is_it(it));
+        if let Some(task) = self.tasks.get_mut(id).filter(|_| was_charged) {
+            task.losses = task.losses.saturating_sub(1);
+            self.obituaries.get_mut(&id).map(Vec::pop);
+        }
     }
 
     /// Tasks that are with a worker.

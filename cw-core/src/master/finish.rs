@@ -67,9 +67,7 @@ impl Master {
                 return self.release_result(worker, client, task, attempt);
             }
             _ if self.is_unknown(client, task) && self.vouches(worker, client) => {
-                let message =
-                    ToClient::Finished { task, attempt, attempts: 1, worker: Some(worker), class, micros };
-                return self.tell_client(client, message, report.body);
+                return self.pass_unknown(worker, report);
             }
             _ if class == Class::Ok && self.takes_late(worker, client, task, attempt) => {
                 return self.pass_late(worker, report);
@@ -116,6 +114,19 @@ impl Master {
         self.workers.get(&worker).is_some_and(|worker| worker.vouches_for(client))
     }
 
+    /// Passes on the outcome of a task that is not in the table, as its worker has it from before a connection was lost.
+    /// A failure that came to no master yet waits for its client to hand the task in: it may be tried again.
+    pub(super) fn pass_unknown(&mut self, worker: WorkerId, report: Report) {
+        let Report { client, task, attempt, class, micros, .. } = report;
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        if class != Class::Ok && state.resume.open && state.resume.restored && state.detached.is_none() {
+            state.resume.early.insert(task, (worker, report));
+            return;
+        }
+        let message = ToClient::Finished { task, attempt, attempts: 1, worker: Some(worker), class, micros };
+        self.tell_client(client, message, report.body);
+    }
+
     /// Whether a result that is not the current attempt's is as good as any: of an attempt that was given up, or of a
     /// worker that came back with it.
     fn takes_late(&self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) -> bool {
@@ -125,7 +136,7 @@ impl Master {
             return false;
         }
         let was_given_up =
-            client.given_up.get(&task).is_some_and(|attempts| attempts.contains(&(worker, attempt)));
+            client.gave_up(task, worker, attempt);
         let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
         was_given_up || (is_awaited && self.vouches(worker, id))
     }
@@ -133,8 +144,9 @@ impl Master {
     /// Takes the result of an attempt that is not the current one, and calls the current one back.
     fn pass_late(&mut self, worker: WorkerId, report: Report) {
         let Report { client, task, attempt, class, micros, body } = report;
-        let entry = self.clients.get(&client).and_then(|client| client.tasks.get(task));
-        let attempts = entry.expect("takes_late found it").ended() + 1;
+        let state = self.clients.get_mut(&client).expect("takes_late found it");
+        state.take_up(task, worker, attempt);
+        let attempts = state.tasks.get(task).expect("takes_late found it").ended() + 1;
         if let Some(State::Sent { worker } | State::Held { worker }) = self.state_of(client, task) {
             self.forget_given_up(client, task);
             self.cancel_sent(client, task, worker);

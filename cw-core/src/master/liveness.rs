@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::{
     Action, Master,
+    clients::GivenUp,
     parked::Wish,
     tasks::{State, Task},
 };
@@ -143,7 +144,8 @@ impl Master {
         let task = client.tasks.get(task_id).expect("listed by the caller");
         let (attempt, charge, bytes, started) = (task.attempt, task.charge, task.args.len(), task.started);
         let speculates = client.spec_of(task).what.speculate;
-        client.given_up.entry(task_id).or_default().push((from, attempt));
+        let given_up = GivenUp { worker: from, attempt, is_charged: false };
+        client.given_up.entry(task_id).or_default().push(given_up);
         let worker = self.workers.get_mut(&from).expect("it is the suspect");
         worker.release(id, charge, bytes, started);
         if !(speculates && started) {
@@ -203,12 +205,13 @@ impl Master {
         if matches!(task.state, State::Cancelling { .. }) {
             return self.requeue(id, task_id);
         }
-        client.given_up.entry(task_id).or_default().push((worker, attempt));
         let is_held = matches!(task.state, State::Held { .. });
         task.exposures += u8::from(!is_held && !task.started);
         let is_suspect = !is_held && (task.started || task.exposures >= EXPOSURES);
         task.losses = task.losses.saturating_add(u8::from(is_suspect));
         let losses = u32::from(task.losses);
+        let given_up = GivenUp { worker, attempt, is_charged: is_suspect };
+        client.given_up.entry(task_id).or_default().push(given_up);
         let limits = client.specs[task.spec.0 as usize].what.clone();
         if !limits.rerun || is_suspect {
             client.obituaries.entry(task_id).or_default().push(obituary.to_owned());
@@ -236,7 +239,7 @@ impl Master {
     pub(super) fn forget_given_up(&mut self, id: ClientId, task: TaskId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.obituaries.remove(&task);
-        for (worker, attempt) in client.given_up.remove(&task).unwrap_or_default() {
+        for GivenUp { worker, attempt, .. } in client.given_up.remove(&task).unwrap_or_default() {
             self.tell_worker(worker, ToWorker::Cancel { client: id, task, attempt });
         }
     }

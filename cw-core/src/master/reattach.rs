@@ -66,6 +66,7 @@ impl Master {
         client.resume.open = true;
         client.resume.seen.clear();
         client.resume.passed.clear();
+        client.resume.early.clear();
         client.resume.until = self.now + self.config.recover_for;
         client.resume.awaited = self.missing.union(&asked).copied().collect();
         if below > TaskId(0) {
@@ -120,6 +121,10 @@ impl Master {
             self.call_back(id, task, *claim);
         }
         self.adopt(id, task, best);
+        let early = self.clients.get_mut(&id).and_then(|client| client.resume.early.remove(&task));
+        if let Some((worker, report)) = early {
+            self.on_finished(worker, report);
+        }
     }
 
     /// All has been handed in again: what there is beside it was given up while the client was away.
@@ -131,6 +136,7 @@ impl Master {
         client.resume.restored = false;
         let seen = std::mem::take(&mut client.resume.seen);
         client.resume.passed.clear();
+        let early = std::mem::take(&mut client.resume.early);
         for (task, claims) in std::mem::take(&mut client.resume.unclaimed) {
             claims.into_iter().for_each(|claim| self.call_back(id, task, claim));
         }
@@ -139,6 +145,8 @@ impl Master {
                 self.on_cancel(id, task);
             }
         }
+        // Acknowledged, as their client has given them up.
+        early.into_values().for_each(|(worker, report)| self.on_finished(worker, report));
     }
 
     /// A result is kept until its client has acknowledged it; all else ends.
@@ -169,10 +177,7 @@ impl Master {
             return self.call_back(id, task, claim);
         };
         let is_current = entry.state.worker() == Some(claim.worker) && entry.attempt == claim.attempt;
-        let was_given_up = client
-            .given_up
-            .get(&task)
-            .is_some_and(|attempts| attempts.contains(&(claim.worker, claim.attempt)));
+        let was_given_up = client.gave_up(task, claim.worker, claim.attempt);
         let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
         let speculates = was_given_up && client.spec_of(entry).what.speculate;
         match entry.state {
@@ -229,9 +234,7 @@ impl Master {
             self.waiting.remove(&(client.usage - u64::from(charge), id));
             self.waiting.insert((client.usage, id));
         }
-        if let Some(attempts) = client.given_up.get_mut(&task_id) {
-            attempts.retain(|given_up| *given_up != (worker_id, attempt));
-        }
+        client.take_up(task_id, worker_id, attempt);
         self.workers.get_mut(&worker_id).expect("it said so").take_on(id, charge, bytes);
         self.note_load(worker_id);
         self.confirm(id, task_id, claim);
