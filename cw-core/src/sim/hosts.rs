@@ -211,8 +211,8 @@ pub(super) struct MasterHost {
     pub(super) peers: BTreeMap<u32, usize>,
     /// When, by its own clock, each worker joined or was last heard.
     pub(super) heard: BTreeMap<u32, Time>,
-    /// The newest attempt of each task, by the client's number.
-    pub(super) attempts: BTreeMap<(u32, TaskId), Attempt>,
+    /// The newest attempt of each task at each worker, by the numbers of client and worker.
+    pub(super) attempts: BTreeMap<(u32, u32, TaskId), Attempt>,
 }
 
 impl Host {
