@@ -121,9 +121,13 @@ fn a_peer_waits_for_the_newest_master_it_has_heard_of() {
         keys.epoch = 2;
         dir.write_access(&keys, &[address]).unwrap();
         let little = Patience { time: Duration::from_millis(300), flag: "connect-timeout" };
-        let refused = client.join(little).await.err().expect("a file says that there is a newer one");
         let why = "an older master answers; waiting for the one of epoch 2";
-        assert!(refused.to_string().contains(why), "{refused}");
+        // The last try of a search may be cut short before it is answered; then the next search hears it.
+        while let refused = client.join(little).await.err().expect("a file says that there is a newer one")
+            && !refused.to_string().contains(why)
+        {
+            assert!(refused.to_string().contains("no answer"), "{refused}");
+        }
         keys.epoch = 1;
         dir.write_access(&keys, &[address]).unwrap();
         join(&mut client).await;
