@@ -243,6 +243,17 @@ impl Client {
         given_up.is_some_and(|all| all.iter().any(|it| (it.worker, it.attempt) == (worker, attempt)))
     }
 
+    /// A worker was lost: what was moved away from it may have run there all the same.
+    pub(super) fn expose_moved(&mut self, worker: WorkerId) {
+        for (id, all) in &self.given_up {
+            if all.iter().any(|it| it.worker == worker && !it.is_charged)
+                && let Some(task) = self.tasks.get_mut(*id)
+            {
+                task.exposures = task.exposures.saturating_add(1);
+            }
+        }
+    }
+
     /// An attempt that was given up is there after all: it was not lost.
     pub(super) fn take_up(&mut self, id: TaskId, worker: WorkerId, attempt: Attempt) {
         let Some(all) = self.given_up.get_mut(&id) else { return };

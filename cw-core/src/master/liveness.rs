@@ -131,11 +131,22 @@ impl Master {
                     && (!may_run || spec.what.speculate)
             };
             // Last first, as each goes to the front of the queue.
-            for task in state.tasks.sorted_keys(moves).into_iter().rev() {
+            let moving = state.tasks.sorted_keys(moves);
+            // Whose workers fall silent one after the other may be to blame: it stays, to be lost with this one.
+            let moving = moving.into_iter().filter(|task| !self.is_silent_elsewhere(client, *task, id));
+            for task in moving.collect::<Vec<_>>().into_iter().rev() {
                 self.move_away(client, task, id);
             }
         }
         self.unplaced = true;
+    }
+
+    /// Whether a task was moved away from another worker that is still silent, or lost.
+    fn is_silent_elsewhere(&self, id: ClientId, task: TaskId, here: WorkerId) -> bool {
+        let is_silent = |it: &GivenUp| {
+            it.worker != here && self.workers.get(&it.worker).is_none_or(|worker| worker.suspect)
+        };
+        self.clients[&id].given_up.get(&task).is_some_and(|all| all.iter().any(is_silent))
     }
 
     /// Gives an attempt up that may still end; it is called back unless both are wanted.
@@ -186,6 +197,9 @@ impl Master {
 
     fn take_from(&mut self, id: ClientId, worker: WorkerId, obituary: Option<&String>) {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
+        if obituary.is_some() {
+            client.expose_moved(worker);
+        }
         let there = |task: &Task| task.state.worker() == Some(worker);
         // Last first, as each goes to the front of the queue.
         for task in client.tasks.sorted_keys(there).into_iter().rev() {
@@ -206,7 +220,7 @@ impl Master {
             return self.requeue(id, task_id);
         }
         let is_held = matches!(task.state, State::Held { .. });
-        task.exposures += u8::from(!is_held && !task.started);
+        task.exposures = task.exposures.saturating_add(u8::from(!is_held && !task.started));
         let is_suspect = !is_held && (task.started || task.exposures >= EXPOSURES);
         task.losses = task.losses.saturating_add(u8::from(is_suspect));
         let losses = u32::from(task.losses);

@@ -222,11 +222,12 @@ impl Master {
         let (restored, open) = (client.resume.restored, client.resume.open);
         let task = client.tasks.get_mut(task_id).expect("the caller looked it up");
         let charge = client.specs[task.spec.0 as usize].learned.expected();
+        let is_new = task.latest == Attempt(0);
         (task.attempt, task.latest) = (attempt, task.latest.max(attempt));
         task.state = State::Sent { worker: worker_id };
         (task.charge, task.started) = (charge, doing == Doing::Running);
         // What had ended for good before the client lost its connection ends as it did.
-        task.settled = open && !restored && doing == Doing::Done;
+        task.settled = is_new && open && !restored && doing == Doing::Done;
         let bytes = task.args.len();
         client.usage += u64::from(charge);
         client.outstanding += u64::from(charge);

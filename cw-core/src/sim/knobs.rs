@@ -203,7 +203,7 @@ fn worker_config(rng: &mut Rng) -> worker::Config {
         config.batch_tasks = rng.between(1, 8) as usize;
     }
     if rng.permille(300) {
-        config.batch_time = ms(50);
+        config.batch_time = ms(2);
     }
     config
 }

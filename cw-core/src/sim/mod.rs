@@ -146,7 +146,7 @@ impl World {
         let began = self.now;
         self.hand_in(client, &tasks);
         let open = |world: &Self| world.ledger.open(|owner| world.hosts[owner].node.up).0.len();
-        let slack = Duration::from_secs(30) + self.knobs.delay * 10;
+        let slack = Duration::from_secs(45) + self.knobs.delay * 10;
         while open(self) > 0 && self.ledger.broken.is_none() && self.now < began + slack * 4 {
             self.run_until(self.now + Duration::from_secs(1));
         }

@@ -112,7 +112,7 @@ fn draw_specs(knobs: &Knobs, rng: &mut Rng) -> Vec<Spec> {
             retries: if habits.retries { rng.below(4) as u32 } else { 0 },
             // What must not run twice is declared so.
             crash_limit: if rerun { crash_limit } else { 1 },
-            timeout: habits.hangs.then(|| rng.time(ms(5), ms(20_000))),
+            timeout: habits.hangs.then(|| rng.time(ms(25), ms(20_000))),
             priority: if habits.priorities { rng.below(3) as i32 - 1 } else { 0 },
             loss_limit: if rng.permille(200) { rng.between(1, 4) as u32 } else { 3 },
             speculate: habits.speculate && rng.coin(),

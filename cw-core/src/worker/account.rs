@@ -75,7 +75,7 @@ impl Worker {
 
     /// Whether the master is sure that this worker is well, so that it gives none of its tasks to others.
     pub(super) fn may_begin(&self) -> bool {
-        self.lease.is_none_or(|until| self.now < until)
+        self.lease.map_or(self.attached, |until| self.now < until)
     }
 
     /// Tells of what has run for a while, once.
