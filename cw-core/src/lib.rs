@@ -5,6 +5,22 @@
 //! here knows a clock, a socket, a file, a thread or a source of randomness: a shell brings the time
 //! and carries the bytes, and a test brings a clock that jumps.
 
+/// Whether a deliberate fault of the simulator is on.
+#[cfg(any(test, feature = "sim"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        crate::sim::bugs::is_planted(crate::sim::bugs::Bug::$bug)
+    };
+}
+
+/// In a build for use there are none.
+#[cfg(not(any(test, feature = "sim")))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 pub mod client;
 pub mod ids;
 pub mod master;

@@ -273,6 +273,9 @@ impl Client {
 
     fn on_finished(&mut self, task: TaskId, completion: Completion) {
         let Some(entry) = self.tasks.get_mut(task) else {
+            if planted!(AckNothingUnknown) {
+                return;
+            }
             return self.acknowledge(task, completion.attempt, completion.worker);
         };
         let (spec, bytes, durable) = (entry.spec, entry.args.len(), entry.durable);
@@ -291,6 +294,9 @@ impl Client {
                 body: completion.body.clone(),
             });
             entry.state = State::Recording;
+            if planted!(AckBeforeRecorded) {
+                self.acknowledge(task, completion.attempt, completion.worker);
+            }
             self.recording.insert(task, completion);
             return;
         }
@@ -369,6 +375,7 @@ impl Client {
         let may_have_run = match session {
             Resumed::No => TaskId(0),
             Resumed::SameMaster => TaskId(u64::MAX),
+            Resumed::NextMaster if planted!(ForgetDispatched) => TaskId(0),
             Resumed::NextMaster => self.dispatched,
         };
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Again)) {
@@ -402,6 +409,9 @@ impl Client {
             entry.state = State::Again;
             self.again += 1;
             let (spec, bytes) = (entry.spec, entry.args.len() as u64);
+            if planted!(ForgetSent) {
+                continue;
+            }
             self.waiting.push_front(self.priority(spec), task, bytes);
         }
     }

@@ -89,7 +89,9 @@ impl Master {
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         let task = client.tasks.get_mut(task_id).expect("what is to be sent is in the table");
         let spec = &client.specs[task.spec.0 as usize];
-        task.latest = Attempt(task.latest.0 + 1);
+        if !planted!(ReuseAttempt) || task.latest == Attempt(0) {
+            task.latest = Attempt(task.latest.0 + 1);
+        }
         task.attempt = task.latest;
         task.state = State::Sent { worker: to };
         task.started = false;

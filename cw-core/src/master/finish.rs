@@ -39,10 +39,11 @@ enum End {
 
 /// Counts an attempt that ended badly against the task; says whether it may run again.
 fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
+    let class = if planted!(CrashIsFailure) && class == Class::Crashed { Class::Failed } else { class };
     let may = match class {
         Class::Failed | Class::Panicked | Class::TimedOut => {
             task.failures += 1;
-            task.failures <= spec.retries
+            task.failures <= spec.retries + u32::from(planted!(OneRetryMore))
         }
         Class::Crashed => {
             task.crashes = task.crashes.saturating_add(1);
@@ -69,7 +70,9 @@ impl Master {
             _ if self.is_unknown(client, task) && self.vouches(worker, client) => {
                 return self.pass_unknown(worker, report);
             }
-            _ if class == Class::Ok && self.takes_late(worker, client, task, attempt) => {
+            _ if (class == Class::Ok || planted!(TakeLateFailures))
+                && self.takes_late(worker, client, task, attempt) =>
+            {
                 return self.pass_late(worker, report);
             }
             _ => return self.release_result(worker, client, task, attempt),
@@ -135,8 +138,7 @@ impl Master {
         if matches!(entry.state, State::Cancelling { .. }) {
             return false;
         }
-        let was_given_up =
-            client.gave_up(task, worker, attempt);
+        let was_given_up = client.gave_up(task, worker, attempt);
         let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
         was_given_up || (is_awaited && self.vouches(worker, id))
     }
@@ -185,6 +187,10 @@ impl Master {
             Some(State::Sent { .. } | State::Held { .. }) => {
                 let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
                 entry.expect("take_back found it").alone |= why == Returned::Suspect;
+                if planted!(DropReturned) {
+                    let dropped = self.clients.get_mut(&client).and_then(|client| client.take_out(task));
+                    return drop(dropped);
+                }
                 self.requeue(client, task);
                 // It began, and must not begin twice.
                 if ran && self.needs_free_slot(client, task) {
@@ -207,11 +213,11 @@ impl Master {
         end: End,
     ) -> Option<State> {
         let task = self.clients.get(&client)?.tasks.get(task)?;
-        if task.attempt != attempt || task.state.worker() != Some(worker_id) {
+        if (task.attempt != attempt && !planted!(IgnoreAttempt)) || task.state.worker() != Some(worker_id) {
             return None;
         }
         let (state, charge, bytes) = (task.state, task.charge, task.args.len());
-        if state.takes_room() {
+        if state.takes_room() && !planted!(KeepRoom) {
             let now = self.now;
             let worker = self.workers.get_mut(&worker_id)?;
             worker.release(client, charge, bytes, end != End::NotRun);

@@ -58,7 +58,7 @@ impl Master {
     fn look_after(&mut self, id: WorkerId) {
         let worker = &self.workers[&id];
         let silence = self.now.since(worker.heard);
-        if silence >= self.config.lost_after {
+        if silence >= self.config.lost_after && !planted!(NeverLost) {
             return self.lose_worker(id);
         }
         if silence >= self.config.suspect_after && !worker.suspect {
@@ -128,7 +128,7 @@ impl Master {
                 let may_run = task.started || is_short;
                 task.state == State::Sent { worker: id }
                     && spec.what.rerun
-                    && (!may_run || spec.what.speculate)
+                    && (!may_run || spec.what.speculate || planted!(SuspectRuns))
             };
             // Last first, as each goes to the front of the queue.
             let moving = state.tasks.sorted_keys(moves);
@@ -221,7 +221,7 @@ impl Master {
         }
         let is_held = matches!(task.state, State::Held { .. });
         task.exposures = task.exposures.saturating_add(u8::from(!is_held && !task.started));
-        let is_suspect = !is_held && (task.started || task.exposures >= EXPOSURES);
+        let is_suspect = !is_held && (task.started || task.exposures >= EXPOSURES || planted!(ChargeAll));
         task.losses = task.losses.saturating_add(u8::from(is_suspect));
         let losses = u32::from(task.losses);
         let given_up = GivenUp { worker, attempt, is_charged: is_suspect };
@@ -230,7 +230,7 @@ impl Master {
         if !limits.rerun || is_suspect {
             client.obituaries.entry(task_id).or_default().push(obituary.to_owned());
         }
-        if !limits.rerun || (is_suspect && losses >= limits.loss_limit) {
+        if (!limits.rerun && !planted!(RerunAll)) || (is_suspect && losses >= limits.loss_limit) {
             return self.end_as_lost(id, task_id);
         }
         self.requeue(id, task_id);
@@ -261,7 +261,7 @@ impl Master {
     /// Lets the sessions end of clients that were away for too long.
     pub(super) fn end_sessions(&mut self) {
         let grace = self.config.client_grace;
-        let is_over = |since: Time| since + grace <= self.now;
+        let is_over = |since: Time| since + grace <= self.now && !planted!(GraceForEver);
         let over = self.clients.iter().filter(|(_, it)| !it.gone && it.detached.is_some_and(is_over));
         for client in over.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.end_session(client);
@@ -275,7 +275,7 @@ impl Master {
 
     /// A client's connection broke: it has a while to come back.
     pub(super) fn on_client_lost(&mut self, id: ClientId) {
-        if !self.config.liveness {
+        if !self.config.liveness || planted!(NoGrace) {
             return self.end_session(id);
         }
         if let Some(client) = self.clients.get_mut(&id) {

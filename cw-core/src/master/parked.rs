@@ -235,7 +235,7 @@ impl Master {
                 Some(state) => state.worker() == Some(id) && state.takes_room(),
                 None => false,
             };
-            if !is_used {
+            if !is_used && !planted!(KeepExclusive) {
                 self.exclusives.remove(&id);
                 if let Some(worker) = self.workers.get_mut(&id) {
                     worker.exclusive = None;

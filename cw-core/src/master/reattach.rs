@@ -93,7 +93,7 @@ impl Master {
         }
         let client = &self.clients[&id];
         // Its result is on its way to the client.
-        if client.resume.passed.contains(&task) {
+        if client.resume.passed.contains(&task) && !planted!(PassTwice) {
             return;
         }
         let is_known = client.tasks.contains(task);
@@ -105,7 +105,7 @@ impl Master {
         let client = self.clients.get_mut(&id).expect("state_of found it");
         client.tasks.get_mut(task).expect("state_of found it").state = State::Parked;
         client.parked.insert(task, Parked::Awaited);
-        if client.resume.awaited.is_empty() {
+        if client.resume.awaited.is_empty() || planted!(SkipRecovery) {
             self.stop_awaiting(id, task);
         }
     }
@@ -298,7 +298,7 @@ impl Master {
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
             let client = self.clients.get_mut(&id).expect("just listed");
             let resume = &mut client.resume;
-            if resume.until <= self.now {
+            if resume.until <= self.now && !planted!(AwaitForEver) {
                 resume.awaited.clear();
             }
             if !resume.awaited.is_empty() {

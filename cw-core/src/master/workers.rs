@@ -124,7 +124,9 @@ impl Worker {
         self.heard = now;
         self.asked = None;
         self.accounting = Some(BTreeSet::new());
-        self.declared = IdMap::default();
+        if !planted!(ForgetDeclare) {
+            self.declared = IdMap::default();
+        }
         self.knows.clear();
     }
 

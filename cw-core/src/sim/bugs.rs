@@ -6,13 +6,101 @@ use std::cell::Cell;
 
 /// A deliberate fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Bug {
+    /// None of them.
     None,
+    /// A client acknowledges a result before it is recorded.
+    AckBeforeRecorded,
+    /// What a client had handed in is not handed in again.
+    ForgetSent,
+    /// A client takes nothing of what it had handed in to have run.
+    ForgetDispatched,
+    /// A client does not acknowledge a result that it has already.
+    AckNothingUnknown,
+    /// A worker begins tasks without a lease.
+    IgnoreLease,
+    /// Results that were sent are not kept once the connection ends.
+    LoseHeld,
+    /// A worker sends results beyond the credit.
+    IgnoreCredit,
+    /// All tasks of a dead executor are blamed.
+    BlameAll,
+    /// A worker goes on with the tasks of a client that it is to forget.
+    KeepForgotten,
+    /// A worker does not say that it has said all.
+    SayNotAccounted,
+    /// A worker that is back does not tell of what runs.
+    HideRunning,
+    /// A task that is handed back is dropped.
+    DropReturned,
+    /// An attempt has the number of the one before.
+    ReuseAttempt,
+    /// A word about an attempt counts for any other of the task.
+    IgnoreAttempt,
+    /// What may have run is queued at once.
+    SkipRecovery,
+    /// All that a lost worker had is charged for the loss.
+    ChargeAll,
+    /// The room of a task that has ended is not given back.
+    KeepRoom,
+    /// A worker that was kept for one task stays so.
+    KeepExclusive,
+    /// A failure of an attempt that was given up is taken.
+    TakeLateFailures,
+    /// A worker that is back is not told the specs again.
+    ForgetDeclare,
+    /// A session ends with its connection.
+    NoGrace,
+    /// A session never ends by itself.
+    GraceForEver,
+    /// A crash counts as a failure.
+    CrashIsFailure,
+    /// A task is tried once more than it says.
+    OneRetryMore,
+    /// A silent worker is never given up.
+    NeverLost,
+    /// Workers are waited for without end.
+    AwaitForEver,
+    /// What runs on a suspect worker runs elsewhere as well.
+    SuspectRuns,
+    /// What must not run twice does after a loss.
+    RerunAll,
+    /// A task whose result is on its way is taken in again.
+    PassTwice,
 }
 
 /// All of them.
-pub const ALL: &[Bug] = &[];
+pub const ALL: &[Bug] = &[
+    Bug::AckBeforeRecorded,
+    Bug::ForgetSent,
+    Bug::ForgetDispatched,
+    Bug::AckNothingUnknown,
+    Bug::IgnoreLease,
+    Bug::LoseHeld,
+    Bug::IgnoreCredit,
+    Bug::BlameAll,
+    Bug::KeepForgotten,
+    Bug::SayNotAccounted,
+    Bug::HideRunning,
+    Bug::DropReturned,
+    Bug::ReuseAttempt,
+    Bug::IgnoreAttempt,
+    Bug::SkipRecovery,
+    Bug::ChargeAll,
+    Bug::KeepRoom,
+    Bug::KeepExclusive,
+    Bug::TakeLateFailures,
+    Bug::ForgetDeclare,
+    Bug::NoGrace,
+    Bug::GraceForEver,
+    Bug::CrashIsFailure,
+    Bug::OneRetryMore,
+    Bug::NeverLost,
+    Bug::AwaitForEver,
+    Bug::SuspectRuns,
+    Bug::RerunAll,
+    Bug::PassTwice,
+];
 
 thread_local! {
     static PLANTED: Cell<Bug> = const { Cell::new(Bug::None) };

@@ -42,10 +42,13 @@ impl World {
                 if let ToWorker::Run { client, task, attempt, .. } = message {
                     self.ledger.note_sent(client.0, task, worker.0);
                     let newest = self.master.attempts.insert((client.0, worker.0, task), attempt);
-                    let is_rogue = self.ledger.owner(client.0).is_some_and(|peer| self.hosts[peer].is_rogue());
-                    self.ledger.rule(newest < Some(attempt) || is_rogue, "attempts of a task grow at each worker", || {
-                        format!("{client} {task}: {attempt} after {newest:?}")
-                    });
+                    let is_rogue =
+                        self.ledger.owner(client.0).is_some_and(|peer| self.hosts[peer].is_rogue());
+                    self.ledger.rule(
+                        newest < Some(attempt) || is_rogue,
+                        "attempts of a task grow at each worker",
+                        || format!("{client} {task}: {attempt} after {newest:?}"),
+                    );
                 }
                 if let Some(peer) = self.master.peers.get(&worker.0).copied() {
                     self.send(peer, false, Word::ToWorker(message, body));
@@ -54,7 +57,8 @@ impl World {
             master::Action::Disconnect { client, why } => {
                 let peer = self.master.peers.get(&client.0).copied();
                 let is_rogue = peer.is_some_and(|peer| self.hosts[peer].is_rogue());
-                self.ledger.rule(is_rogue, "an honest client is not shown out", || format!("{client}: {why}"));
+                self.ledger
+                    .rule(is_rogue, "an honest client is not shown out", || format!("{client}: {why}"));
                 self.hang_up(peer);
             }
             master::Action::DisconnectWorker { worker, why } => {
@@ -200,7 +204,8 @@ impl World {
                 self.ledger.note_stalled(host, true);
             }
             client::Action::Moving => self.ledger.note_stalled(host, false),
-            client::Action::Progress { .. } | client::Action::Counts(_) | client::Action::SetAside { .. } => {}
+            client::Action::Progress { .. } | client::Action::Counts(_) | client::Action::SetAside { .. } => {
+            }
         }
     }
 
@@ -219,7 +224,9 @@ impl World {
             FromClient::Received { first, tasks, .. } => {
                 for task in (first.0..first.0 + u64::from(*tasks)).map(TaskId) {
                     let is_done = client.done.contains_key(&task);
-                    self.ledger.rule(is_done || lies, "what is acknowledged is complete", || format!("{task} is not"));
+                    self.ledger.rule(is_done || lies, "what is acknowledged is complete", || {
+                        format!("{task} is not")
+                    });
                 }
             }
             _ => {}

@@ -277,7 +277,8 @@ impl Ledger {
     pub(super) fn note_given_up(&mut self, id: u32) {
         let Some(worker) = self.owner(id) else { return };
         for truth in self.truths.values_mut().flatten() {
-            let was_there = truth.runs.iter().any(|run| run.worker == worker && !run.is_told_end && !run.is_failed);
+            let was_there =
+                truth.runs.iter().any(|run| run.worker == worker && !run.is_told_end && !run.is_failed);
             truth.losses += u32::from(was_there);
             truth.exposures += u32::from(!was_there && truth.sent_to.contains(&id) && truth.done.is_none());
         }
@@ -311,9 +312,11 @@ impl Ledger {
         let (now, fate) = (self.time, self.fates.get(&peer).copied().unwrap_or_default());
         let Some(owner) = self.owner(client.0) else { return };
         let Some(truth) = self.truth(owner, task) else { return };
-        let theirs = |run: &&mut Run| run.worker == peer && run.attempt == attempt && run.client_id == client.0;
+        let theirs =
+            |run: &&mut Run| run.worker == peer && run.attempt == attempt && run.client_id == client.0;
         if let Some(run) = truth.runs.iter_mut().rev().find(theirs) {
-            let is_certain = fate.unrest.is_none_or(|unrest| unrest < run.sent) && now.since(fate.heard) < doubt;
+            let is_certain =
+                fate.unrest.is_none_or(|unrest| unrest < run.sent) && now.since(fate.heard) < doubt;
             if is_certain && !is_have {
                 run.told.get_or_insert(now);
             }
@@ -322,7 +325,14 @@ impl Ledger {
     }
 
     /// An attempt is fed to an executor at most once for each time it came.
-    pub(super) fn note_fed(&mut self, hosts: &mut [Host], host: usize, task: TaskId, attempt: Attempt, args: &[u8]) {
+    pub(super) fn note_fed(
+        &mut self,
+        hosts: &mut [Host],
+        host: usize,
+        task: TaskId,
+        attempt: Attempt,
+        args: &[u8],
+    ) {
         let Some((owner, named)) = named(args) else { return };
         let worker = hosts[host].worker().expect("only workers feed");
         let Some(given) = worker.given.get_mut(&(owner, task, attempt)) else { return };
@@ -350,7 +360,8 @@ impl Ledger {
         let Fate { gone, dispatched, .. } = self.fates.get(&owner).copied().unwrap_or_default();
         let now = self.time;
         let grace = (self.knobs.master.client_grace + self.knobs.master.lost_after) * 2;
-        let late = gone.is_some_and(|gone| now > gone + grace + self.knobs.delay * 4 + Duration::from_secs(120));
+        let late =
+            gone.is_some_and(|gone| now > gone + grace + self.knobs.delay * 4 + Duration::from_secs(120));
         self.rule(!late, "nothing runs for a client that is gone", || format!("{task} of host {owner}"));
         let Some(truth) = self.truths.get_mut(&owner).and_then(|all| all.get_mut(task.0 as usize)) else {
             return stranger;
@@ -530,11 +541,16 @@ impl Truth {
                 let right = result(owner, task, self.plan.result_bytes);
                 at_least(self.ok > 0 && it.body == right, "a result is the task's own")
             }
-            Class::Failed => at_least(self.failed > 0 && failed > self.spec.retries, "failures are its own, and all tried"),
-            Class::TimedOut => {
-                at_least(self.timed_out > 0 && failed > self.spec.retries, "timeouts are its own, and all tried")
+            Class::Failed => {
+                at_least(self.failed > 0 && failed > self.spec.retries, "failures are its own, and all tried")
             }
-            Class::Crashed => at_least(self.crashed >= self.spec.crash_limit, "crashes are its own, up to the limit"),
+            Class::TimedOut => at_least(
+                self.timed_out > 0 && failed > self.spec.retries,
+                "timeouts are its own, and all tried",
+            ),
+            Class::Crashed => {
+                at_least(self.crashed >= self.spec.crash_limit, "crashes are its own, up to the limit")
+            }
             Class::Lost if self.spec.rerun => {
                 at_least(losses >= self.spec.loss_limit, "losses are its own, up to the limit")
             }

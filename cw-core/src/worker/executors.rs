@@ -223,6 +223,9 @@ impl Worker {
         match before {
             Executor::Starting { .. } => self.on_start_failed(&evidence),
             Executor::Busy { batch, .. } if batch.len() == 1 => self.blame(&batch[0], &evidence),
+            Executor::Busy { batch, .. } if planted!(BlameAll) => {
+                batch.iter().for_each(|running| self.blame(running, &evidence));
+            }
             Executor::Busy { batch, .. } => {
                 batch.iter().for_each(|running| self.hand_back_fed(running, Returned::Suspect));
             }
