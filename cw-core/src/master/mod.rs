@@ -344,7 +344,8 @@ impl Master {
         if client.resume.open {
             client.resume.seen.insert(task);
         }
-        if client.tasks.contains(task) {
+        // It is here, or its result is on its way to the client.
+        if client.tasks.contains(task) || client.resume.passed.contains(&task) {
             return;
         }
         let priority = declared.what.priority;
