@@ -312,3 +312,19 @@ fn what_no_idle_worker_may_take_is_not_fetched_again_and_again() {
     assert_eq!(world.class(client, long), Class::Ok);
     assert!(world.last_attempt(client, next) < 5, "{} attempts", world.last_attempt(client, next));
 }
+
+#[test]
+fn an_acknowledgement_reaches_results_behind_those_that_were_acknowledged_before() {
+    let mut worker = worker_of(1, plain());
+    for task in 1..=5 {
+        worker.handle(ms(0), run(1, task));
+        drain(&mut worker);
+        worker.handle(ms(0), said(0, done()));
+        drain(&mut worker);
+    }
+    for tasks in [4, 5] {
+        let (client, first, attempt) = (ClientId(1), TaskId(1), Attempt(1));
+        worker.handle(ms(0), tell(ToWorker::Received { client, first, tasks, attempt }));
+    }
+    assert!(worker.is_quiet(), "the fifth is kept for ever");
+}

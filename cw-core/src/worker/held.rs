@@ -161,10 +161,15 @@ impl Worker {
 
     pub(super) fn on_received(&mut self, id: ClientId, first: TaskId, tasks: u32, attempt: Attempt) {
         let Some(client) = self.clients.get_mut(&id) else { return };
+        let last = first.0.saturating_add(u64::from(tasks));
         // A false count costs no more than there is to forget.
-        let tasks = u64::from(tasks).min(client.sent.len() as u64);
-        let last = first.0.saturating_add(tasks);
-        for task in (first.0..last).map(TaskId) {
+        let named: Vec<TaskId> = if tasks as usize <= client.sent.len() {
+            (first.0..last).map(TaskId).collect()
+        } else {
+            let all = client.sent.sorted_keys(|_| true).into_iter();
+            all.filter(|task| (first.0..last).contains(&task.0)).collect()
+        };
+        for task in named {
             if client.sent.get(task).is_some_and(|held| held.attempt == attempt)
                 && let Some(held) = client.sent.remove(task)
             {
