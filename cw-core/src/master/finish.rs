@@ -194,7 +194,8 @@ impl Master {
                 self.requeue(client, task);
                 // It began, and must not begin twice.
                 if ran && self.needs_free_slot(client, task) {
-                    self.bury(client, task, worker);
+                    let name = self.workers.get(&worker).map(|worker| worker.name.clone());
+                    self.bury(client, task, &name.unwrap_or_default());
                 }
             }
             Some(State::Cancelling { .. }) => self.drop_cancelled(client, task),
@@ -271,8 +272,7 @@ impl Master {
     }
 
     /// Ends a task that was killed with its worker and must not run again.
-    fn bury(&mut self, id: ClientId, task: TaskId, worker: WorkerId) {
-        let name = self.workers.get(&worker).map(|worker| worker.name.clone()).unwrap_or_default();
+    pub(super) fn bury(&mut self, id: ClientId, task: TaskId, name: &str) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.obituaries.entry(task).or_default().push(format!("{name}: it was stopped"));
         self.end_as_lost(id, task);

@@ -188,14 +188,14 @@ impl Master {
         let obituary = format!("{}: not heard for {:?}", worker.name, self.now.since(worker.heard));
         for client in self.clients.keys().copied().collect::<Vec<_>>() {
             self.on_held(id, client, false);
-            self.take_from(client, id, (!is_planned).then_some(&obituary));
+            self.take_from(client, id, &worker.name, (!is_planned).then_some(&obituary));
         }
         self.note_accounted(id);
         self.unplaced = true;
         self.announce_window(before);
     }
 
-    fn take_from(&mut self, id: ClientId, worker: WorkerId, obituary: Option<&String>) {
+    fn take_from(&mut self, id: ClientId, worker: WorkerId, name: &str, obituary: Option<&String>) {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
         if obituary.is_some() {
             client.expose_moved(worker);
@@ -205,7 +205,13 @@ impl Master {
         for task in client.tasks.sorted_keys(there).into_iter().rev() {
             match obituary {
                 Some(obituary) => self.bereave(id, task, worker, obituary),
-                None => self.requeue(id, task),
+                None => {
+                    self.requeue(id, task);
+                    // What has not begun was handed back before: this has, and its result goes with the worker.
+                    if self.state_of(id, task).is_some() && self.needs_free_slot(id, task) {
+                        self.bury(id, task, name);
+                    }
+                }
             }
         }
         self.forget_if_done(id);

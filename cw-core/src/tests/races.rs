@@ -328,3 +328,34 @@ fn an_acknowledgement_reaches_results_behind_those_that_were_acknowledged_before
     }
     assert!(worker.is_quiet(), "the fifth is kept for ever");
 }
+
+#[test]
+fn a_task_that_must_not_run_twice_does_not_when_its_worker_leaves_with_the_result() {
+    let now = Time::ZERO;
+    let mut master = Master::new(master::Config::default());
+    let program = ProgramId::default();
+    let client = ClientId(0);
+    let join = |n| master::Event::WorkerJoined {
+        worker: WorkerId(n),
+        program,
+        program_name: String::new(),
+        name: String::new(),
+        slots: 1,
+        returned: false,
+    };
+    master.handle(now, join(1));
+    master.handle(now, master::Event::ClientJoined { client, program, returned: false });
+    let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+    let what = Box::new(Spec { rerun: false, ..plain() });
+    master.handle(now, hear(FromClient::Declare { spec: SpecIndex(0), what }));
+    master.handle(now, hear(FromClient::Submit { task: TaskId(1), spec: SpecIndex(0) }));
+    while master.poll_action().is_some() {}
+    let say = |message| master::Event::WorkerSaid { worker: WorkerId(1), message, body: Bytes::new() };
+    master.handle(now, say(FromWorker::Waiting { client, task: TaskId(1), attempt: Attempt(1) }));
+    master.handle(now, say(FromWorker::Leaving));
+    master.handle(now, join(2));
+    let sent = std::iter::from_fn(|| master.poll_action()).any(|action| {
+        matches!(action, master::Action::TellWorker { message: ToWorker::Run { .. }, .. })
+    });
+    assert!(!sent, "it has run");
+}
