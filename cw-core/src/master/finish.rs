@@ -263,6 +263,7 @@ impl Master {
 
     /// Asks a worker to give a task up. The client does not wait for that: it has its answer.
     pub(super) fn cancel_sent(&mut self, id: ClientId, task_id: TaskId, worker: WorkerId) {
+        self.forget_given_up(id, task_id);
         let task = self.clients.get_mut(&id).and_then(|client| client.tasks.get_mut(task_id));
         let task = task.expect("the caller looked it up");
         task.state = State::Cancelling { worker, held: !task.state.takes_room() };

@@ -336,3 +336,51 @@ fn a_master_forgets_a_client_that_does_not_come_back_to_it_and_its_work_is_kille
     assert_eq!(world.workers[0].killed, 1);
     world.assert_quiet();
 }
+
+#[test]
+fn two_restarts_in_a_row_run_nothing_twice() {
+    let (mut world, client) = world_of(2, 1, Spec { rerun: false, ..plain() });
+    let tasks: Vec<TaskId> = (0..2).map(|_| world.submit(client, 0, Do::Return.args(8_000))).collect();
+    for at in [1_000, 2_000] {
+        world.run_until(ms(at));
+        world.restart_master();
+    }
+    world.run();
+    for task in tasks {
+        assert_eq!((world.class(client, task), begun(&world, task)), (Class::Ok, 1), "{task}");
+    }
+    world.assert_quiet();
+}
+
+#[test]
+fn what_began_while_its_client_was_away_does_not_begin_again_after_a_restart() {
+    let (mut world, client) = world_of(1, 1, Spec { rerun: false, ..plain() });
+    world.submit(client, 0, Do::Return.args(500));
+    let tasks: Vec<TaskId> = (0..2).map(|_| world.submit(client, 0, Do::Return.args(9_000))).collect();
+    world.run_until(ms(100));
+    world.disconnect_client(client);
+    world.run_until(ms(1_000));
+    world.connect_again(client);
+    world.run_until(ms(2_000));
+    world.restart_master();
+    world.run();
+    assert_eq!(begun(&world, tasks[0]), 1);
+    world.assert_quiet();
+}
+
+#[test]
+fn a_task_that_runs_twice_is_killed_twice_when_its_client_gives_it_up() {
+    let (mut world, client) = world_of(2, 1, Spec { speculate: true, ..plain() });
+    let task = world.submit(client, 0, Do::Hang.args(0));
+    world.run_until(ms(500));
+    let first = usize::from(world.workers[0].began.is_empty());
+    world.cut_worker(first);
+    world.run_until(ms(4_000));
+    assert_eq!(begun(&world, task), 2);
+    world.mend_worker(first);
+    world.run_until(ms(5_000));
+    world.cancel(client, task);
+    world.run_until(ms(6_000));
+    assert_eq!(world.workers.iter().map(|host| host.killed).collect::<Vec<_>>(), [1, 1]);
+    world.assert_quiet();
+}

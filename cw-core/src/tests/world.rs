@@ -279,6 +279,11 @@ impl World {
         self.workers[index].cut = true;
     }
 
+    /// A connection that was cut carries again, before either side has given it up.
+    pub(super) fn mend_worker(&mut self, index: usize) {
+        self.workers[index].cut = false;
+    }
+
     /// A worker that was cut off is on a new connection.
     pub(super) fn rejoin_worker(&mut self, index: usize) {
         self.workers[index].link += 1;
