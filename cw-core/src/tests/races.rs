@@ -354,8 +354,7 @@ fn a_task_that_must_not_run_twice_does_not_when_its_worker_leaves_with_the_resul
     master.handle(now, say(FromWorker::Waiting { client, task: TaskId(1), attempt: Attempt(1) }));
     master.handle(now, say(FromWorker::Leaving));
     master.handle(now, join(2));
-    let sent = std::iter::from_fn(|| master.poll_action()).any(|action| {
-        matches!(action, master::Action::TellWorker { message: ToWorker::Run { .. }, .. })
-    });
+    let sent = std::iter::from_fn(|| master.poll_action())
+        .any(|action| matches!(action, master::Action::TellWorker { message: ToWorker::Run { .. }, .. }));
     assert!(!sent, "it has run");
 }
