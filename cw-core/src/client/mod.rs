@@ -67,8 +67,9 @@ pub struct Client {
     received: Option<Received>,
     /// Tasks that were handed in to a master that was lost, and have to be again.
     again: usize,
-    /// Whether the master waits to hear that all of those were.
+    /// Whether the master waits to hear that all of those were, and how many were on this connection.
     resuming: bool,
+    resubmitted: u64,
     /// No task from this one on had been sent to a worker when the master last said so.
     dispatched: TaskId,
     patience: Patience,
@@ -122,6 +123,7 @@ impl Client {
             received: None,
             again: 0,
             resuming: false,
+            resubmitted: 0,
             dispatched: TaskId(0),
             patience: Patience::new(config.give_up_after),
             actions: VecDeque::new(),
@@ -212,6 +214,7 @@ impl Client {
             let message = match std::mem::replace(&mut entry.state, State::Sent) {
                 State::Again => {
                     self.again -= 1;
+                    self.resubmitted += 1;
                     FromClient::Resubmit { task, spec }
                 }
                 _ => FromClient::Submit { task, spec },
@@ -224,7 +227,7 @@ impl Client {
     /// Says so once all that a lost master had was handed in again, or has ended.
     fn say_resubmitted(&mut self) {
         if self.connected && self.again == 0 && std::mem::take(&mut self.resuming) {
-            self.tell(FromClient::Resubmitted, Bytes::new());
+            self.tell(FromClient::Resubmitted { tasks: self.resubmitted }, Bytes::new());
         }
     }
 
@@ -371,6 +374,7 @@ impl Client {
         self.in_flight.window = window;
         self.patience.end();
         self.resuming = session != Resumed::No;
+        self.resubmitted = 0;
         // What is above is known not to have been sent to any worker.
         let may_have_run = match session {
             Resumed::No => TaskId(0),
@@ -379,7 +383,9 @@ impl Client {
             Resumed::NextMaster => self.dispatched,
         };
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Again)) {
-            if task >= may_have_run {
+            if session == Resumed::No && self.may_have_begun_once(task) {
+                self.lose(task);
+            } else if task >= may_have_run {
                 self.again -= 1;
                 self.tasks.get_mut(task).expect("just listed").state = State::Waiting;
             }
@@ -395,6 +401,21 @@ impl Client {
         if self.watched {
             self.tell(FromClient::Watch { on: true }, Bytes::new());
         }
+    }
+
+    /// Whether a task must not run twice and may have run.
+    fn may_have_begun_once(&self, task: TaskId) -> bool {
+        let spec = self.tasks.get(task).and_then(|entry| self.specs.get(entry.spec.0 as usize));
+        task < self.dispatched && spec.is_some_and(|spec| !spec.rerun)
+    }
+
+    /// Ends a task that may have run in a session that is over.
+    fn lose(&mut self, task: TaskId) {
+        let Some(entry) = self.tasks.remove(task) else { return };
+        self.drop_again(entry.args.len());
+        let workers = vec!["its worker was told that this program had ended".to_owned()];
+        let completion = Completion::local(&Failure::Lost { workers });
+        self.actions.push_back(Action::Complete { task, completion });
     }
 
     /// What had been handed in is handed in again, in order, when there is a master again.

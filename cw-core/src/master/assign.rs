@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Master, tasks::State};
+use super::{Action, Master, parked::Wish, tasks::State};
 use crate::{
     ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
     wire::ToWorker,
@@ -90,7 +90,7 @@ impl Master {
         let task = client.tasks.get_mut(task_id).expect("what is to be sent is in the table");
         let spec = &client.specs[task.spec.0 as usize];
         if !planted!(ReuseAttempt) || task.latest == Attempt(0) {
-            task.latest = Attempt(task.latest.0 + 1);
+            task.latest = Attempt(task.latest.0.saturating_add(1));
         }
         task.attempt = task.latest;
         task.state = State::Sent { worker: to };
@@ -280,5 +280,14 @@ impl Master {
         }
         self.charge(id, charge, 0);
         self.note_waiting(id);
+        self.keep_alone(id, task_id);
+    }
+
+    /// A task that may have ended a worker takes no others down with the next, however it came back.
+    fn keep_alone(&mut self, id: ClientId, task: TaskId) {
+        let entry = self.clients.get(&id).and_then(|client| client.tasks.get(task));
+        if entry.is_some_and(|entry| entry.losses > 0) {
+            self.park(id, task, Wish { alone: true, ..Wish::default() });
+        }
     }
 }

@@ -127,9 +127,13 @@ impl Master {
     }
 
     fn set_aside(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.record.is_set_aside()) else {
+        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.record.is_set_aside()) else {
             return;
         };
+        if !self.has_other(worker.program, id) {
+            return;
+        }
+        let worker = self.workers.get_mut(&id).expect("just seen");
         let row = std::mem::take(&mut worker.record.row);
         let last = row.last().map_or("failed", |(_, _, class)| match class {
             Class::Crashed => "its executor crashed",

@@ -86,6 +86,9 @@ pub(super) struct Resume {
     pub(super) awaited: BTreeSet<WorkerId>,
     /// When they are not waited for any longer.
     pub(super) until: Time,
+    /// How many tasks the client has handed in again, and how many it says there are.
+    pub(super) arrived: u64,
+    pub(super) announced: Option<u64>,
     /// What the client has handed in since it is back.
     pub(super) seen: BTreeSet<TaskId>,
     /// Results that it was sent since then: it may have handed in those tasks before they arrived.

@@ -276,8 +276,11 @@ impl Master {
             FromClient::Cancel { task } => self.on_cancel(client, task),
             FromClient::Leave => self.end_session(client),
             FromClient::Watch { on } => self.on_watch(client, on),
-            FromClient::Resubmit { task, spec } => self.on_resubmit(client, task, spec, body),
-            FromClient::Resubmitted => self.on_resubmitted(client),
+            FromClient::Resubmit { task, spec } => {
+                self.on_resubmit(client, task, spec, body);
+                self.note_resubmitted(client, 1, None);
+            }
+            FromClient::Resubmitted { tasks } => self.note_resubmitted(client, 0, Some(tasks)),
             FromClient::Noted { below } => self.on_noted(client, below),
         }
     }
@@ -340,6 +343,9 @@ impl Master {
         let bytes_bound = 2 * self.config.window.bytes + PAYLOAD_BYTES_MAX as u64;
         if client.tasks.len() - client.cancelling >= bound || client.bytes > bytes_bound {
             return self.disconnect_client(id, "submitted more than its window allows");
+        }
+        if client.resume.open && client.resume.seen.len() >= reattach::CLAIMS_MAX {
+            return self.disconnect_client(id, "never said that it had handed in all");
         }
         if client.resume.open {
             client.resume.seen.insert(task);

@@ -30,7 +30,7 @@ const ELSEWHERE: Duration = Duration::from_secs(1);
 /// The same after a crash, which is to be followed by another attempt at once.
 const ELSEWHERE_CRASHED: Duration = Duration::from_millis(100);
 
-/// Tasks with wishes that are looked at in one pass.
+/// Tasks of a client with wishes that are looked at in one pass.
 const LOOKED_AT: usize = 64;
 
 /// Why a task is not in its queue.
@@ -128,7 +128,7 @@ impl Master {
     }
 
     /// Whether another worker than this one takes the program's tasks.
-    fn has_other(&self, program: ProgramId, than: WorkerId) -> bool {
+    pub(super) fn has_other(&self, program: ProgramId, than: WorkerId) -> bool {
         self.workers.iter().any(|(id, worker)| *id != than && worker.program == program && worker.is_well())
     }
 
@@ -160,18 +160,26 @@ impl Master {
         self.wakes.first().map(|(due, ..)| *due)
     }
 
-    /// Places what has wishes.
+    /// Places what has wishes: first what a worker is kept for, then the first tasks of each client.
     pub(super) fn place_wishful(&mut self) {
         self.free_exclusive();
-        for (id, task) in self.wishful.iter().take(LOOKED_AT).copied().collect::<Vec<_>>() {
-            let wish = self.clients.get(&id).and_then(|client| client.parked.get(&task)).copied();
-            match wish {
-                Some(Parked::Wishes(Wish { alone: true, .. })) => self.place_alone(id, task),
-                Some(Parked::Wishes(Wish { avoid: Some((worker, _)), .. })) => {
-                    self.place_elsewhere(id, task, worker);
-                }
-                _ => drop(self.wishful.remove(&(id, task))),
+        let kept = self.exclusives.iter().filter_map(|worker| self.workers[worker].exclusive);
+        let mut looked_at: Vec<(ClientId, TaskId)> = kept.collect();
+        for id in self.clients.keys() {
+            let of_client = self.wishful.range((*id, TaskId(0))..=(*id, TaskId(u64::MAX)));
+            looked_at.extend(of_client.take(LOOKED_AT));
+        }
+        looked_at.into_iter().for_each(|(id, task)| self.place_one(id, task));
+    }
+
+    fn place_one(&mut self, id: ClientId, task: TaskId) {
+        let wish = self.clients.get(&id).and_then(|client| client.parked.get(&task)).copied();
+        match wish {
+            Some(Parked::Wishes(Wish { alone: true, .. })) => self.place_alone(id, task),
+            Some(Parked::Wishes(Wish { avoid: Some((worker, _)), .. })) => {
+                self.place_elsewhere(id, task, worker);
             }
+            _ => drop(self.wishful.remove(&(id, task))),
         }
     }
 

@@ -30,8 +30,11 @@ use crate::{
     wire::{Doing, ToClient, ToWorker},
 };
 
+/// No task is tried more often in earnest.
+const ATTEMPT_MAX: Attempt = Attempt(u32::MAX / 2);
+
 /// Tasks of one client of which claims are kept until it is back. Far more than its window.
-const CLAIMS_MAX: usize = 1 << 20;
+pub(super) const CLAIMS_MAX: usize = 1 << 20;
 
 impl Master {
     /// The clients of the master before, which may come back; workers may have their tasks.
@@ -60,11 +63,12 @@ impl Master {
         let asked: BTreeSet<WorkerId> = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.knows(id) || worker.vouched.contains(&id))
+            .filter(|(_, worker)| worker.knows(id) || worker.vouches_for(id))
             .map(|(worker, _)| *worker)
             .collect();
         client.resume.open = true;
         client.resume.seen.clear();
+        (client.resume.arrived, client.resume.announced) = (0, None);
         client.resume.passed.clear();
         client.resume.early.clear();
         client.resume.until = self.now + self.config.recover_for;
@@ -122,8 +126,18 @@ impl Master {
         }
     }
 
+    /// Counts what has been handed in again, as the word that it is all may overtake the longest of it.
+    pub(super) fn note_resubmitted(&mut self, id: ClientId, more: u64, all: Option<u64>) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.resume.arrived += more;
+        client.resume.announced = all.or(client.resume.announced);
+        if client.resume.announced.is_some_and(|all| client.resume.arrived >= all) {
+            self.on_resubmitted(id);
+        }
+    }
+
     /// All has been handed in again: what there is beside it was given up while the client was away.
-    pub(super) fn on_resubmitted(&mut self, id: ClientId) {
+    fn on_resubmitted(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if !std::mem::take(&mut client.resume.open) {
             return;
@@ -155,18 +169,20 @@ impl Master {
         let Some(worker) = self.workers.get_mut(&claim.worker) else { return };
         let is_asked =
             self.clients.get(&id).is_some_and(|client| client.resume.awaited.contains(&claim.worker));
-        if worker.accounting.is_none() && !is_asked {
+        if (worker.accounting.is_none() && !is_asked) || claim.attempt > ATTEMPT_MAX {
             return;
         }
-        worker.vouched.insert(id);
         if self.clients.get(&id).is_none_or(|client| client.gone) {
             return self.tell_worker(claim.worker, ToWorker::Forget { client: id });
         }
+        worker.vouched.insert(id);
         self.give_credit(claim.worker, id);
         let client = self.clients.get_mut(&id).expect("just seen");
         let Some(entry) = client.tasks.get(task) else {
             if client.resume.open && client.resume.unclaimed.len() < CLAIMS_MAX {
-                client.resume.unclaimed.entry(task).or_default().push(claim);
+                let claims = client.resume.unclaimed.entry(task).or_default();
+                claims.retain(|other| other.worker != claim.worker);
+                claims.push(claim);
                 return;
             }
             return self.call_back(id, task, claim);

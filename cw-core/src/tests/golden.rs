@@ -58,7 +58,7 @@ fn from_client() {
         golden(FromClient::Resubmit { task: TASK, spec: SpecIndex(1) }, b"ab"),
         "0600000006ac02016162"
     );
-    assert_eq!(golden(FromClient::Resubmitted, b""), "0100000007");
+    assert_eq!(golden(FromClient::Resubmitted { tasks: 300 }, b""), "0300000007ac02");
     assert_eq!(golden(FromClient::Noted { below: TASK }, b""), "0300000008ac02");
 }
 

@@ -55,7 +55,10 @@ pub enum FromClient {
         spec: SpecIndex,
     },
     /// All that was handed in before has been handed in again: what workers have beside it is not wanted.
-    Resubmitted,
+    Resubmitted {
+        /// In how many messages, on this connection. Long ones may arrive after this one.
+        tasks: u64,
+    },
     /// The client knows what [`ToClient::Dispatched`] said; from one that has jobs which must not run twice.
     Noted {
         /// What that said.

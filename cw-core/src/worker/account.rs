@@ -13,6 +13,8 @@ impl Worker {
     /// What runs goes on; results that the master may not have had are to be sent again.
     pub(super) fn on_master_lost(&mut self) {
         self.attached = false;
+        // The master moves what has not begun as soon as it notices.
+        self.lease = self.lease.map(|until| until.min(self.now));
         self.clients.values_mut().for_each(super::held::Client::take_back_sent);
         for action in std::mem::take(&mut self.actions) {
             match action {
