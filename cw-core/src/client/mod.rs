@@ -60,6 +60,8 @@ pub struct Client {
     tasks: TaskMap<Task>,
     /// What is on its way to the disk. Apart, as many tasks wait and few are here.
     recording: TaskMap<Completion>,
+    /// Results of other attempts of those.
+    others: Vec<(TaskId, Attempt, Option<WorkerId>)>,
     waiting: Waiting,
     /// Whether somebody looks at the progress.
     watched: bool,
@@ -118,6 +120,7 @@ impl Client {
             specs: Vec::new(),
             tasks: TaskMap::default(),
             recording: TaskMap::default(),
+            others: Vec::new(),
             waiting: Waiting::default(),
             watched: false,
             received: None,
@@ -287,7 +290,7 @@ impl Client {
             State::Again => self.drop_again(bytes),
             // It was handed in to a master before, which had not said so.
             State::Waiting => self.waiting.forget(bytes as u64),
-            State::Recording => return,
+            State::Recording => return self.note_another(task, &completion),
         }
         if durable {
             let entry = self.tasks.get_mut(task).expect("just seen");
@@ -307,11 +310,22 @@ impl Client {
         self.complete(task, completion);
     }
 
-    fn on_recorded(&mut self, task: TaskId) {
-        if let Some(completion) = self.recording.remove(task) {
-            self.tasks.remove(task);
-            self.complete(task, completion);
+    /// Another attempt of a task whose result is on its way to the disk: it is acknowledged when that is there.
+    fn note_another(&mut self, task: TaskId, completion: &Completion) {
+        let source = (completion.attempt, completion.worker);
+        if self.recording.get(task).is_some_and(|first| (first.attempt, first.worker) != source) {
+            self.others.push((task, completion.attempt, completion.worker));
         }
+    }
+
+    fn on_recorded(&mut self, task: TaskId) {
+        let Some(completion) = self.recording.remove(task) else { return };
+        self.tasks.remove(task);
+        self.complete(task, completion);
+        let (done, others) = std::mem::take(&mut self.others).into_iter().partition(|other| other.0 == task);
+        self.others = others;
+        let done: Vec<(TaskId, Attempt, Option<WorkerId>)> = done;
+        done.into_iter().for_each(|(task, attempt, worker)| self.acknowledge(task, attempt, worker));
     }
 
     fn complete(&mut self, task: TaskId, completion: Completion) {

@@ -84,6 +84,8 @@ pub(super) struct Resume {
     pub(super) restored: bool,
     /// Workers that have not said yet what they have.
     pub(super) awaited: BTreeSet<WorkerId>,
+    /// Those of them that were asked on their present connection, and will answer that.
+    pub(super) asked: BTreeSet<WorkerId>,
     /// When they are not waited for any longer.
     pub(super) until: Time,
     /// How many tasks the client has handed in again, and how many it says there are.

@@ -190,6 +190,7 @@ impl Master {
             self.on_held(id, client, false);
             self.take_from(client, id, &worker.name, (!is_planned).then_some(&obituary));
         }
+        self.forget_asked(id);
         self.note_accounted(id);
         self.unplaced = true;
         self.announce_window(before);

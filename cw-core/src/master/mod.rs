@@ -420,6 +420,7 @@ impl Master {
         (worker.heard, worker.connected) = (self.now, true);
         if returned {
             worker.come_back(self.now);
+            self.forget_asked(id);
             for client in self.clients.keys().copied().collect::<Vec<_>>() {
                 self.on_held(id, client, false);
             }

@@ -67,6 +67,7 @@ impl Master {
             .map(|(worker, _)| *worker)
             .collect();
         client.resume.open = true;
+        client.resume.asked.clear();
         client.resume.seen.clear();
         (client.resume.arrived, client.resume.announced) = (0, None);
         client.resume.passed.clear();
@@ -87,6 +88,11 @@ impl Master {
         let Some(worker) = self.workers.get_mut(&worker_id) else { return };
         worker.meet(id);
         worker.vouched.insert(id);
+        if worker.connected
+            && let Some(client) = self.clients.get_mut(&id)
+        {
+            client.resume.asked.insert(worker_id);
+        }
         self.tell_worker(worker_id, ToWorker::Account { client: id });
         self.tell_worker(worker_id, ToWorker::Credit { client: id, bytes });
     }
@@ -256,6 +262,7 @@ impl Master {
         if let Some(client) = client {
             if let Some(client) = self.clients.get_mut(&client) {
                 client.resume.awaited.remove(&id);
+                client.resume.asked.remove(&id);
             }
             return self.stop_waiting();
         }
@@ -291,10 +298,17 @@ impl Master {
         self.requeue(id, task_id);
     }
 
+    /// What a worker was asked on a connection that has ended it will not answer.
+    pub(super) fn forget_asked(&mut self, id: WorkerId) {
+        for client in self.clients.values_mut() {
+            client.resume.asked.remove(&id);
+        }
+    }
+
     /// A worker need not be waited for any longer.
     pub(super) fn note_accounted(&mut self, id: WorkerId) {
         self.missing.remove(&id);
-        for client in self.clients.values_mut() {
+        for client in self.clients.values_mut().filter(|client| !client.resume.asked.contains(&id)) {
             client.resume.awaited.remove(&id);
         }
         self.stop_waiting();

@@ -279,7 +279,8 @@ impl World {
             return;
         }
         if let Some(old) = self.hosts[peer].link.at_master {
-            if self.knobs.replaces_silently {
+            // Whoever does not say who it was is another peer, and the connection it had ends by itself.
+            if self.knobs.replaces_silently && session.known.is_some() {
                 self.forget_connection(peer);
             } else {
                 self.peer_ends(peer, old);
