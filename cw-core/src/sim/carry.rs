@@ -56,7 +56,8 @@ impl World {
             }
             master::Action::Disconnect { client, why } => {
                 let peer = self.master.peers.get(&client.0).copied();
-                let is_rogue = peer.is_some_and(|peer| self.hosts[peer].is_rogue());
+                let owner = self.ledger.owner(client.0);
+                let is_rogue = owner.is_some_and(|peer| self.hosts[peer].is_rogue());
                 self.ledger
                     .rule(is_rogue, "an honest client is not shown out", || format!("{client}: {why}"));
                 self.hang_up(peer);

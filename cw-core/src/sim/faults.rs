@@ -423,7 +423,7 @@ impl World {
             7 => FromClient::Cancel { task },
             8 => FromClient::Watch { on: self.chance.coin() },
             9 => FromClient::Resubmit { task, spec },
-            10 => FromClient::Resubmitted { tasks: 0 },
+            10 => FromClient::Resubmitted { tasks: self.chance.below(3) },
             _ => FromClient::Leave,
         };
         Word::FromClient(message, Bytes::new())

@@ -39,7 +39,7 @@ impl Clock {
     }
 
     pub(super) fn local(self, world: Time) -> Time {
-        at(FIRST + (micros(world) - micros(self.origin)) * self.rate / 1_000)
+        at(FIRST + micros(world).saturating_sub(micros(self.origin)) * self.rate / 1_000)
     }
 
     /// The first point of true time at which the clock shows this or more.

@@ -102,7 +102,7 @@ impl Knobs {
 
     /// Whether two sides may disagree about the time by more than the difference between a lease and a suspicion.
     pub(super) fn time_is_doubtful(&self) -> bool {
-        self.faults.rates || self.faults.pauses || self.delay > ms(20)
+        self.faults.rates || self.faults.pauses || self.faults.cuts || self.delay > ms(20)
     }
 
     /// Whether nothing but the tasks themselves goes wrong.

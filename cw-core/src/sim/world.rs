@@ -143,7 +143,7 @@ impl World {
                 }
             }
             self.ledger.time = self.now;
-            if self.steps % 32 == 0 {
+            if self.steps.is_multiple_of(32) {
                 self.check_machines();
             }
         }
@@ -304,6 +304,8 @@ impl World {
         let epoch = self.master.epoch;
         let welcome = Input::Welcome { conn, id, returned, window, epoch };
         self.at(arrival, Happening::Input { who: Some(peer), input: welcome });
+        // What a client hands in again begins to count anew.
+        self.master.attempts.retain(|(client, ..), _| *client != id);
         let event = if is_worker {
             self.master.heard.insert(id, local);
             let (program_name, name) = ("sim".to_owned(), format!("node{peer}:1"));

@@ -6,6 +6,7 @@ mod golden;
 mod hostile;
 mod races;
 mod returns;
+mod sim;
 mod starts;
 mod trouble;
 mod world;
