@@ -159,6 +159,11 @@ impl Master {
         self.tell_client(client, message, body);
     }
 
+    /// Lets a worker forget what it has reported.
+    pub(super) fn release_report(&mut self, worker: WorkerId, report: &Report) {
+        self.release_result(worker, report.client, report.task, report.attempt);
+    }
+
     /// Lets a worker forget a result that its client does not get.
     fn release_result(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
         self.tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });

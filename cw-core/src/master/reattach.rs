@@ -160,8 +160,8 @@ impl Master {
                 self.on_cancel(id, task);
             }
         }
-        // Acknowledged, as their client has given them up.
-        early.into_values().for_each(|(worker, report)| self.on_finished(worker, report));
+        // Their client has given them up, or hands them in as new.
+        early.into_values().for_each(|(worker, report)| self.release_report(worker, &report));
     }
 
     /// A result is kept until its client has acknowledged it; all else ends.
