@@ -204,7 +204,7 @@ impl Master {
                 }
             }
             Some(State::Cancelling { .. }) => self.drop_cancelled(client, task),
-            _ => {}
+            _ => self.drop_claim(worker, client, task),
         }
     }
 

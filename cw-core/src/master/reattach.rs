@@ -67,6 +67,8 @@ impl Master {
             .map(|(worker, _)| *worker)
             .collect();
         client.resume.open = true;
+        // Whoever said so before is asked again.
+        client.resume.unclaimed.clear();
         client.resume.asked.clear();
         client.resume.seen.clear();
         (client.resume.arrived, client.resume.announced) = (0, None);
@@ -162,6 +164,15 @@ impl Master {
         }
         // Their client has given them up, or hands them in as new.
         early.into_values().for_each(|(worker, report)| self.release_report(worker, &report));
+    }
+
+    /// A worker has handed back what it had claimed.
+    pub(super) fn drop_claim(&mut self, worker: WorkerId, id: ClientId, task: TaskId) {
+        if let Some(client) = self.clients.get_mut(&id)
+            && let Some(claims) = client.resume.unclaimed.get_mut(&task)
+        {
+            claims.retain(|claim| claim.worker != worker);
+        }
     }
 
     /// A result is kept until its client has acknowledged it; all else ends.

@@ -143,7 +143,7 @@ impl World {
                 }
             }
             self.ledger.time = self.now;
-            if self.steps.is_multiple_of(32) {
+            if self.steps.is_multiple_of(256) {
                 self.check_machines();
             }
         }
