@@ -278,18 +278,21 @@ impl World {
         if !is_fresh || !host.link.is_whole() {
             return;
         }
-        if let Some(old) = self.hosts[peer].link.at_master {
-            // Whoever does not say who it was is another peer, and the connection it had ends by itself.
-            if self.knobs.replaces_silently && session.known.is_some() {
-                self.forget_connection(peer);
-            } else {
-                self.peer_ends(peer, old);
-            }
+        let old = self.hosts[peer].link.at_master;
+        if let Some(old) = old.filter(|_| !self.knobs.replaces_silently) {
+            self.peer_ends(peer, old);
         }
         let is_worker = self.hosts[peer].is_worker();
         let local = self.master.node.clock.local(self.now);
         let Some(machine) = &mut self.master.machine else { return };
         let Admitted { id, returned } = machine.admit(local, is_worker, &session);
+        match old.filter(|_| self.knobs.replaces_silently) {
+            Some(_) if returned => self.forget_connection(peer),
+            // It is another peer to the master, and the connection it had ends by itself.
+            Some(old) => self.peer_ends(peer, old),
+            None => {}
+        }
+        let Some(machine) = &mut self.master.machine else { return };
         let window = machine.window();
         let (program, slots) = (self.hosts[peer].program, self.slots_of(peer));
         self.say(|| format!("host {peer} joins as {id}, returned: {returned}"));
