@@ -55,8 +55,6 @@ pub enum Bug {
     GraceForEver,
     /// A crash counts as a failure.
     CrashIsFailure,
-    /// A task is tried once more than it says.
-    OneRetryMore,
     /// A silent worker is never given up.
     NeverLost,
     /// Workers are waited for without end.
@@ -94,7 +92,6 @@ pub const ALL: &[Bug] = &[
     Bug::NoGrace,
     Bug::GraceForEver,
     Bug::CrashIsFailure,
-    Bug::OneRetryMore,
     Bug::NeverLost,
     Bug::AwaitForEver,
     Bug::SuspectRuns,
