@@ -469,13 +469,16 @@ impl Ledger {
         let local = matches!(it.class, Class::Cancelled | Class::Disconnected);
         let must_record = truth.plan.durable && !local;
         let verdict = truth.verdict(peer, task, it, calm, programs, lies);
-        let words = format!("{task} of host {peer} after {before:?}: {it:?}; truly {truth:?}");
-        let words = || words.chars().take(2_000).collect::<String>();
-        self.rule(before.is_none(), "every task is reported once", words);
-        self.rule(!must_record || is_recorded, "what is durable is recorded before it is complete", words);
-        if let Err(rule) = verdict {
-            self.rule(false, rule, words);
-        }
+        let broken = match verdict {
+            _ if before.is_some() => "every task is reported once",
+            _ if must_record && !is_recorded => "what is durable is recorded before it is complete",
+            Err(rule) => rule,
+            Ok(()) => return,
+        };
+        // A body can be long, and most answers are right.
+        let what = Completion { body: it.body.slice(..it.body.len().min(64)), ..it.clone() };
+        let words = format!("{task} of host {peer} after {before:?}: {what:?}; truly {truth:?}");
+        self.rule(false, broken, || words.chars().take(2_000).collect());
     }
 
     /// Tasks without an answer, and for how long they may yet run.
