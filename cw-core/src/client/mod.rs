@@ -292,22 +292,23 @@ impl Client {
             State::Waiting => self.waiting.forget(bytes as u64),
             State::Recording => return self.note_another(task, &completion),
         }
-        if durable {
-            let entry = self.tasks.get_mut(task).expect("just seen");
-            self.actions.push_back(Action::Record {
-                task,
-                class: completion.class,
-                body: completion.body.clone(),
-            });
-            entry.state = State::Recording;
-            if planted!(AckBeforeRecorded) {
-                self.acknowledge(task, completion.attempt, completion.worker);
-            }
-            self.recording.insert(task, completion);
-            return;
+        self.conclude(task, durable, completion);
+    }
+
+    /// The task has ended: first that is recorded, where the call asks for it, then the caller has it.
+    fn conclude(&mut self, task: TaskId, durable: bool, completion: Completion) {
+        if !durable {
+            self.tasks.remove(task);
+            return self.complete(task, completion);
         }
-        self.tasks.remove(task);
-        self.complete(task, completion);
+        let Some(entry) = self.tasks.get_mut(task) else { return };
+        entry.state = State::Recording;
+        let (class, body) = (completion.class, completion.body.clone());
+        self.actions.push_back(Action::Record { task, class, body });
+        if planted!(AckBeforeRecorded) {
+            self.acknowledge(task, completion.attempt, completion.worker);
+        }
+        self.recording.insert(task, completion);
     }
 
     /// Another attempt of a task whose result is on its way to the disk: it is acknowledged when that is there.
@@ -425,11 +426,11 @@ impl Client {
 
     /// Ends a task that may have run in a session that is over.
     fn lose(&mut self, task: TaskId) {
-        let Some(entry) = self.tasks.remove(task) else { return };
-        self.drop_again(entry.args.len());
+        let Some(entry) = self.tasks.get(task) else { return };
+        let (bytes, durable) = (entry.args.len(), entry.durable);
+        self.drop_again(bytes);
         let workers = vec!["its worker was told that this program had ended".to_owned()];
-        let completion = Completion::local(&Failure::Lost { workers });
-        self.actions.push_back(Action::Complete { task, completion });
+        self.conclude(task, durable, Completion::local(&Failure::Lost { workers }));
     }
 
     /// What had been handed in is handed in again, in order, when there is a master again.

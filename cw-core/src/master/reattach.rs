@@ -74,7 +74,8 @@ impl Master {
         (client.resume.arrived, client.resume.announced) = (0, None);
         client.resume.passed.clear();
         client.resume.early.clear();
-        client.resume.until = self.now + self.config.recover_for;
+        // Whoever is asked answers, or is lost by then.
+        client.resume.until = self.now + self.config.recover_for + self.config.lost_after;
         client.resume.awaited = self.missing.union(&asked).copied().collect();
         if below > TaskId(0) {
             self.tell_client(id, ToClient::Dispatched { below }, Bytes::new());
@@ -127,11 +128,21 @@ impl Master {
         for claim in claims.iter().filter(|claim| claim.worker != best.worker) {
             self.call_back(id, task, *claim);
         }
+        if self.is_doubtful(id, task, best) {
+            return self.call_back(id, task, best);
+        }
         self.adopt(id, task, best);
         let early = self.clients.get_mut(&id).and_then(|client| client.resume.early.remove(&task));
         if let Some((worker, report)) = early {
             self.on_finished(worker, report);
         }
+    }
+
+    /// Whether another worker may have done what this one has not begun: a worker that was away does not know what was
+    /// moved away from it since. What must not run twice is never moved.
+    fn is_doubtful(&self, id: ClientId, task: TaskId, claim: Claim) -> bool {
+        let awaits_others = self.clients[&id].resume.awaited.iter().any(|worker| *worker != claim.worker);
+        claim.doing == Doing::Waiting && awaits_others && !self.needs_free_slot(id, task)
     }
 
     /// Counts what has been handed in again, as the word that it is all may overtake the longest of it.
@@ -204,12 +215,16 @@ impl Master {
             }
             return self.call_back(id, task, claim);
         };
-        let is_current = entry.state.worker() == Some(claim.worker) && entry.attempt == claim.attempt;
+        let state = entry.state;
+        let is_current = state.worker() == Some(claim.worker) && entry.attempt == claim.attempt;
         let was_given_up = client.gave_up(task, claim.worker, claim.attempt);
         let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
         let speculates = was_given_up && client.spec_of(entry).what.speculate;
-        match entry.state {
+        match state {
             _ if is_current => self.confirm(id, task, claim),
+            State::Parked if is_awaited && self.is_doubtful(id, task, claim) => {
+                self.call_back(id, task, claim)
+            }
             State::Queued | State::Parked if is_awaited || was_given_up => self.adopt(id, task, claim),
             // Both run, and the first result is taken.
             State::Sent { .. } if speculates => {}
@@ -328,7 +343,10 @@ impl Master {
     /// Queues what no worker has, once all have said so or time is up.
     pub(super) fn stop_waiting(&mut self) {
         if self.recover_until.is_some_and(|until| until <= self.now) {
-            self.missing.clear();
+            let missing = std::mem::take(&mut self.missing);
+            let is_due = |worker: &WorkerId| missing.contains(worker) && !planted!(AwaitForEver);
+            let resumes = self.clients.values_mut().map(|client| &mut client.resume);
+            resumes.for_each(|resume| resume.awaited.retain(|worker| !is_due(worker)));
             self.recover_until = None;
         }
         for id in self.clients.keys().copied().collect::<Vec<_>>() {

@@ -277,8 +277,7 @@ impl Ledger {
     pub(super) fn note_given_up(&mut self, id: u32) {
         let Some(worker) = self.owner(id) else { return };
         for truth in self.truths.values_mut().flatten() {
-            let was_there =
-                truth.runs.iter().any(|run| run.worker == worker && !run.is_told_end && !run.is_failed);
+            let was_there = truth.runs.iter().any(|run| run.worker == worker && !run.is_told_end);
             truth.losses += u32::from(was_there);
             truth.exposures += u32::from(!was_there && truth.sent_to.contains(&id) && truth.done.is_none());
         }
