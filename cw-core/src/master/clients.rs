@@ -98,6 +98,9 @@ pub(super) struct Resume {
     /// Failures of tasks that the client of a former master has not handed in again: they may be tried again, which
     /// only its word says. Bounded by the credit of the workers.
     pub(super) early: BTreeMap<TaskId, (WorkerId, Report)>,
+    /// Attempts that ended a task while the client was away: their workers keep the outcomes. At most what it had handed
+    /// in.
+    pub(super) ended: BTreeMap<TaskId, Attempt>,
     /// What workers have of tasks that the client has not handed in again.
     pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
 }
@@ -204,6 +207,13 @@ impl Client {
         self.outstanding -= u64::from(task.charge);
         self.cancelling -= usize::from(matches!(task.state, State::Cancelling { .. }));
         Some(task)
+    }
+
+    /// A task has ended: a client that is away will hand it in again.
+    pub(super) fn note_ended(&mut self, task: TaskId, attempt: Attempt) {
+        if self.detached.is_some() {
+            self.resume.ended.insert(task, attempt);
+        }
     }
 
     pub(super) fn push_back(&mut self, priority: i32, task: TaskId) {

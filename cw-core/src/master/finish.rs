@@ -98,6 +98,7 @@ impl Master {
         let is_mended = class == Class::Ok && attempts > 1;
         let has_traces = !(state.given_up.is_empty() && state.obituaries.is_empty());
         state.take_out(task);
+        state.note_ended(task, attempt);
         self.settle(client, charged, micros);
         if has_traces {
             self.forget_given_up(client, task);
@@ -148,6 +149,7 @@ impl Master {
         let Report { client, task, attempt, class, micros, body } = report;
         let state = self.clients.get_mut(&client).expect("takes_late found it");
         state.take_up(task, worker, attempt);
+        state.note_ended(task, attempt);
         let attempts = state.tasks.get(task).expect("takes_late found it").ended() + 1;
         if let Some(State::Sent { worker } | State::Held { worker }) = self.state_of(client, task) {
             self.forget_given_up(client, task);

@@ -128,7 +128,7 @@ impl Master {
         for claim in claims.iter().filter(|claim| claim.worker != best.worker) {
             self.call_back(id, task, *claim);
         }
-        if self.is_doubtful(id, task, best) {
+        if self.is_overtaken(id, task, best) {
             return self.call_back(id, task, best);
         }
         self.adopt(id, task, best);
@@ -138,11 +138,12 @@ impl Master {
         }
     }
 
-    /// Whether another worker may have done what this one has not begun: a worker that was away does not know what was
-    /// moved away from it since. What must not run twice is never moved.
-    fn is_doubtful(&self, id: ClientId, task: TaskId, claim: Claim) -> bool {
-        let awaits_others = self.clients[&id].resume.awaited.iter().any(|worker| *worker != claim.worker);
-        claim.doing == Doing::Waiting && awaits_others && !self.needs_free_slot(id, task)
+    /// Whether another worker has the outcome of what this one is still to do, having been away when it came.
+    fn is_overtaken(&self, id: ClientId, task: TaskId, claim: Claim) -> bool {
+        let resume = &self.clients[&id].resume;
+        let awaits_others = resume.awaited.iter().any(|worker| *worker != claim.worker);
+        let has_ended = resume.ended.get(&task).is_some_and(|attempt| *attempt != claim.attempt);
+        claim.doing != Doing::Done && has_ended && awaits_others
     }
 
     /// Counts what has been handed in again, as the word that it is all may overtake the longest of it.
@@ -162,6 +163,7 @@ impl Master {
             return;
         }
         client.resume.restored = false;
+        client.resume.ended.clear();
         let seen = std::mem::take(&mut client.resume.seen);
         client.resume.passed.clear();
         let early = std::mem::take(&mut client.resume.early);
@@ -222,7 +224,7 @@ impl Master {
         let speculates = was_given_up && client.spec_of(entry).what.speculate;
         match state {
             _ if is_current => self.confirm(id, task, claim),
-            State::Parked if is_awaited && self.is_doubtful(id, task, claim) => {
+            State::Parked if is_awaited && self.is_overtaken(id, task, claim) => {
                 self.call_back(id, task, claim)
             }
             State::Queued | State::Parked if is_awaited || was_given_up => self.adopt(id, task, claim),
@@ -322,6 +324,10 @@ impl Master {
             worker.release(id, charge, bytes, started);
         }
         self.requeue(id, task_id);
+        if started && self.state_of(id, task_id).is_some() && self.needs_free_slot(id, task_id) {
+            let name = self.workers.get(&worker).map(|worker| worker.name.clone());
+            self.bury(id, task_id, &name.unwrap_or_default());
+        }
     }
 
     /// What a worker was asked on a connection that has ended it will not answer.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Time, client,
-    ids::{ClientId, TaskId},
+    ids::{Attempt, ClientId, TaskId},
     master::{self, RosterLine},
     wire::{FromClient, FromWorker, ToClient, ToExecutor, ToWorker},
     worker,
@@ -105,8 +105,8 @@ impl World {
         match action {
             worker::Action::Tell { message, body } => {
                 self.say(|| format!("worker host {host} tells {}", short(&message, &body)));
-                if let FromWorker::Finished { client, task, .. } = message {
-                    self.check_credit(host, client, task, body.len() as u64 + RESULT_OVERHEAD);
+                if let FromWorker::Finished { client, task, attempt, .. } = message {
+                    self.check_credit(host, client, (task, attempt), body.len() as u64 + RESULT_OVERHEAD);
                 }
                 self.send(host, true, Word::FromWorker(message, body));
             }
@@ -129,14 +129,14 @@ impl World {
     }
 
     /// Results on their way to a client stay within its credit, but for one.
-    fn check_credit(&mut self, host: usize, client: ClientId, task: TaskId, bytes: u64) {
+    fn check_credit(&mut self, host: usize, client: ClientId, result: (TaskId, Attempt), bytes: u64) {
         let Some(worker) = self.hosts[host].worker() else { return };
         let credit = worker.credit.get(&client.0).copied().unwrap_or_default();
         let sent = worker.unacknowledged.entry(client.0).or_default();
-        sent.remove(&task);
+        sent.remove(&result);
         let before: u64 = sent.values().sum();
         let fits = sent.is_empty() || before + bytes <= credit;
-        sent.insert(task, bytes);
+        sent.insert(result, bytes);
         self.ledger.rule(fits, "results stay within the client's credit", || {
             format!("host {host}, {client}: {bytes} bytes beside {before} of {credit}")
         });
@@ -156,10 +156,10 @@ impl World {
                 }
             }
             ToWorker::Credit { client, bytes } => drop(worker.credit.insert(client.0, *bytes)),
-            ToWorker::Received { client, first, tasks, .. } => {
+            ToWorker::Received { client, first, tasks, attempt } => {
                 if let Some(sent) = worker.unacknowledged.get_mut(&client.0) {
                     for task in first.0..first.0.saturating_add(u64::from((*tasks).min(100_000))) {
-                        sent.remove(&TaskId(task));
+                        sent.remove(&(TaskId(task), *attempt));
                     }
                 }
             }

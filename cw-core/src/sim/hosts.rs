@@ -159,7 +159,7 @@ pub(super) struct WorkerHost {
     pub(super) given: BTreeMap<(usize, TaskId, Attempt), Given>,
     /// Credit per client number, and results sent and not acknowledged.
     pub(super) credit: BTreeMap<u32, u64>,
-    pub(super) unacknowledged: BTreeMap<u32, BTreeMap<TaskId, u64>>,
+    pub(super) unacknowledged: BTreeMap<u32, BTreeMap<(TaskId, Attempt), u64>>,
 }
 
 /// An attempt as it came to a worker.

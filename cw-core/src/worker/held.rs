@@ -29,6 +29,8 @@ pub(super) struct Client {
     /// Bytes that are.
     sent_bytes: u64,
     sent: TaskMap<Held>,
+    /// Results of other attempts of tasks in `sent`. Few, as one of the two was given up.
+    others: Vec<(TaskId, Held)>,
     /// Results that wait for credit, in the order they came.
     waiting: VecDeque<(TaskId, Held)>,
     waiting_bytes: u64,
@@ -91,7 +93,11 @@ impl Client {
     /// Whether a result of this size may go now. One may always be on its way, however big.
     fn has_credit(&self, bytes: u64) -> bool {
         planted!(IgnoreCredit)
-            || self.open && (self.sent.is_empty() || self.sent_bytes + bytes <= self.credit)
+            || self.open && (self.has_sent_none() || self.sent_bytes + bytes <= self.credit)
+    }
+
+    fn has_sent_none(&self) -> bool {
+        self.sent.is_empty() && self.others.is_empty()
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -105,8 +111,11 @@ impl Client {
     /// What was sent may not have arrived: it waits again, before all else, until there is credit.
     pub(super) fn take_back_sent(&mut self) {
         self.open = false;
+        let mut all = std::mem::take(&mut self.others);
         for task in self.sent.sorted_keys(|_| true).into_iter().rev() {
-            let held = self.sent.remove(task).expect("just listed");
+            all.push((task, self.sent.remove(task).expect("just listed")));
+        }
+        for (task, held) in all {
             if planted!(LoseHeld) {
                 continue;
             }
@@ -116,6 +125,14 @@ impl Client {
         self.sent_bytes = 0;
     }
 
+    fn drop_others(&mut self, is_received: impl Fn(TaskId, Attempt) -> bool) {
+        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.others)
+            .into_iter()
+            .partition(|(task, held)| is_received(*task, held.attempt));
+        self.others = kept;
+        self.sent_bytes -= gone.iter().map(|(_, held)| held.bytes()).sum::<u64>();
+    }
+
     /// The results that wait.
     pub(super) fn kept(&self) -> impl Iterator<Item = (TaskId, Attempt)> {
         self.waiting.iter().map(|(task, held)| (*task, held.attempt))
@@ -123,7 +140,7 @@ impl Client {
 
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn is_quiet(&self) -> bool {
-        self.sent.is_empty() && self.waiting.is_empty()
+        self.has_sent_none() && self.waiting.is_empty()
     }
 }
 
@@ -176,6 +193,9 @@ impl Worker {
                 client.sent_bytes -= held.bytes();
             }
         }
+        if !client.others.is_empty() {
+            client.drop_others(|task, other| (first.0..last).contains(&task.0) && other == attempt);
+        }
         self.send_held(id);
     }
 
@@ -196,9 +216,7 @@ impl Worker {
             let Held { attempt, class, micros, .. } = held;
             let message = FromWorker::Finished { client: id, task, attempt, class, micros };
             self.actions.push_back(super::Action::Tell { message, body: held.body.clone() });
-            if let Some(older) = client.sent.insert(task, held) {
-                client.sent_bytes -= older.bytes();
-            }
+            client.others.extend(client.sent.insert(task, held).map(|other| (task, other)));
         }
         self.note_blocked(id);
     }

@@ -327,9 +327,12 @@ impl Worker {
 
     /// Without a master nobody hears; one that comes is told what is here, and what does not follow from that.
     fn tell(&mut self, message: FromWorker, body: Bytes) {
+        // These began, and are not here any more.
+        let has_begun =
+            matches!(message, FromWorker::Returned { why: Returned::Suspect | Returned::Killed, .. });
         if self.attached {
             self.actions.push_back(Action::Tell { message, body });
-        } else if matches!(message, FromWorker::Returned { why: Returned::Suspect, .. }) {
+        } else if has_begun {
             self.unsaid.push(message);
         }
     }
