@@ -18,6 +18,9 @@ use crate::{
     wire::{Doing, Failure, Spec, Stall},
 };
 
+/// How many outcomes of one client are remembered beyond their tasks, of each kind.
+pub(super) const KEPT_MAX: usize = 16_384;
+
 /// A connected client, or one that has gone while workers still owe answers about its tasks.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -53,6 +56,9 @@ pub(super) struct Client {
     pub(super) given_up: BTreeMap<TaskId, Vec<GivenUp>>,
     /// The workers that were lost under a task, in words.
     pub(super) obituaries: BTreeMap<TaskId, Vec<String>>,
+    /// Attempts that ended tasks of several attempts, until the client has acknowledged them: workers may still have
+    /// others, which are worth nothing any more.
+    pub(super) ended: BTreeMap<TaskId, Attempt>,
     /// What the master itself decided about tasks that have ended, as no worker keeps it.
     pub(super) verdicts: BTreeMap<TaskId, (u32, Failure)>,
     pub(super) resume: Resume,
@@ -98,9 +104,6 @@ pub(super) struct Resume {
     /// Failures of tasks that the client of a former master has not handed in again: they may be tried again, which
     /// only its word says. Bounded by the credit of the workers.
     pub(super) early: BTreeMap<TaskId, (WorkerId, Report)>,
-    /// Attempts that ended a task while the client was away: their workers keep the outcomes. At most what it had handed
-    /// in.
-    pub(super) ended: BTreeMap<TaskId, Attempt>,
     /// What workers have of tasks that the client has not handed in again.
     pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
 }
@@ -156,6 +159,7 @@ impl Client {
             parked: BTreeMap::new(),
             given_up: BTreeMap::new(),
             obituaries: BTreeMap::new(),
+            ended: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             resume: Resume::default(),
             dispatched: TaskId(0),
@@ -209,11 +213,28 @@ impl Client {
         Some(task)
     }
 
-    /// A task has ended: a client that is away will hand it in again.
-    pub(super) fn note_ended(&mut self, task: TaskId, attempt: Attempt) {
-        if self.detached.is_some() {
-            self.resume.ended.insert(task, attempt);
+    /// A task has ended with this attempt, and its client may have to hand it in again.
+    pub(super) fn note_ended(&mut self, task: TaskId, attempt: Attempt, latest: Attempt) {
+        if latest > Attempt(1) && self.ended.len() < KEPT_MAX {
+            self.ended.insert(task, attempt);
         }
+    }
+
+    /// The client has these results.
+    pub(super) fn note_received(&mut self, first: TaskId, tasks: u32, attempt: Attempt) {
+        if self.ended.is_empty() {
+            return;
+        }
+        let named = first..TaskId(first.0.saturating_add(u64::from(tasks)));
+        let received = self.ended.range(named).filter(|(_, ended)| **ended == attempt);
+        for task in received.map(|(task, _)| *task).collect::<Vec<_>>() {
+            self.ended.remove(&task);
+        }
+    }
+
+    /// Whether a task has ended with another attempt than this, as far as it is remembered.
+    pub(super) fn is_overtaken(&self, task: TaskId, attempt: Attempt) -> bool {
+        self.ended.get(&task).is_some_and(|ended| *ended != attempt)
     }
 
     pub(super) fn push_back(&mut self, priority: i32, task: TaskId) {
@@ -258,11 +279,13 @@ impl Client {
         given_up.is_some_and(|all| all.iter().any(|it| (it.worker, it.attempt) == (worker, attempt)))
     }
 
-    /// A worker was lost: what was moved away from it may have run there all the same.
+    /// A worker was lost: what was moved away from it may have run there all the same. What it was sent since counts by
+    /// itself: one loss is one.
     pub(super) fn expose_moved(&mut self, worker: WorkerId) {
         for (id, all) in &self.given_up {
             if all.iter().any(|it| it.worker == worker && !it.is_charged)
                 && let Some(task) = self.tasks.get_mut(*id)
+                && task.state.worker() != Some(worker)
             {
                 task.exposures = task.exposures.saturating_add(1);
             }

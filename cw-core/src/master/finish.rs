@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Master,
+    clients::KEPT_MAX,
     parked::{Parked, Wish},
     tasks::{State, Task},
 };
@@ -11,9 +12,6 @@ use crate::{
     ids::{Attempt, ClientId, TaskId, WorkerId},
     wire::{Class, Failure, Returned, Spec, ToClient, ToWorker},
 };
-
-/// The master's own decisions about tasks of one client that are kept.
-const VERDICTS_MAX: usize = 16_384;
 
 /// A worker's word that an attempt has ended.
 #[derive(Debug)]
@@ -97,8 +95,9 @@ impl Master {
         let attempts = entry.ended() + u32::from(class == Class::Ok);
         let is_mended = class == Class::Ok && attempts > 1;
         let has_traces = !(state.given_up.is_empty() && state.obituaries.is_empty());
+        let latest = entry.latest;
         state.take_out(task);
-        state.note_ended(task, attempt);
+        state.note_ended(task, attempt, latest);
         self.settle(client, charged, micros);
         if has_traces {
             self.forget_given_up(client, task);
@@ -123,6 +122,9 @@ impl Master {
     pub(super) fn pass_unknown(&mut self, worker: WorkerId, report: Report) {
         let Report { client, task, attempt, class, micros, .. } = report;
         let Some(state) = self.clients.get_mut(&client) else { return };
+        if class != Class::Ok && (state.is_overtaken(task, attempt) || state.verdicts.contains_key(&task)) {
+            return self.release_result(worker, client, task, attempt);
+        }
         if class != Class::Ok && state.resume.open && state.resume.restored && state.detached.is_none() {
             state.resume.early.insert(task, (worker, report));
             return;
@@ -149,8 +151,9 @@ impl Master {
         let Report { client, task, attempt, class, micros, body } = report;
         let state = self.clients.get_mut(&client).expect("takes_late found it");
         state.take_up(task, worker, attempt);
-        state.note_ended(task, attempt);
-        let attempts = state.tasks.get(task).expect("takes_late found it").ended() + 1;
+        let entry = state.tasks.get(task).expect("takes_late found it");
+        let (attempts, latest) = (entry.ended() + 1, entry.latest);
+        state.note_ended(task, attempt, latest);
         if let Some(State::Sent { worker } | State::Held { worker }) = self.state_of(client, task) {
             self.forget_given_up(client, task);
             self.cancel_sent(client, task, worker);
@@ -291,7 +294,7 @@ impl Master {
     pub(super) fn end_here(&mut self, client: ClientId, task: TaskId, attempts: u32, failure: &Failure) {
         if let Some(client) = self.clients.get_mut(&client)
             && self.config.liveness
-            && client.verdicts.len() < VERDICTS_MAX
+            && client.verdicts.len() < KEPT_MAX
         {
             client.verdicts.insert(task, (attempts, failure.clone()));
         }

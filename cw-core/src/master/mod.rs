@@ -270,6 +270,8 @@ impl Master {
         match message {
             FromClient::Submit { task, spec } => self.on_submit(client, task, spec, body),
             FromClient::Received { first, tasks, attempt, worker } => {
+                let known = self.clients.get_mut(&client).expect("just seen");
+                known.note_received(first, tasks, attempt);
                 self.tell_worker(worker, ToWorker::Received { client, first, tasks, attempt });
             }
             FromClient::Declare { spec, what } => self.on_declare(client, spec, *what),

@@ -111,7 +111,13 @@ impl Master {
         }
         self.unqueue(id, task);
         let client = self.clients.get_mut(&id).expect("state_of found it");
-        client.tasks.get_mut(task).expect("state_of found it").state = State::Parked;
+        let ended = client.ended.get(&task).copied();
+        let entry = client.tasks.get_mut(task).expect("state_of found it");
+        entry.state = State::Parked;
+        if !client.resume.restored {
+            // It was sent once, if not more often: no attempt has the number of another.
+            entry.latest = ended.unwrap_or(Attempt(1));
+        }
         client.parked.insert(task, Parked::Awaited);
         if client.resume.awaited.is_empty() || planted!(SkipRecovery) {
             self.stop_awaiting(id, task);
@@ -128,7 +134,7 @@ impl Master {
         for claim in claims.iter().filter(|claim| claim.worker != best.worker) {
             self.call_back(id, task, *claim);
         }
-        if self.is_overtaken(id, task, best) {
+        if self.clients[&id].is_overtaken(task, best.attempt) {
             return self.call_back(id, task, best);
         }
         self.adopt(id, task, best);
@@ -136,14 +142,6 @@ impl Master {
         if let Some((worker, report)) = early {
             self.on_finished(worker, report);
         }
-    }
-
-    /// Whether another worker has the outcome of what this one is still to do, having been away when it came.
-    fn is_overtaken(&self, id: ClientId, task: TaskId, claim: Claim) -> bool {
-        let resume = &self.clients[&id].resume;
-        let awaits_others = resume.awaited.iter().any(|worker| *worker != claim.worker);
-        let has_ended = resume.ended.get(&task).is_some_and(|attempt| *attempt != claim.attempt);
-        claim.doing != Doing::Done && has_ended && awaits_others
     }
 
     /// Counts what has been handed in again, as the word that it is all may overtake the longest of it.
@@ -163,8 +161,9 @@ impl Master {
             return;
         }
         client.resume.restored = false;
-        client.resume.ended.clear();
         let seen = std::mem::take(&mut client.resume.seen);
+        // The client has the others.
+        client.ended.retain(|task, _| seen.contains(task));
         client.resume.passed.clear();
         let early = std::mem::take(&mut client.resume.early);
         for (task, claims) in std::mem::take(&mut client.resume.unclaimed) {
@@ -217,16 +216,13 @@ impl Master {
             }
             return self.call_back(id, task, claim);
         };
-        let state = entry.state;
-        let is_current = state.worker() == Some(claim.worker) && entry.attempt == claim.attempt;
+        let is_current = entry.state.worker() == Some(claim.worker) && entry.attempt == claim.attempt;
         let was_given_up = client.gave_up(task, claim.worker, claim.attempt);
-        let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
+        let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited))
+            && !client.is_overtaken(task, claim.attempt);
         let speculates = was_given_up && client.spec_of(entry).what.speculate;
-        match state {
+        match entry.state {
             _ if is_current => self.confirm(id, task, claim),
-            State::Parked if is_awaited && self.is_overtaken(id, task, claim) => {
-                self.call_back(id, task, claim)
-            }
             State::Queued | State::Parked if is_awaited || was_given_up => self.adopt(id, task, claim),
             // Both run, and the first result is taken.
             State::Sent { .. } if speculates => {}
@@ -264,15 +260,13 @@ impl Master {
         let Claim { worker: worker_id, attempt, doing } = claim;
         self.unlist(id, task_id);
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        let (restored, open) = (client.resume.restored, client.resume.open);
         let task = client.tasks.get_mut(task_id).expect("the caller looked it up");
         let charge = client.specs[task.spec.0 as usize].learned.expected();
-        let is_new = task.latest == Attempt(0);
         (task.attempt, task.latest) = (attempt, task.latest.max(attempt));
         task.state = State::Sent { worker: worker_id };
         (task.charge, task.started) = (charge, doing == Doing::Running);
         // What had ended for good before the client lost its connection ends as it did.
-        task.settled = is_new && open && !restored && doing == Doing::Done;
+        task.settled = client.ended.get(&task_id) == Some(&attempt);
         let bytes = task.args.len();
         client.usage += u64::from(charge);
         client.outstanding += u64::from(charge);
@@ -373,6 +367,7 @@ impl Master {
 
     /// No worker has a task that may have run.
     fn stop_awaiting(&mut self, id: ClientId, task: TaskId) {
+        self.clients.get_mut(&id).and_then(|client| client.ended.remove(&task));
         if self.needs_free_slot(id, task) {
             let client = self.clients.get_mut(&id).expect("needs_free_slot found it");
             let obituary = "a worker that has not come back since the connection was lost".to_owned();

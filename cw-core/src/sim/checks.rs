@@ -440,13 +440,21 @@ impl Ledger {
         }
     }
 
-    /// A worker kills an executor in which something runs.
-    pub(super) fn note_killed(&mut self, host: usize, executor: ExecutorId, ran: Duration) {
-        let Some((owner, task, run)) = self.live.get(&(host, executor)).copied() else { return };
-        let truth = self.truth(owner, task).expect("it began");
-        if truth.spec.timeout.is_some_and(|timeout| ran >= timeout) && !truth.runs[run].is_bad {
+    /// A worker kills an executor in which this runs, or has just taken it down: then only the worker can say which of
+    /// the two came first.
+    pub(super) fn note_killed(&mut self, host: usize, executor: ExecutorId, ran: Duration, args: &[u8]) {
+        let live = self.live.get(&(host, executor)).map(|(owner, task, _)| (*owner, *task));
+        let is_dead = live.is_none();
+        let Some((owner, task)) = live.or_else(|| named(args)) else { return };
+        let Some(truth) = self.truth(owner, task) else { return };
+        let is_over = truth.spec.timeout.is_some_and(|timeout| ran >= timeout);
+        let there = |run: &&mut Run| (run.worker, run.executor) == (host, executor);
+        if let Some(run) = truth.runs.iter_mut().rev().find(there)
+            && is_over
+            && (is_dead || !run.is_bad)
+        {
             truth.timed_out += 1;
-            (truth.runs[run].is_bad, truth.runs[run].is_failed) = (true, true);
+            (run.is_bad, run.is_failed) = (true, true);
         }
     }
 

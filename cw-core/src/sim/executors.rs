@@ -18,6 +18,9 @@ use crate::{
 /// After so long an executor hands back what it was fed behind the task that runs.
 const LONG: Duration = Duration::from_millis(10);
 
+/// The longest that an executor keeps a result back while it runs the next task.
+const KEPT_BACK: Duration = Duration::from_millis(2);
+
 impl World {
     pub(super) fn start_executor(&mut self, host: usize, executor: ExecutorId) {
         let Some(worker) = self.hosts[host].worker() else { return };
@@ -53,10 +56,12 @@ impl World {
         let worker = self.hosts[host].worker().expect("only workers kill");
         let Some(process) = worker.processes.get_mut(&executor) else { return };
         let ran = clock.local(now).since(clock.local(process.started));
-        if process.runs {
-            self.ledger.note_killed(host, executor, ran);
-        }
         process.dying = true;
+        if process.runs
+            && let Some((_, _, args)) = process.queue.front().cloned()
+        {
+            self.ledger.note_killed(host, executor, ran, &args);
+        }
         let delay = Duration::from_micros(self.chance.between(100, 3_000));
         let what = Doing::Dies(Ending::Signal(9));
         self.after(delay, Happening::Executor { host, executor, what });
@@ -82,6 +87,7 @@ impl World {
             }
             Doing::Ends { run } => self.task_ends(host, executor, run),
             Doing::IsLong { run } => self.task_is_long(host, executor, run),
+            Doing::Flushes => self.flush(host, executor),
             Doing::TakesNode { run } => {
                 if self.process(host, executor).is_some_and(|process| process.run == run && process.runs) {
                     self.say(|| format!("a task takes host {host} with it"));
@@ -156,8 +162,11 @@ impl World {
         process.queue.pop_front();
         process.runs = false;
         process.unflushed.push((class, u64::try_from(ran.as_micros()).expect("minutes"), body));
+        let is_first = process.unflushed.len() == 1;
         if process.queue.is_empty() || process.unflushed.len() >= bundle {
             self.flush(host, executor);
+        } else if is_first {
+            self.after(KEPT_BACK, Happening::Executor { host, executor, what: Doing::Flushes });
         }
         let is_idle = self.process(host, executor).is_some_and(|process| !process.runs && !process.dying);
         if is_idle {

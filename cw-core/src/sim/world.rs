@@ -42,6 +42,7 @@ pub(super) enum Doing {
     Ends { run: u64 },
     IsLong { run: u64 },
     TakesNode { run: u64 },
+    Flushes,
     Dies(Ending),
 }
 
