@@ -91,6 +91,9 @@ pub(super) enum Input {
     Recorded {
         task: TaskId,
     },
+    Declare {
+        what: Spec,
+    },
     Submit {
         first: TaskId,
         tasks: u32,

@@ -148,13 +148,13 @@ fn draw_task(knobs: &Knobs, specs: &[Spec], rng: &mut Rng) -> TaskPlan {
 }
 
 /// A task that shows that a slot can be used.
-pub(super) fn probe() -> TaskPlan {
+pub(super) fn probe(spec: usize) -> TaskPlan {
     TaskPlan {
         does: Does::Return,
         runs_for: ms(10_000),
         result_bytes: 10,
         args_bytes: 0,
-        spec: 0,
+        spec,
         durable: false,
     }
 }

@@ -485,6 +485,10 @@ impl World {
                 client.recorded.insert(task);
                 client.machine.handle(local, client::Event::Recorded { task });
             }
+            (Role::Client(client), Input::Declare { what }) => {
+                client.specs.push(what.clone());
+                client.machine.handle(local, client::Event::Declare { what });
+            }
             (Role::Client(client), Input::Cancel { task }) => {
                 client.machine.handle(local, client::Event::Cancel { task });
             }
