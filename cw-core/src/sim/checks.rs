@@ -294,6 +294,11 @@ impl Ledger {
         fate.heard = now;
     }
 
+    /// Whether the master had a reason to doubt a host since then.
+    pub(super) fn is_doubted_since(&self, peer: usize, since: Time) -> bool {
+        self.fates.get(&peer).and_then(|fate| fate.unrest).is_some_and(|unrest| unrest >= since)
+    }
+
     /// The master hears of an attempt.
     pub(super) fn note_worker_said(&mut self, peer: usize, message: &FromWorker) {
         let (client, task, attempt, is_end) = match *message {

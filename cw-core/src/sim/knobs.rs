@@ -105,6 +105,14 @@ impl Knobs {
         self.faults.rates || self.faults.pauses || self.faults.cuts || self.delay > ms(20)
     }
 
+    /// Whether a beat and its acknowledgement may be under way for as long as it takes to be suspected.
+    pub(super) fn is_suspiciously_slow(&self) -> bool {
+        // A master's clock may run twice as fast.
+        let haste = if self.faults.rates { 2 } else { 1 };
+        let suspect_after = self.master.suspect_after;
+        self.delay * 2 * haste + suspect_after / 4 >= suspect_after
+    }
+
     /// Whether nothing but the tasks themselves goes wrong.
     pub(super) fn is_calm(&self) -> bool {
         let Faults { late_workers: _, rates: _, rogue_client: _, rogue_worker: _, .. } = self.faults;

@@ -152,9 +152,13 @@ impl World {
             self.run_until(self.now + Duration::from_secs(1));
         }
         let took = self.now.since(began);
+        let doubted = |peer: usize| self.hosts[peer].node.up && self.ledger.is_doubted_since(peer, began);
+        // Where the ways alone make workers suspect, tasks are moved again and again before one is known to have begun.
+        let is_moved = self.knobs.is_suspiciously_slow() && (0..self.hosts.len()).any(doubted);
+        let limit = if is_moved { slack * 4 } else { slack };
         let was_set_aside =
             self.knobs.faults.black_hole || self.knobs.faults.rogue_worker || self.knobs.habits.poison;
-        self.ledger.rule(took < slack || was_set_aside, "in the end all slots work", || {
+        self.ledger.rule(took < limit || was_set_aside, "in the end all slots work", || {
             format!("{slots} tasks of 10 s on {slots} slots take {took:?}")
         });
     }
