@@ -114,8 +114,11 @@ fn noise() -> &'static [u8] {
     })
 }
 
-fn name(owner: usize, task: TaskId) -> [u8; 10] {
-    let mut name = [0; 10];
+/// The least that a task's arguments take.
+pub(super) const NAME_BYTES: usize = 10;
+
+fn name(owner: usize, task: TaskId) -> [u8; NAME_BYTES] {
+    let mut name = [0; NAME_BYTES];
     name[..2].copy_from_slice(&u16::try_from(owner).expect("few hosts").to_le_bytes());
     name[2..].copy_from_slice(&task.0.to_le_bytes());
     name

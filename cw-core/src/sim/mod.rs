@@ -26,6 +26,7 @@ use std::{
 
 use bugs::Bug;
 pub use checks::Broken;
+use checks::NAME_BYTES;
 use hosts::{Input, Role};
 use world::World;
 
@@ -147,7 +148,7 @@ impl World {
         let began = self.now;
         self.hand_in(client, &tasks);
         let open = |world: &Self| world.ledger.open(|owner| world.hosts[owner].node.up).0.len();
-        let slack = Duration::from_secs(45) + self.knobs.delay * 10;
+        let slack = self.probe_slack(slots);
         while open(self) > 0 && self.ledger.broken.is_none() && self.now < began + slack * 4 {
             self.run_until(self.now + Duration::from_secs(1));
         }
@@ -161,6 +162,15 @@ impl World {
         self.ledger.rule(took < limit || was_set_aside, "in the end all slots work", || {
             format!("{slots} tasks of 10 s on {slots} slots take {took:?}")
         });
+    }
+
+    /// For how long tasks of 10 s may take, as many as there are slots: what does not fit the client's window at once comes
+    /// in rounds.
+    fn probe_slack(&self, slots: u32) -> Duration {
+        let fit = (self.knobs.master.window.bytes / NAME_BYTES as u64).max(1);
+        let rounds = u64::from(slots).div_ceil(fit).max(1) as u32;
+        let ways = self.knobs.delay * 5;
+        Duration::from_secs(35) + ways + (Duration::from_secs(10) + ways) * rounds
     }
 
     /// The first spec of a client, without its timeout: a task that is ended before its time and tried again says nothing
