@@ -9,7 +9,7 @@ use crate::{
     Time,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
-    wire::{Class, Ending, FromClient, FromWorker, Spec, ToWorker},
+    wire::{Class, Doing, Ending, FromClient, FromWorker, Spec, ToWorker},
     worker::{self, Action, ExecutorSaid, Worker},
 };
 
@@ -357,4 +357,26 @@ fn a_task_that_must_not_run_twice_does_not_when_its_worker_leaves_with_the_resul
     let sent = std::iter::from_fn(|| master.poll_action())
         .any(|action| matches!(action, master::Action::TellWorker { message: ToWorker::Run { .. }, .. }));
     assert!(!sent, "it has run");
+}
+
+#[test]
+fn what_shares_an_executor_is_not_said_to_run() {
+    let mut worker = worker_of(1, plain());
+    worker.handle(ms(0), run(1, 1));
+    drain(&mut worker);
+    worker.handle(ms(1), said(0, done()));
+    drain(&mut worker);
+    let said_to_run = |worker: &mut Worker, time| {
+        worker.handle(time, worker::Event::MasterLost);
+        worker.handle(time, worker::Event::Joined { returned: true });
+        let is_it = |action: &Action| {
+            matches!(action, Action::Tell { message: FromWorker::Have { doing: Doing::Running, .. }, .. })
+        };
+        drain(worker).iter().filter(|action| is_it(action)).count()
+    };
+    (2..=3).for_each(|task| worker.handle(ms(2), run(1, task)));
+    drain(&mut worker);
+    assert_eq!(said_to_run(&mut worker, ms(3)), 0, "either may be the one that runs");
+    worker.handle(ms(13), said(0, ExecutorSaid::NotStarted { tasks: 1 }));
+    assert_eq!(said_to_run(&mut worker, ms(14)), 1);
 }

@@ -177,9 +177,9 @@ pub enum FromWorker {
 /// What has become of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Doing {
-    /// It waits for an executor.
+    /// It waits for an executor, or is in one with others, and is not known to run.
     Waiting,
-    /// An executor has it.
+    /// It runs.
     Running,
     /// It has ended, and its result waits for the client's credit.
     Done,

@@ -67,11 +67,11 @@ impl Worker {
     fn say_all_of(&mut self, client: ClientId) {
         let queued = self.queue.iter().filter(|pending| pending.client == client);
         let mut all: Vec<_> = queued.map(|pending| (pending.task, pending.attempt, Doing::Waiting)).collect();
-        let fed = self.slots.iter().flat_map(super::Slot::batch);
+        let fed = self.slots.iter().flat_map(super::Slot::fed);
         // What was given up will end without a word that anybody waits for.
-        let wanted =
-            fed.filter(|running| running.client == client && !running.cancelled && !planted!(HideRunning));
-        all.extend(wanted.map(|running| (running.task, running.attempt, Doing::Running)));
+        let wanted = fed
+            .filter(|(running, _)| running.client == client && !running.cancelled && !planted!(HideRunning));
+        all.extend(wanted.map(|(running, doing)| (running.task, running.attempt, doing)));
         all.extend(self.clients[&client].kept().map(|(task, attempt)| (task, attempt, Doing::Done)));
         for (task, attempt, doing) in all {
             self.tell(FromWorker::Have { client, task, attempt, doing }, Bytes::new());

@@ -8,7 +8,7 @@ use super::{Action, ExecutorSaid, Worker};
 use crate::{
     Time,
     ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
-    wire::{Class, Ending, Failure, FromWorker, Returned},
+    wire::{Class, Doing, Ending, Failure, FromWorker, Returned},
 };
 
 /// One slot and the executor in it.
@@ -90,6 +90,15 @@ impl Slot {
             Executor::Busy { batch, .. } | Executor::Dying { batch, .. } => batch,
             _ => &NONE,
         }
+    }
+
+    /// What the executor was fed, and whether it is known to run. Of several, any may have ended without a word, or be
+    /// the one that runs, so none is said to; unless the master was told that the first does.
+    pub(super) fn fed(&self) -> impl Iterator<Item = (&Running, Doing)> {
+        let is_told = matches!(self.executor, Executor::Busy { reported: true, .. });
+        let is_known = is_told || self.batch().len() == 1;
+        let doing = move |place| if place == 0 && is_known { Doing::Running } else { Doing::Waiting };
+        self.batch().iter().enumerate().map(move |(place, running)| (running, doing(place)))
     }
 
     /// When its start, or the first of its batch, runs out of time.
