@@ -9,7 +9,7 @@ use crate::{
     Time,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
-    wire::{Class, Doing, Ending, FromClient, FromWorker, Spec, ToWorker},
+    wire::{Class, Doing, Ending, FromClient, FromWorker, Spec, ToClient, ToWorker},
     worker::{self, Action, ExecutorSaid, Worker},
 };
 
@@ -379,4 +379,52 @@ fn what_shares_an_executor_is_not_said_to_run() {
     assert_eq!(said_to_run(&mut worker, ms(3)), 0, "either may be the one that runs");
     worker.handle(ms(13), said(0, ExecutorSaid::NotStarted { tasks: 1 }));
     assert_eq!(said_to_run(&mut worker, ms(14)), 1);
+}
+
+#[test]
+fn a_worker_that_is_lost_counts_once_against_what_was_sent_to_it_twice() {
+    let mut master = Master::new(master::Config::default());
+    let (program, client) = (ProgramId::default(), ClientId(0));
+    let join = |n| master::Event::WorkerJoined {
+        worker: WorkerId(n),
+        program,
+        program_name: String::new(),
+        name: String::new(),
+        slots: 1,
+        returned: false,
+    };
+    let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+    let pass = |master: &mut Master, until: Time| {
+        let mut actions = Vec::new();
+        while let Some(due) = master.poll_timeout().filter(|due| *due <= until) {
+            master.handle_timeout(due);
+            actions.extend(std::iter::from_fn(|| master.poll_action()));
+        }
+        actions
+    };
+    master.handle(ms(0), join(1));
+    master.handle(ms(0), master::Event::ClientJoined { client, program, returned: false });
+    master.handle(ms(0), hear(FromClient::Declare { spec: SpecIndex(0), what: Box::new(plain()) }));
+    master.handle(ms(0), hear(FromClient::Submit { task: TaskId(1), spec: SpecIndex(0) }));
+    // Suspected, it has its task called back; heard again, it is sent it again; then it is lost.
+    pass(&mut master, ms(2_500));
+    master.handle(ms(2_600), master::Event::WorkerHeard { worker: WorkerId(1) });
+    pass(&mut master, ms(4_000));
+    pass(&mut master, ms(20_000));
+    master.handle(ms(20_000), join(2));
+    let run = std::iter::from_fn(|| master.poll_action()).find_map(|action| match action {
+        master::Action::TellWorker { worker, message: ToWorker::Run { task, attempt, .. }, .. } => {
+            Some((worker, task, attempt))
+        }
+        _ => None,
+    });
+    let Some((worker, task, attempt)) = run else { panic!("it is sent to the other") };
+    assert_eq!((worker, attempt), (WorkerId(2), Attempt(3)), "it was sent twice to the first");
+    let message = FromWorker::Finished { client, task, attempt, class: Class::Ok, micros: 1 };
+    master.handle(ms(20_001), master::Event::WorkerSaid { worker, message, body: Bytes::new() });
+    let attempts = std::iter::from_fn(|| master.poll_action()).find_map(|action| match action {
+        master::Action::TellClient { message: ToClient::Finished { attempts, .. }, .. } => Some(attempts),
+        _ => None,
+    });
+    assert_eq!(attempts, Some(1), "nothing is known to have run on the one that was lost");
 }
