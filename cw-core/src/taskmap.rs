@@ -112,6 +112,11 @@ impl<V> TaskMap<V> {
         self.len() == 0
     }
 
+    /// Whether the value of any task passes.
+    pub fn any(&self, mut pass: impl FnMut(&V) -> bool) -> bool {
+        self.ring.iter().flatten().any(&mut pass) || !self.old.sorted_keys(pass).is_empty()
+    }
+
     /// All tasks whose value passes, in ascending order. Walks the whole map.
     pub fn sorted_keys(&self, mut pass: impl FnMut(&V) -> bool) -> Vec<TaskId> {
         let mut keys = self.old.sorted_keys(&mut pass);

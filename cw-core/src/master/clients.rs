@@ -56,9 +56,9 @@ pub(super) struct Client {
     pub(super) given_up: BTreeMap<TaskId, Vec<GivenUp>>,
     /// The workers that were lost under a task, in words.
     pub(super) obituaries: BTreeMap<TaskId, Vec<String>>,
-    /// Attempts that ended tasks of several attempts, until the client has acknowledged them: workers may still have
-    /// others, which are worth nothing any more.
-    pub(super) ended: BTreeMap<TaskId, Attempt>,
+    /// The attempts that ended tasks of several, and the newest of those, until the client has acknowledged them: workers
+    /// may still have others, which are worth nothing any more.
+    pub(super) ended: BTreeMap<TaskId, (Attempt, Attempt)>,
     /// What the master itself decided about tasks that have ended, as no worker keeps it.
     pub(super) verdicts: BTreeMap<TaskId, (u32, Failure)>,
     pub(super) resume: Resume,
@@ -69,6 +69,8 @@ pub(super) struct Client {
     /// Workers where its results pile up: they are sent none of its tasks.
     pub(super) held_by: BTreeSet<WorkerId>,
     pub(super) stall: Stalling,
+    /// When one of its tasks last ended, came back, or was told to run; or it was known that some do.
+    pub(super) moved: Time,
     pub(super) watch: Watch,
 }
 
@@ -77,8 +79,17 @@ pub(super) struct Client {
 pub(super) struct GivenUp {
     pub(super) worker: WorkerId,
     pub(super) attempt: Attempt,
-    /// Whether it was counted as lost.
-    pub(super) is_charged: bool,
+    pub(super) charge: Charge,
+}
+
+/// What the loss of an attempt's worker was counted as.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Charge {
+    /// Nothing: the worker was not lost, or another attempt that it had counts.
+    None,
+    /// A loss in doubt: the attempt may have run.
+    Exposure,
+    Loss,
 }
 
 /// A client that came back hands in again what it had handed in, and workers say what they have of it.
@@ -166,6 +177,7 @@ impl Client {
             noted: TaskId(0),
             held_by: BTreeSet::new(),
             stall: Stalling::No,
+            moved: Time::ZERO,
             watch: Watch::default(),
         }
     }
@@ -216,7 +228,7 @@ impl Client {
     /// A task has ended with this attempt, and its client may have to hand it in again.
     pub(super) fn note_ended(&mut self, task: TaskId, attempt: Attempt, latest: Attempt) {
         if latest > Attempt(1) && self.ended.len() < KEPT_MAX {
-            self.ended.insert(task, attempt);
+            self.ended.insert(task, (attempt, latest));
         }
     }
 
@@ -226,7 +238,7 @@ impl Client {
             return;
         }
         let named = first..TaskId(first.0.saturating_add(u64::from(tasks)));
-        let received = self.ended.range(named).filter(|(_, ended)| **ended == attempt);
+        let received = self.ended.range(named).filter(|(_, ended)| ended.0 == attempt);
         for task in received.map(|(task, _)| *task).collect::<Vec<_>>() {
             self.ended.remove(&task);
         }
@@ -234,7 +246,7 @@ impl Client {
 
     /// Whether a task has ended with another attempt than this, as far as it is remembered.
     pub(super) fn is_overtaken(&self, task: TaskId, attempt: Attempt) -> bool {
-        self.ended.get(&task).is_some_and(|ended| *ended != attempt)
+        self.ended.get(&task).is_some_and(|ended| ended.0 != attempt)
     }
 
     pub(super) fn push_back(&mut self, priority: i32, task: TaskId) {
@@ -282,25 +294,47 @@ impl Client {
     /// A worker was lost: what was moved away from it may have run there all the same. What it was sent since counts by
     /// itself: one loss is one.
     pub(super) fn expose_moved(&mut self, worker: WorkerId) {
-        for (id, all) in &self.given_up {
-            if all.iter().any(|it| it.worker == worker && !it.is_charged)
+        for (id, all) in &mut self.given_up {
+            if let Some(moved) = all.iter_mut().find(|it| it.worker == worker && it.charge == Charge::None)
                 && let Some(task) = self.tasks.get_mut(*id)
                 && task.state.worker() != Some(worker)
             {
+                moved.charge = Charge::Exposure;
                 task.exposures = task.exposures.saturating_add(1);
             }
         }
     }
 
-    /// An attempt that was given up is there after all: it was not lost.
+    /// An attempt that was given up is there after all, or its worker is: it was not lost.
     pub(super) fn take_up(&mut self, id: TaskId, worker: WorkerId, attempt: Attempt) {
         let Some(all) = self.given_up.get_mut(&id) else { return };
-        let is_it = |it: &GivenUp| (it.worker, it.attempt) == (worker, attempt);
-        let was_charged = all.iter().any(|it| is_it(it) && it.is_charged);
-        all.retain(|it| !is_it(it));
-        if let Some(task) = self.tasks.get_mut(id).filter(|_| was_charged) {
-            task.losses = task.losses.saturating_sub(1);
-            self.obituaries.get_mut(&id).map(Vec::pop);
+        let Some(place) = all.iter().position(|it| (it.worker, it.attempt) == (worker, attempt)) else {
+            return;
+        };
+        let GivenUp { charge, .. } = all.remove(place);
+        if all.is_empty() {
+            self.given_up.remove(&id);
+        }
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        match charge {
+            Charge::None => {}
+            Charge::Exposure => task.exposures = task.exposures.saturating_sub(1),
+            Charge::Loss => {
+                task.losses = task.losses.saturating_sub(1);
+                self.obituaries.get_mut(&id).map(Vec::pop);
+            }
+        }
+    }
+
+    /// A worker that was away has said all that it has: what was given up there and is not among that was not lost.
+    pub(super) fn take_up_missing(&mut self, worker: WorkerId, has: impl Fn(TaskId, Attempt) -> bool) {
+        let there = |(task, all): (&TaskId, &Vec<GivenUp>)| {
+            let of_worker = all.iter().filter(|it| it.worker == worker);
+            of_worker.map(|it| (*task, it.attempt)).collect::<Vec<_>>()
+        };
+        let all: Vec<(TaskId, Attempt)> = self.given_up.iter().flat_map(there).collect();
+        for (task, attempt) in all.into_iter().filter(|(task, attempt)| !has(*task, *attempt)) {
+            self.take_up(task, worker, attempt);
         }
     }
 

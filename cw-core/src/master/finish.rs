@@ -209,7 +209,12 @@ impl Master {
                 }
             }
             Some(State::Cancelling { .. }) => self.drop_cancelled(client, task),
-            _ => self.drop_claim(worker, client, task),
+            _ => {
+                self.drop_claim(worker, client, task);
+                if let Some(state) = self.clients.get_mut(&client) {
+                    state.take_up(task, worker, attempt);
+                }
+            }
         }
     }
 
@@ -223,13 +228,17 @@ impl Master {
         attempt: Attempt,
         end: End,
     ) -> Option<State> {
-        let task = self.clients.get(&client)?.tasks.get(task)?;
+        let now = self.now;
+        let owner = self.clients.get_mut(&client)?;
+        let task = owner.tasks.get(task)?;
         if (task.attempt != attempt && !planted!(IgnoreAttempt)) || task.state.worker() != Some(worker_id) {
             return None;
         }
         let (state, charge, bytes) = (task.state, task.charge, task.args.len());
+        owner.moved = now;
+        // Whatever is left may have come to a standstill.
+        self.unplaced = true;
         if state.takes_room() && !planted!(KeepRoom) {
-            let now = self.now;
             let worker = self.workers.get_mut(&worker_id)?;
             worker.release(client, charge, bytes, end != End::NotRun);
             if end == End::Well {
@@ -266,6 +275,7 @@ impl Master {
 
     /// Takes a task that waits, or is with no worker any more, out for good.
     pub(super) fn end_task(&mut self, id: ClientId, task: TaskId) -> Option<Task> {
+        self.unplaced = true;
         self.unlist(id, task);
         self.forget_given_up(id, task);
         self.clients.get_mut(&id)?.take_out(task)

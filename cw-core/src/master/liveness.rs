@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::{
     Action, Master,
-    clients::GivenUp,
+    clients::{Charge, GivenUp},
     parked::Wish,
     tasks::{State, Task},
 };
@@ -155,7 +155,7 @@ impl Master {
         let task = client.tasks.get(task_id).expect("listed by the caller");
         let (attempt, charge, bytes, started) = (task.attempt, task.charge, task.args.len(), task.started);
         let speculates = client.spec_of(task).what.speculate;
-        let given_up = GivenUp { worker: from, attempt, is_charged: false };
+        let given_up = GivenUp { worker: from, attempt, charge: Charge::None };
         client.given_up.entry(task_id).or_default().push(given_up);
         let worker = self.workers.get_mut(&from).expect("it is the suspect");
         worker.release(id, charge, bytes, started);
@@ -176,7 +176,14 @@ impl Master {
     /// A worker is no longer there: what it had goes back to the queue, or ends. Nobody is to blame if it was planned.
     pub(super) fn drop_worker(&mut self, id: WorkerId, is_planned: bool) {
         let before = self.window();
-        let Some(worker) = self.workers.remove(&id) else { return };
+        let Some(mut worker) = self.workers.remove(&id) else { return };
+        if !is_planned {
+            // One that the master before had left may still have its tasks.
+            let worked_for = std::mem::take(&mut worker.worked_for);
+            if worker.inherited == ClientId(0) {
+                self.former.insert(id, worked_for);
+            }
+        }
         if let Some(key) = worker.listed
             && let Some(room) = self.room.get_mut(&worker.program)
         {
@@ -231,7 +238,12 @@ impl Master {
         let is_suspect = !is_held && (task.started || task.exposures >= EXPOSURES || planted!(ChargeAll));
         task.losses = task.losses.saturating_add(u8::from(is_suspect));
         let losses = u32::from(task.losses);
-        let given_up = GivenUp { worker, attempt, is_charged: is_suspect };
+        let charge = match (is_suspect, is_held) {
+            (true, _) => Charge::Loss,
+            (false, true) => Charge::None,
+            (false, false) => Charge::Exposure,
+        };
+        let given_up = GivenUp { worker, attempt, charge };
         client.given_up.entry(task_id).or_default().push(given_up);
         let limits = client.specs[task.spec.0 as usize].what.clone();
         if !limits.rerun || is_suspect {

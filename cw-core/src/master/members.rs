@@ -25,6 +25,8 @@ pub struct Admitted {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     all: BTreeMap<u32, Member>,
+    /// The first number that this master gives, and the next.
+    first: u32,
     next_id: u32,
 }
 
@@ -33,7 +35,12 @@ impl Members {
     pub(super) fn new(roster: &[Member], first_id: u32) -> Self {
         let all: BTreeMap<u32, Member> = roster.iter().map(|member| (member.id, *member)).collect();
         let next_id = all.last_key_value().map_or(0, |(id, _)| id + 1).max(first_id);
-        Self { all, next_id }
+        Self { all, first: next_id, next_id }
+    }
+
+    /// No client of a former master has this number or a higher one.
+    pub(super) fn first(&self) -> ClientId {
+        ClientId(self.first)
     }
 
     fn find(&self, is_worker: bool, session: &Session) -> Option<Member> {
@@ -66,6 +73,7 @@ impl Master {
     /// A client's session has ended, or a worker has left.
     pub(super) fn drop_member(&mut self, id: u32) {
         self.members.all.remove(&id);
+        self.former.remove(&WorkerId(id));
         self.note(RosterLine::Left { id });
     }
 
@@ -88,6 +96,9 @@ impl Master {
         let (clients, workers) = (&self.clients, &self.workers);
         let is_here = |id: u32| clients.contains_key(&ClientId(id)) || workers.contains_key(&WorkerId(id));
         let oldest = self.members.all.keys().copied().find(|id| !is_here(*id));
-        oldest.map(|id| self.members.all.remove(&id));
+        if let Some(id) = oldest {
+            self.members.all.remove(&id);
+            self.former.remove(&WorkerId(id));
+        }
     }
 }

@@ -152,6 +152,8 @@ pub struct Master {
     /// Since when running tasks are to be paid for.
     accrued: Option<Time>,
     members: Members,
+    /// For whom workers had worked that were given up: as many as are remembered at all.
+    former: BTreeMap<WorkerId, BTreeSet<ClientId>>,
     /// When workers are next told that this master lives.
     beat_at: Option<Time>,
     /// Parked tasks and when they are to be looked at.
@@ -188,6 +190,7 @@ impl Master {
             clocks: BTreeMap::new(),
             accrued: None,
             members,
+            former: BTreeMap::new(),
             beat_at: None,
             wakes: BTreeSet::new(),
             wishful: BTreeSet::new(),
@@ -227,6 +230,7 @@ impl Master {
         self.stop_waiting();
         self.end_probation();
         self.wake_parked();
+        self.look_at_stalls();
         self.tell_stalled();
         self.tell_counts();
         self.accrue();
@@ -337,7 +341,11 @@ impl Master {
         if self.clients[&id].queued == 0 {
             self.level(id);
         }
+        let now = self.now;
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
+        if client.tasks.is_empty() {
+            client.moved = now;
+        }
         let Some(declared) = client.specs.get(spec.0 as usize) else {
             return self.disconnect_client(id, "submitted a task without declaring its spec");
         };
@@ -408,6 +416,9 @@ impl Master {
             return;
         }
         let gone = self.clients.remove(&id).expect("just seen");
+        self.former.values_mut().for_each(|worked_for| {
+            worked_for.remove(&id);
+        });
         self.drop_clock(gone.program);
         let told: Vec<WorkerId> =
             self.workers.iter_mut().filter_map(|(w, state)| state.forget(id).then_some(*w)).collect();
@@ -418,8 +429,15 @@ impl Master {
 
     fn on_worker_joined(&mut self, id: WorkerId, worker: Worker, returned: bool) {
         let before = self.window();
+        let is_new = !self.workers.contains_key(&id);
         let worker = self.workers.entry(id).or_insert(worker);
         (worker.heard, worker.connected) = (self.now, true);
+        if returned && is_new {
+            match self.former.remove(&id) {
+                Some(worked_for) => worker.worked_for = worked_for,
+                None => worker.inherited = self.members.first(),
+            }
+        }
         if returned {
             worker.come_back(self.now);
             self.forget_asked(id);

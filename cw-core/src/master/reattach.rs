@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use super::{
     Master,
-    clients::{Claim, Client, Resume},
+    clients::{Claim, Client, Resume, Stalling},
     parked::Parked,
     tasks::{State, Task},
 };
@@ -58,6 +58,7 @@ impl Master {
         (client.program, client.detached) = (program, None);
         client.watch = Default::default();
         client.stall = Default::default();
+        client.moved = self.now;
         // The word may have been lost with the connection.
         let below = client.dispatched;
         let asked: BTreeSet<WorkerId> = self
@@ -116,7 +117,7 @@ impl Master {
         entry.state = State::Parked;
         if !client.resume.restored {
             // It was sent once, if not more often: no attempt has the number of another.
-            entry.latest = ended.unwrap_or(Attempt(1));
+            entry.latest = ended.map_or(Attempt(1), |(_, latest)| latest);
         }
         client.parked.insert(task, Parked::Awaited);
         if client.resume.awaited.is_empty() || planted!(SkipRecovery) {
@@ -204,6 +205,12 @@ impl Master {
         if self.clients.get(&id).is_none_or(|client| client.gone) {
             return self.tell_worker(claim.worker, ToWorker::Forget { client: id });
         }
+        if !worker.may_vouch_for(id) {
+            return;
+        }
+        if let Some(accounted) = &mut worker.accounting {
+            accounted.insert((id, task, claim.attempt));
+        }
         worker.vouched.insert(id);
         self.give_credit(claim.worker, id);
         let client = self.clients.get_mut(&id).expect("just seen");
@@ -241,9 +248,6 @@ impl Master {
 
     /// A worker still has what it was given.
     fn confirm(&mut self, id: ClientId, task: TaskId, Claim { worker, attempt, doing }: Claim) {
-        if let Some(accounted) = self.workers.get_mut(&worker).and_then(|worker| worker.accounting.as_mut()) {
-            accounted.insert((id, task));
-        }
         if matches!(self.state_of(id, task), Some(State::Cancelling { .. })) {
             // It may never have heard that.
             self.tell_worker(worker, ToWorker::Cancel { client: id, task, attempt });
@@ -266,7 +270,7 @@ impl Master {
         task.state = State::Sent { worker: worker_id };
         (task.charge, task.started) = (charge, doing == Doing::Running);
         // What had ended for good before the client lost its connection ends as it did.
-        task.settled = client.ended.get(&task_id) == Some(&attempt);
+        task.settled = client.ended.get(&task_id).is_some_and(|ended| ended.0 == attempt);
         let bytes = task.args.len();
         client.usage += u64::from(charge);
         client.outstanding += u64::from(charge);
@@ -291,9 +295,13 @@ impl Master {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let Some(accounted) = worker.accounting.take() else { return };
         for client in self.clients.keys().copied().collect::<Vec<_>>() {
-            let has_not = |task: &TaskId| !accounted.contains(&(client, *task));
+            let has = |task: TaskId, attempt: Attempt| accounted.contains(&(client, task, attempt));
+            let state = self.clients.get_mut(&client).expect("just listed");
+            state.take_up_missing(id, has);
             let there = |task: &Task| task.state.worker() == Some(id);
-            let missing = self.clients[&client].tasks.sorted_keys(there).into_iter().filter(has_not);
+            let is_missing =
+                |task: &TaskId| state.tasks.get(*task).is_some_and(|entry| !has(*task, entry.attempt));
+            let missing = state.tasks.sorted_keys(there).into_iter().filter(is_missing);
             // They were handed back, and the word was lost; or never arrived there.
             missing
                 .collect::<Vec<_>>()
@@ -412,9 +420,13 @@ impl Master {
     }
 
     pub(super) fn on_started(&mut self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) {
-        let Some(entry) = self.clients.get_mut(&id).and_then(|client| client.tasks.get_mut(task)) else {
-            return;
-        };
-        entry.started |= entry.state.worker() == Some(worker) && entry.attempt == attempt;
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(entry) = client.tasks.get_mut(task) else { return };
+        if entry.state.worker() == Some(worker) && entry.attempt == attempt {
+            entry.started = true;
+            client.moved = self.now;
+            // Whoever was told that nothing runs hears that something does.
+            self.unplaced |= client.stall != Stalling::No;
+        }
     }
 }

@@ -65,6 +65,11 @@ impl Shares {
         self.ahead.retain(|(other, _)| *other != client);
     }
 
+    /// Whether no other client has tasks here.
+    pub(super) fn are_of_one(&self) -> bool {
+        self.of.iter().filter(|(_, share)| share.running + share.ahead > 0).count() < 2
+    }
+
     /// The clients with tasks that wait here.
     pub(super) fn clients_ahead(&self) -> BTreeSet<ClientId> {
         self.ahead.iter().map(|(client, _)| *client).collect()

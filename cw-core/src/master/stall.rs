@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Time,
-    ids::ClientId,
+    ids::{ClientId, WorkerId},
     wire::{Failure, Stall, ToClient},
 };
 
@@ -19,12 +19,13 @@ impl Master {
     pub(super) fn watch_stalls(&mut self) {
         let mut moving = Vec::new();
         let all_well = self.workers.values().all(|worker| !worker.suspect);
-        let stalled: Vec<bool> =
-            self.clients.iter().map(|(id, it)| self.is_stalled(*id, it, all_well)).collect();
+        self.find_running();
+        let stalled: Vec<Option<Time>> =
+            self.clients.iter().map(|(id, it)| self.stalled_since(*id, it, all_well)).collect();
         for ((id, client), stalled) in self.clients.iter_mut().zip(stalled) {
             match (&client.stall, stalled) {
-                (Stalling::No, true) => client.stall = Stalling::Since { since: self.now, told: None },
-                (Stalling::Since { told, .. }, false) => {
+                (Stalling::No, Some(since)) => client.stall = Stalling::Since { since, told: None },
+                (Stalling::Since { told, .. }, None) => {
                     if told.is_some() {
                         moving.push(*id);
                     }
@@ -98,10 +99,26 @@ impl Master {
         }
     }
 
-    /// Whether a client has tasks of which none moves, for another reason than that it failed a moment ago.
-    fn is_stalled(&self, id: ClientId, client: &Client, all_well: bool) -> bool {
+    /// Looks whether any task is known to run of clients that have tasks at workers and have not moved for a while.
+    fn find_running(&mut self) {
+        let (now, workers) = (self.now, &self.workers);
+        let is_heard = |worker: WorkerId| workers.get(&worker).is_some_and(|worker| !worker.suspect);
+        let still =
+            |client: &&mut Client| client.moving() > 0 && client.moved + self.config.stall_after <= now;
+        for client in self.clients.values_mut().filter(still) {
+            if client.tasks.any(|task| task.started && task.state.worker().is_some_and(is_heard)) {
+                client.moved = now;
+            }
+        }
+    }
+
+    /// Since when a client has tasks of which none moves, for another reason than that it failed a moment ago.
+    fn stalled_since(&self, id: ClientId, client: &Client, all_well: bool) -> Option<Time> {
         if client.gone || client.detached.is_some() || client.tasks.is_empty() {
-            return false;
+            return None;
+        }
+        if self.is_still(client) {
+            return Some(client.moved);
         }
         let waits = |wish: &Parked| match wish {
             Parked::Awaited => true,
@@ -113,7 +130,13 @@ impl Master {
             let well = self.workers.values().filter(|worker| !worker.suspect);
             well.into_iter().any(|worker| worker.shares.running(id).0 > 0)
         };
-        !moves && (client.queued > 0 || client.moving() > 0 || client.parked.values().any(waits))
+        let waits = client.queued > 0 || client.moving() > 0 || client.parked.values().any(waits);
+        (!moves && waits).then_some(self.now)
+    }
+
+    /// Whether a client has tasks at workers and none has begun or ended for a while.
+    fn is_still(&self, client: &Client) -> bool {
+        client.moving() > 0 && client.moved + self.config.stall_after <= self.now && !planted!(TrustWorkers)
     }
 
     /// Why a client's tasks do not move.
@@ -127,6 +150,9 @@ impl Master {
         let slots: u32 = fitting().filter(|worker| worker.is_well()).map(|worker| worker.slots).sum();
         if slots > 0 && client.queued == 0 && !client.parked.is_empty() {
             return Stall::Quarantined { tasks: count(client.parked.len()) };
+        }
+        if slots > 0 && client.moving() > 0 && self.waits_for_itself(client) {
+            return Stall::NotBegun { tasks: count(client.moving()) };
         }
         if slots > 0 {
             return Stall::Busy { slots };
@@ -151,14 +177,37 @@ impl Master {
         }
     }
 
-    /// When a stalled client must next be looked at.
-    pub(super) fn next_stall(&self) -> Option<Time> {
+    /// Whether a client's tasks are at workers that have nobody else's.
+    fn waits_for_itself(&self, client: &Client) -> bool {
+        let alone = |worker: WorkerId| self.workers.get(&worker).is_some_and(|it| it.shares.are_of_one());
+        client.tasks.any(|task| task.state.worker().is_some_and(alone))
+    }
+
+    /// When a client that is stalled, or may be, must next be looked at.
+    fn stall_due(&self, client: &Client) -> Option<Time> {
         let (soon, late) = (self.config.stall_after, self.config.refuse_after);
-        let due = self.clients.values().filter_map(|client| match &client.stall {
+        match &client.stall {
+            Stalling::No if self.may_become_still(client) => Some(client.moved + soon),
             Stalling::Since { since, told: None } => Some(*since + soon),
             Stalling::Since { since, told: Some(Stall::OtherProgram { .. }) } => Some(*since + late),
             _ => None,
-        });
-        due.min()
+        }
+    }
+
+    fn may_become_still(&self, client: &Client) -> bool {
+        !client.gone && client.detached.is_none() && client.moving() > 0 && !planted!(TrustWorkers)
+    }
+
+    /// When clients must next be looked at. Those whose tasks move are looked at with each beat, if there are any.
+    pub(super) fn next_stall(&self) -> Option<Time> {
+        let beats = self.next_beat().is_some();
+        let waits = |client: &&Client| !beats || client.stall != Stalling::No;
+        self.clients.values().filter(waits).filter_map(|client| self.stall_due(client)).min()
+    }
+
+    /// Has all clients looked at, if one may have stood still for long enough.
+    pub(super) fn look_at_stalls(&mut self) {
+        let is_due = |client: &Client| self.stall_due(client).is_some_and(|due| due <= self.now);
+        self.unplaced |= self.clients.values().any(is_due);
     }
 }

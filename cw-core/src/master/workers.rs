@@ -6,7 +6,7 @@ use super::{Config, breaker::Record, shares::Shares};
 use crate::{
     Time,
     idmap::IdMap,
-    ids::{ClientId, ProgramId, SpecIndex, TaskId},
+    ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId},
 };
 
 /// A connected worker.
@@ -37,9 +37,13 @@ pub(super) struct Worker {
     /// Whether it has been silent for so long that it is given nothing, and what had not begun there went elsewhere.
     pub(super) suspect: bool,
     /// While it says what it has, after it came back: what it has said so far.
-    pub(super) accounting: Option<BTreeSet<(ClientId, TaskId)>>,
+    pub(super) accounting: Option<BTreeSet<(ClientId, TaskId, Attempt)>>,
     /// Clients of which it has said, or was asked, what it has: its word about their tasks is passed on.
     pub(super) vouched: BTreeSet<ClientId>,
+    /// The clients of which it was given tasks, since it joined this master for the first time.
+    pub(super) worked_for: BTreeSet<ClientId>,
+    /// It may also have tasks from the master before: of clients below this number.
+    pub(super) inherited: ClientId,
     /// The task that has, or is to have, the worker for itself.
     pub(super) exclusive: Option<(ClientId, TaskId)>,
     pub(super) record: Record,
@@ -74,6 +78,8 @@ impl Worker {
             suspect: false,
             accounting: None,
             vouched: BTreeSet::new(),
+            worked_for: BTreeSet::new(),
+            inherited: ClientId(0),
             exclusive: None,
             record: Record::default(),
             moved: Time::ZERO,
@@ -137,7 +143,13 @@ impl Worker {
 
     /// Whether its word about a task of the client's that the master does not know may be true.
     pub(super) fn vouches_for(&self, client: ClientId) -> bool {
-        self.accounting.is_some() || self.vouched.contains(&client)
+        let may_now = self.accounting.is_some() && self.may_vouch_for(client);
+        may_now || self.vouched.contains(&client) || planted!(BelieveStrangers)
+    }
+
+    /// Whether it may have tasks of a client's.
+    pub(super) fn may_vouch_for(&self, client: ClientId) -> bool {
+        client < self.inherited || self.worked_for.contains(&client) || planted!(BelieveStrangers)
     }
 
     /// Tasks per slot, in thousandths: the less, the sooner it is served.
@@ -212,6 +224,7 @@ impl Worker {
 
     /// Notes that it is told of a client; says whether it did not know it.
     pub(super) fn meet(&mut self, client: ClientId) -> bool {
+        self.worked_for.insert(client);
         self.knows.insert(client)
     }
 
@@ -224,6 +237,7 @@ impl Worker {
             }
         }
         self.vouched.remove(&client);
+        self.worked_for.remove(&client);
         self.knows.remove(&client)
     }
 }

@@ -65,6 +65,10 @@ pub enum Bug {
     RerunAll,
     /// A task whose result is on its way is taken in again.
     PassTwice,
+    /// What any worker says of any task is passed on.
+    BelieveStrangers,
+    /// What a worker was given is taken to run.
+    TrustWorkers,
 }
 
 /// All of them.
@@ -97,6 +101,8 @@ pub const ALL: &[Bug] = &[
     Bug::SuspectRuns,
     Bug::RerunAll,
     Bug::PassTwice,
+    Bug::BelieveStrangers,
+    Bug::TrustWorkers,
 ];
 
 thread_local! {

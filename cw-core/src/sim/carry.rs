@@ -41,6 +41,9 @@ impl World {
                 }
                 if let ToWorker::Run { client, task, attempt, .. } = message {
                     self.ledger.note_sent(client.0, task, worker.0);
+                    if self.ledger.owner(worker.0).is_some_and(|peer| self.hosts[peer].is_rogue()) {
+                        self.ledger.note_lied_to(client.0);
+                    }
                     let newest = self.master.attempts.insert((client.0, worker.0, task), attempt);
                     let is_rogue =
                         self.ledger.owner(client.0).is_some_and(|peer| self.hosts[peer].is_rogue());
@@ -212,7 +215,7 @@ impl World {
 
     /// What a client says is within its window, and acknowledges only what it has.
     fn check_words_of_client(&mut self, host: usize, message: &FromClient) {
-        let lies = self.knobs.faults.rogue_worker;
+        let lies = self.ledger.is_lied_to(host);
         let client = self.hosts[host].client().expect("it has just said so");
         match message {
             FromClient::Submit { task, .. } | FromClient::Resubmit { task, .. } => {

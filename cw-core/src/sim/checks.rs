@@ -3,7 +3,11 @@
 //! The rules are those of the design that the core can break. Each is named where it is checked; the first that does not
 //! hold ends the run.
 
-use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -12,6 +16,7 @@ use super::{
     hosts::Host,
     knobs::Knobs,
     plan::{Does, TaskPlan},
+    silence::Silence,
 };
 use crate::{
     Time,
@@ -91,8 +96,14 @@ pub(super) struct Ledger {
     knobs: Knobs,
     /// By the client's host and the task's number.
     truths: BTreeMap<usize, Vec<Truth>>,
+    pub(super) silence: Silence,
+    /// Clients of which a peer that lies was given a task, and may say anything.
+    lied_to: BTreeSet<usize>,
+    /// Hosts that were stopped or cut off: the lease of a beat that was stuck then comes late.
+    stuck: BTreeSet<usize>,
+    is_master_stuck: bool,
     /// What runs on each executor: whose task, and which of its runs.
-    live: BTreeMap<(usize, ExecutorId), (usize, TaskId, usize)>,
+    pub(super) live: BTreeMap<(usize, ExecutorId), (usize, TaskId, usize)>,
     /// Hosts by every number that a master ever gave.
     owners: BTreeMap<u32, usize>,
     fates: BTreeMap<usize, Fate>,
@@ -147,6 +158,10 @@ impl Ledger {
             time: Time::ZERO,
             knobs: knobs.clone(),
             truths: BTreeMap::new(),
+            silence: Silence::default(),
+            lied_to: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            is_master_stuck: false,
             live: BTreeMap::new(),
             owners: BTreeMap::new(),
             fates: BTreeMap::new(),
@@ -186,6 +201,7 @@ impl Ledger {
     }
 
     pub(super) fn note_planned(&mut self, peer: usize, tasks: &[TaskPlan], specs: &[Spec]) {
+        self.note_motion(peer);
         let truths = self.truths.entry(peer).or_default();
         truths.extend(tasks.iter().map(|plan| Truth {
             plan: *plan,
@@ -210,6 +226,29 @@ impl Ledger {
         {
             truth.sent_to.push(worker);
         }
+    }
+
+    /// A peer that lies was given a task of a client's.
+    pub(super) fn note_lied_to(&mut self, client: u32) {
+        self.lied_to.extend(self.owners.get(&client));
+    }
+
+    pub(super) fn is_lied_to(&self, owner: usize) -> bool {
+        self.lied_to.contains(&owner)
+    }
+
+    /// A process was stopped or cut off; none means the master.
+    pub(super) fn note_stuck(&mut self, who: Option<usize>) {
+        self.is_master_stuck |= who.is_none();
+        self.stuck.extend(who);
+    }
+
+    /// Whether a worker and the master may disagree about the time by more than the difference between a lease and a
+    /// suspicion.
+    fn is_time_doubtful(&self, workers: [usize; 2]) -> bool {
+        self.is_master_stuck
+            || self.knobs.has_odd_time()
+            || workers.iter().any(|worker| self.stuck.contains(worker))
     }
 
     /// The call of a task.
@@ -243,6 +282,8 @@ impl Ledger {
 
     pub(super) fn note_welcome(&mut self, peer: usize, epoch: u64) {
         self.fates.entry(peer).or_default().epoch = epoch;
+        // What it was told by another master, or before, holds no more.
+        self.note_stalled(peer, false);
     }
 
     /// A client was told from which task on none was dispatched.
@@ -255,8 +296,6 @@ impl Ledger {
         let now = self.time;
         self.fates.entry(peer).or_default().gone.get_or_insert(now);
     }
-
-    pub(super) fn note_stalled(&mut self, _peer: usize, _is_stalled: bool) {}
 
     fn excuse(&mut self, worker: usize) {
         self.runs().filter(|run| run.worker == worker).for_each(|run| run.is_excused = true);
@@ -274,6 +313,10 @@ impl Ledger {
 
     pub(super) fn note_master_gone(&mut self) {
         self.runs().for_each(|run| run.is_excused = true);
+        // The next one can only believe what workers say.
+        if self.knobs.faults.rogue_worker {
+            self.lied_to.extend(self.owners.values());
+        }
     }
 
     /// A worker was given up: what was with it was lost once more.
@@ -370,6 +413,11 @@ impl Ledger {
         let late =
             gone.is_some_and(|gone| now > gone + grace + self.knobs.delay * 4 + Duration::from_secs(120));
         self.rule(!late, "nothing runs for a client that is gone", || format!("{task} of host {owner}"));
+        self.note_motion(owner);
+        let others: BTreeSet<usize> = self.truth(owner, task).into_iter().flat_map(Truth::workers).collect();
+        let doubtful: BTreeSet<usize> =
+            others.into_iter().filter(|other| self.is_time_doubtful([*other, host])).collect();
+        let (is_calm, is_doubtful) = (self.knobs.is_calm(), |worker: usize| doubtful.contains(&worker));
         let Some(truth) = self.truths.get_mut(&owner).and_then(|all| all.get_mut(task.0 as usize)) else {
             return stranger;
         };
@@ -389,7 +437,7 @@ impl Ledger {
             is_excused: false,
         };
         let new_epoch = run.epoch;
-        let again = truth.why_again(&run, &self.knobs);
+        let again = truth.why_again(&run, is_calm, &is_doubtful);
         let begun = truth.runs.len();
         // If a master dies before its word that a task was dispatched has arrived, nobody knows that it was.
         let is_unknown = |run: &Run| run.epoch != new_epoch && task >= dispatched;
@@ -421,6 +469,7 @@ impl Ledger {
             let _ = named(args);
             return stranger;
         };
+        self.note_motion(owner);
         let truth = self.truth(owner, task).expect("it began");
         let does = match (bad, truth.plan.does) {
             (Some(Class::Crashed), _) => Does::Crash,
@@ -475,7 +524,8 @@ impl Ledger {
 
     /// A client has an answer.
     pub(super) fn note_complete(&mut self, peer: usize, task: TaskId, it: &Completion, is_recorded: bool) {
-        let lies = self.knobs.faults.rogue_worker;
+        self.note_motion(peer);
+        let lies = self.is_lied_to(peer);
         let (calm, programs) = (self.knobs.is_calm(), self.knobs.programs);
         let Some(truth) = self.truth(peer, task) else {
             return self.rule(false, "only what was asked for is reported", || format!("{task}"));
@@ -516,8 +566,18 @@ impl Ledger {
 }
 
 impl Truth {
+    /// The workers on which it began.
+    fn workers(&mut self) -> Vec<usize> {
+        self.runs.iter().map(|run| run.worker).collect()
+    }
+
     /// Whether there is a reason for another run.
-    fn why_again(&self, new: &Run, knobs: &Knobs) -> Result<(), (&'static str, String)> {
+    fn why_again(
+        &self,
+        new: &Run,
+        is_calm: bool,
+        is_doubtful: &dyn Fn(usize) -> bool,
+    ) -> Result<(), (&'static str, String)> {
         for run in &self.runs {
             let is_excused = run.is_excused || run.client_id != new.client_id || run.epoch != new.epoch;
             if run.is_bad || is_excused {
@@ -528,7 +588,7 @@ impl Truth {
             if run.told.is_some_and(|told| told < new.sent) && !self.spec.speculate {
                 return Err(("work that the master knows of is not done again", words()));
             }
-            if knobs.is_calm() {
+            if is_calm {
                 return Err(("without trouble there is one run", words()));
             }
             // Whichever was sent first began after the other was sent. A word may take a moment.
@@ -538,7 +598,7 @@ impl Truth {
             } else {
                 new.began > run.sent + moment
             };
-            if !run.is_over && is_late && !self.spec.speculate && !knobs.time_is_doubtful() {
+            if !run.is_over && is_late && !self.spec.speculate && !is_doubtful(run.worker) {
                 return Err(("what was moved does not begin where it was", words()));
             }
         }

@@ -210,6 +210,7 @@ impl World {
         let link = &mut self.hosts[peer].link;
         link.to_master.cuts += u32::from(to_master);
         link.to_peer.cuts += u32::from(to_peer);
+        self.ledger.note_stuck(Some(peer));
         self.look_at_ways(peer);
         self.after(lasts, Happening::Uncut { peer, to_master, to_peer });
     }
@@ -295,6 +296,7 @@ impl World {
             return;
         }
         node.paused = Some(since);
+        self.ledger.note_stuck(who);
         self.say(|| format!("-- {who:?} stops"));
         if let Some(worker) = who.and_then(|peer| self.hosts[peer].worker()) {
             worker.freezes = freezes;

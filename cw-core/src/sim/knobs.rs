@@ -100,9 +100,9 @@ impl Knobs {
         }
     }
 
-    /// Whether two sides may disagree about the time by more than the difference between a lease and a suspicion.
-    pub(super) fn time_is_doubtful(&self) -> bool {
-        self.faults.rates || self.faults.pauses || self.faults.cuts || self.delay > ms(20)
+    /// Whether any two sides may disagree about the time by more than the difference between a lease and a suspicion.
+    pub(super) fn has_odd_time(&self) -> bool {
+        self.faults.rates || self.delay > ms(20)
     }
 
     /// Whether a beat and its acknowledgement may be under way for as long as it takes to be suspected.

@@ -15,6 +15,7 @@ mod knobs;
 mod net;
 mod plan;
 mod rng;
+mod silence;
 mod world;
 
 pub mod bugs;

@@ -178,6 +178,7 @@ impl World {
                 continue;
             }
             way.silent = is_silent.then_some(now);
+            self.ledger.note_change();
             if is_silent {
                 self.arrivals.insert(
                     (now + SILENCE, self.sequence),

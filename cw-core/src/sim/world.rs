@@ -135,6 +135,7 @@ impl World {
         while self.ledger.broken.is_none() {
             let Some((time, timer)) = self.next().filter(|(time, _)| *time <= limit) else { break };
             self.now = self.now.max(time);
+            self.ledger.time = self.now;
             self.steps += 1;
             match timer {
                 Some(who) => self.timer(who),
@@ -143,13 +144,14 @@ impl World {
                     self.happen(happening);
                 }
             }
-            self.ledger.time = self.now;
+            self.look_for_silence();
             if self.steps.is_multiple_of(256) {
                 self.check_machines();
             }
         }
         if self.ledger.broken.is_none() {
             self.now = self.now.max(limit);
+            self.ledger.time = self.now;
         }
     }
 

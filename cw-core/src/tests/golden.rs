@@ -89,6 +89,7 @@ fn to_client() {
         (Stall::Recovering { workers: 2 }, "03000000020402"),
         (Stall::SetAside { workers: 2, why: "x".to_owned() }, "05000000020502"),
         (Stall::Quarantined { tasks: 2 }, "03000000020602"),
+        (Stall::NotBegun { tasks: 2 }, "03000000020702"),
     ] {
         assert!(golden(ToClient::Stalled(Box::new(why)), b"").starts_with(bytes));
     }

@@ -197,6 +197,11 @@ pub enum Stall {
         /// How many tasks.
         tasks: u32,
     },
+    /// Workers were given the tasks and have begun none: their executors do not start, or they hang.
+    NotBegun {
+        /// How many tasks.
+        tasks: u32,
+    },
 }
 
 impl fmt::Display for Stall {
@@ -219,6 +224,12 @@ impl fmt::Display for Stall {
             }
             Self::Quarantined { tasks } => {
                 write!(f, "{tasks} tasks that may have ended their workers wait for a worker of their own")
+            }
+            Self::NotBegun { tasks } => {
+                write!(
+                    f,
+                    "workers were given {tasks} tasks and have begun none: their executors are not ready"
+                )
             }
         }
     }

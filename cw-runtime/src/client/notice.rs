@@ -85,6 +85,10 @@ fn in_words(why: &Stall) -> String {
              of other tasks",
             count(*tasks, "task", "tasks, each of which")
         ),
+        Stall::NotBegun { tasks } => format!(
+            "no task is running yet: workers were given {} and have begun none; their executors are not ready, or hang",
+            count(*tasks, "task", "tasks")
+        ),
     }
 }
 

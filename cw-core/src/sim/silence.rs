@@ -1,0 +1,100 @@
+//! Nobody waits without a word: a client of which nothing runs is told why, in time.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{checks::Ledger, hosts::Role, world::World};
+use crate::{Time, ids::TaskId};
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What a client sees of its tasks.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    /// When a task of a client last began or ended, or its answer came, or it was well for another reason that none did.
+    moved: BTreeMap<usize, Time>,
+    /// Which clients show a reason.
+    told: BTreeMap<usize, bool>,
+    looked: Time,
+}
+
+impl Ledger {
+    /// A task of a client's has begun or ended, was handed in or answered.
+    pub(super) fn note_motion(&mut self, peer: usize) {
+        self.silence.moved.insert(peer, self.time);
+    }
+
+    /// Processes or ways have changed: whoever waits may have to be told something else.
+    pub(super) fn note_change(&mut self) {
+        let now = self.time;
+        self.silence.moved.values_mut().for_each(|moved| *moved = now);
+    }
+
+    /// A client was told why nothing moves, or that it moves again.
+    pub(super) fn note_stalled(&mut self, peer: usize, is_stalled: bool) {
+        self.silence.told.insert(peer, is_stalled);
+        self.note_motion(peer);
+    }
+
+    fn silent_for(&self, peer: usize) -> Duration {
+        self.time.since(self.silence.moved.get(&peer).copied().unwrap_or(self.time))
+    }
+}
+
+impl World {
+    /// How long it may take until a client is told: until a worker is suspected, and from then on.
+    fn silence_max(&self) -> Duration {
+        let (master, slow) = (&self.knobs.master, if self.knobs.faults.rates { 2 } else { 1 });
+        (master.suspect_after * 5 / 4 + master.stall_after + Duration::from_millis(500)) * slow
+            + self.knobs.delay * 4
+    }
+
+    /// Looks now and then whether a client waits without having been told why.
+    pub(super) fn look_for_silence(&mut self) {
+        if self.now < self.ledger.silence.looked + LOOK_EVERY {
+            return;
+        }
+        self.ledger.silence.looked = self.now;
+        let most = self.silence_max();
+        for peer in 0..self.hosts.len() {
+            if !self.waits_in_silence(peer) {
+                self.ledger.note_motion(peer);
+                continue;
+            }
+            let silent_for = self.ledger.silent_for(peer);
+            self.ledger.rule(silent_for <= most, "why nothing moves is said", || {
+                format!("host {peer} has heard nothing for {silent_for:?}")
+            });
+        }
+    }
+
+    /// Whether a client is connected, has tasks, and neither does any of them run nor has it been told why not.
+    fn waits_in_silence(&self, peer: usize) -> bool {
+        let (host, link) = (&self.hosts[peer], &self.hosts[peer].link);
+        let is_connected = link.at_peer.is_some() && link.at_peer == link.at_master && link.is_whole();
+        matches!(host.role, Role::Client(_))
+            && host.node.runs()
+            && self.master.node.runs()
+            && is_connected
+            && !self.ledger.is_lied_to(peer)
+            && !self.ledger.silence.told.get(&peer).copied().unwrap_or_default()
+            && !self.ledger.open(|owner| owner == peer).0.is_empty()
+            && !self.runs_somewhere(peer)
+    }
+
+    /// Whether a task of a client's runs on a worker that the master can hear.
+    fn runs_somewhere(&self, peer: usize) -> bool {
+        let is_heard = |host: usize| {
+            let Some(host) = self.hosts.get(host) else { return false };
+            host.node.runs() && host.link.is_whole() && host.link.at_master.is_some()
+        };
+        self.ledger.running().any(|(host, owner, _)| owner == peer && is_heard(host))
+    }
+}
+
+impl Ledger {
+    /// What runs: on which host, whose task, and which.
+    fn running(&self) -> impl Iterator<Item = (usize, usize, TaskId)> {
+        self.live.iter().map(|((host, _), (owner, task, _))| (*host, *owner, *task))
+    }
+}
