@@ -287,10 +287,11 @@ impl World {
         }
         let is_worker = self.hosts[peer].is_worker();
         let local = self.master.node.clock.local(self.now);
+        let was = self.master.peers.iter().find(|(_, other)| **other == peer).map(|(id, _)| *id);
         let Some(machine) = &mut self.master.machine else { return };
         let Admitted { id, returned } = machine.admit(local, is_worker, &session);
         match old.filter(|_| self.knobs.replaces_silently) {
-            Some(_) if returned => self.forget_connection(peer),
+            Some(_) if returned && was == Some(id) => self.forget_connection(peer),
             // It is another peer to the master, and the connection it had ends by itself.
             Some(old) => self.peer_ends(peer, old),
             None => {}
