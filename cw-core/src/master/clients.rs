@@ -119,6 +119,20 @@ pub(super) struct Resume {
     pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
 }
 
+impl Resume {
+    /// Keeps a failure until its client is heard. Of several attempts the newest counts: gives back the one that does not.
+    pub(super) fn keep_early(&mut self, worker: WorkerId, report: Report) -> Option<(WorkerId, Report)> {
+        let (task, attempt) = (report.task, report.attempt);
+        let is_old = |(_, kept): &(WorkerId, Report)| attempt < kept.attempt;
+        if self.early.get(&task).is_some_and(is_old) {
+            return Some((worker, report));
+        }
+        let before = self.early.insert(task, (worker, report));
+        // The same may come twice.
+        before.filter(|(other, kept)| (*other, kept.attempt) != (worker, attempt))
+    }
+}
+
 /// A worker's word that it has an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {

@@ -126,7 +126,9 @@ impl Master {
             return self.release_result(worker, client, task, attempt);
         }
         if class != Class::Ok && state.resume.open && state.resume.restored && state.detached.is_none() {
-            state.resume.early.insert(task, (worker, report));
+            if let Some((worker, older)) = state.resume.keep_early(worker, report) {
+                self.release_report(worker, &older);
+            }
             return;
         }
         let message = ToClient::Finished { task, attempt, attempts: 1, worker: Some(worker), class, micros };
