@@ -60,12 +60,16 @@ impl Master {
         let end = if class == Class::Ok { End::Well } else { End::Ran };
         match self.take_back(worker, client, task, attempt, end) {
             Some(State::Sent { .. } | State::Held { .. }) => {}
-            // Its client no longer wants it: the worker may forget it.
+            // Its client no longer wants it, or was sent another result of it.
             Some(State::Cancelling { .. }) => {
                 self.drop_cancelled(client, task);
+                if class == Class::Ok && self.is_unknown(client, task, class) && self.vouches(worker, client)
+                {
+                    return self.pass_unknown(worker, report);
+                }
                 return self.release_result(worker, client, task, attempt);
             }
-            _ if self.is_unknown(client, task) && self.vouches(worker, client) => {
+            _ if self.is_unknown(client, task, class) && self.vouches(worker, client) => {
                 return self.pass_unknown(worker, report);
             }
             _ if (class == Class::Ok || planted!(TakeLateFailures))
@@ -109,8 +113,11 @@ impl Master {
         self.tell_client(client, message, report.body);
     }
 
-    fn is_unknown(&self, client: ClientId, task: TaskId) -> bool {
-        self.clients.get(&client).is_some_and(|client| !client.gone && !client.tasks.contains(task))
+    /// Whether only the client knows if it wants an outcome: the task is not here, or is only here until a worker has
+    /// given it up, and the result that was passed on before may not have arrived.
+    fn is_unknown(&self, client: ClientId, task: TaskId, class: Class) -> bool {
+        let Some(client) = self.clients.get(&client).filter(|client| !client.gone) else { return false };
+        client.tasks.get(task).is_none_or(|entry| class == Class::Ok && entry.is_called_back())
     }
 
     fn vouches(&self, worker: WorkerId, client: ClientId) -> bool {

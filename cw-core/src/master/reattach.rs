@@ -10,7 +10,8 @@
 //! What a worker says before the client is back is kept as its *claim*. Once the client has handed in all, what is left
 //! of the claims is not wanted and is called back. A result of a task that the master does not know is passed on to its
 //! client, which acknowledges it in any case: only the client knows whether it has it. That holds for the word of
-//! workers that came back, or were asked, only.
+//! workers that came back, or were asked, only. A task that is being called back is as unknown: another result of it was
+//! passed on, which may not have arrived.
 //!
 //! After a restart the master waits for the workers of its predecessor, which its roster names.
 
@@ -20,7 +21,7 @@ use bytes::Bytes;
 
 use super::{
     Master,
-    clients::{Claim, Client, Resume, Stalling},
+    clients::{Charge, Claim, Client, GivenUp, Resume, Stalling},
     parked::Parked,
     tasks::{State, Task},
 };
@@ -106,8 +107,9 @@ impl Master {
             return self.end_here(id, task, attempts, &verdict);
         }
         let is_known = self.clients[&id].tasks.contains(task);
+        let is_back = self.want_again(id, task);
         self.on_submit(id, task, spec, args);
-        if is_known || self.state_of(id, task) != Some(State::Queued) {
+        if (is_known && !is_back) || self.state_of(id, task) != Some(State::Queued) {
             return;
         }
         self.unqueue(id, task);
@@ -123,6 +125,28 @@ impl Master {
         if client.resume.awaited.is_empty() || planted!(SkipRecovery) {
             self.stop_awaiting(id, task);
         }
+    }
+
+    /// A client hands in what is being called back, as a result of it was passed on: that has not arrived. The attempt
+    /// that is called back is given up, and whatever workers have of the task counts again. Says whether it was so.
+    fn want_again(&mut self, id: ClientId, task_id: TaskId) -> bool {
+        let Some(State::Cancelling { worker, held }) = self.state_of(id, task_id) else { return false };
+        let client = self.clients.get_mut(&id).expect("state_of found it");
+        if client.resume.passed.contains(&task_id) && !planted!(PassTwice) {
+            return false;
+        }
+        let task = client.tasks.get_mut(task_id).expect("state_of found it");
+        task.state = if held { State::Held { worker } } else { State::Sent { worker } };
+        let given_up = GivenUp { worker, attempt: task.attempt, charge: Charge::None };
+        client.cancelling -= 1;
+        client.given_up.entry(task_id).or_default().push(given_up);
+        let is_claimed = client.resume.unclaimed.contains_key(&task_id);
+        self.take_missing(id, task_id, worker);
+        self.note_load(worker);
+        if is_claimed {
+            self.settle_claims(id, task_id);
+        }
+        true
     }
 
     /// Workers have a task that the client hands in again: the newest attempt is its current one.
@@ -214,7 +238,10 @@ impl Master {
         worker.vouched.insert(id);
         self.give_credit(claim.worker, id);
         let client = self.clients.get_mut(&id).expect("just seen");
-        let Some(entry) = client.tasks.get(task) else {
+        // A result of what is being called back may be the one that did not arrive.
+        let is_result_of = |entry: &Task| entry.is_called_back() && claim.doing == Doing::Done;
+        let is_known = |entry: &&Task| !is_result_of(entry) || entry.is_with(claim.worker, claim.attempt);
+        let Some(entry) = client.tasks.get(task).filter(is_known) else {
             if client.resume.open && client.resume.unclaimed.len() < CLAIMS_MAX {
                 let claims = client.resume.unclaimed.entry(task).or_default();
                 claims.retain(|other| other.worker != claim.worker);
@@ -223,7 +250,7 @@ impl Master {
             }
             return self.call_back(id, task, claim);
         };
-        let is_current = entry.state.worker() == Some(claim.worker) && entry.attempt == claim.attempt;
+        let is_current = entry.is_with(claim.worker, claim.attempt);
         let was_given_up = client.gave_up(task, claim.worker, claim.attempt);
         let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited))
             && !client.is_overtaken(task, claim.attempt);

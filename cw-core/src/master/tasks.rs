@@ -67,6 +67,16 @@ impl Task {
         }
     }
 
+    /// Whether this attempt is the current one, and there.
+    pub(super) fn is_with(&self, worker: WorkerId, attempt: Attempt) -> bool {
+        self.state.worker() == Some(worker) && self.attempt == attempt
+    }
+
+    /// Whether it is here only until a worker has given it up.
+    pub(super) fn is_called_back(&self) -> bool {
+        matches!(self.state, State::Cancelling { .. })
+    }
+
     /// Attempts that ended badly. An attempt that came back without an outcome is not among them.
     pub(super) fn ended(&self) -> u32 {
         self.failures + u32::from(self.crashes) + u32::from(self.losses)

@@ -384,3 +384,28 @@ fn a_task_that_runs_twice_is_killed_twice_when_its_client_gives_it_up() {
     assert_eq!(world.workers.iter().map(|host| host.killed).collect::<Vec<_>>(), [1, 1]);
     world.assert_quiet();
 }
+
+#[test]
+fn a_result_that_is_lost_on_its_way_while_another_attempt_is_called_back_comes_again() {
+    let (mut world, client) = world_of(2, 1, Spec { speculate: true, ..plain() });
+    let task = world.submit(client, 0, Do::Return.args(3_000));
+    world.run_until(ms(500));
+    let first = usize::from(world.workers[0].began.is_empty());
+    world.cut_worker(first);
+    world.run_until(ms(4_000));
+    assert_eq!(begun(&world, task), 2);
+    // Nobody hears the result that the first brings, nor that the second is called back.
+    world.cut_worker(1 - first);
+    world.clients[client].deaf = true;
+    world.rejoin_worker(first);
+    world.run_until(ms(5_000));
+    world.disconnect_client(client);
+    world.clients[client].unread.clear();
+    world.clients[client].deaf = false;
+    world.connect_again(client);
+    world.run_until(ms(6_000));
+    assert_eq!((world.class(client, task), begun(&world, task)), (Class::Ok, 2));
+    world.rejoin_worker(1 - first);
+    world.run();
+    world.assert_quiet();
+}

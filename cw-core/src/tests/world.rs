@@ -111,7 +111,7 @@ pub(super) struct ClientHost {
     pub(super) counts: Vec<(Time, Counts)>,
     /// While set the client reads nothing; what arrives waits here.
     pub(super) deaf: bool,
-    unread: VecDeque<Bytes>,
+    pub(super) unread: VecDeque<Bytes>,
     next_task: u64,
 }
 
