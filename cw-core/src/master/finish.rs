@@ -77,7 +77,10 @@ impl Master {
             {
                 return self.pass_late(worker, report);
             }
-            _ => return self.release_result(worker, client, task, attempt),
+            _ => {
+                self.count_late(worker, &report);
+                return self.release_result(worker, client, task, attempt);
+            }
         }
         if class != Class::Ok {
             self.note_bad_end(worker, client, task, class, micros);
@@ -171,6 +174,20 @@ impl Master {
         }
         let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
         self.tell_client(client, message, body);
+    }
+
+    /// The failure of an attempt that was given up ends nothing, as another attempt goes on; but it is counted. A task
+    /// whose attempts are all given up before they fail would otherwise be tried without end.
+    fn count_late(&mut self, worker: WorkerId, report: &Report) {
+        let Report { client: id, task, attempt, class, micros, .. } = *report;
+        if !self.clients.get(&id).is_some_and(|client| client.gave_up(task, worker, attempt)) {
+            return;
+        }
+        self.note_bad_end(worker, id, task, class, micros);
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.take_up(task, worker, attempt);
+        let Some(entry) = client.tasks.get_mut(task) else { return };
+        may_retry(entry, &client.specs[entry.spec.0 as usize].what, class);
     }
 
     /// Lets a worker forget what it has reported.

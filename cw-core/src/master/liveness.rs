@@ -126,9 +126,11 @@ impl Master {
                 let spec = state.spec_of(task);
                 let is_short = spec.learned.is_known() && spec.learned.expected() < SHORT;
                 let may_run = task.started || is_short;
+                // What has failed as often as it may is waited for.
+                let speculates = spec.what.speculate && task.has_tries(&spec.what);
                 task.state == State::Sent { worker: id }
                     && spec.what.rerun
-                    && (!may_run || spec.what.speculate || planted!(SuspectRuns))
+                    && (!may_run || speculates || planted!(SuspectRuns))
             };
             // Last first, as each goes to the front of the queue.
             let moving = state.tasks.sorted_keys(moves);

@@ -19,7 +19,8 @@
 //! A task leaves the table when its result is passed on: the worker keeps the result until the
 //! client's acknowledgement, which names worker and attempt, comes through. Every message about an
 //! attempt is compared with the task's current one; what is stale changes nothing, and is
-//! acknowledged so that the worker forgets it. But a result of an attempt that was given up is taken while there is none.
+//! acknowledged so that the worker forgets it. But a result of an attempt that was given up is taken while there is none,
+//! and its failure is counted.
 //!
 //! Tasks with a wish of their own wait as `Parked` (`parked`). Connections end and come back: `liveness` says who lives,
 //! `reattach` what becomes of the tasks meanwhile.

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::ids::{Attempt, SpecIndex, WorkerId};
+use crate::{
+    ids::{Attempt, SpecIndex, WorkerId},
+    wire::Spec,
+};
 
 /// A task from its submission until its result is passed on.
 #[derive(Debug)]
@@ -75,6 +78,12 @@ impl Task {
     /// Whether it is here only until a worker has given it up.
     pub(super) fn is_called_back(&self) -> bool {
         matches!(self.state, State::Cancelling { .. })
+    }
+
+    /// Whether a failure or a crash may be followed by another attempt. Those of attempts that were given up count, so
+    /// the current one may be the last.
+    pub(super) fn has_tries(&self, spec: &Spec) -> bool {
+        self.failures <= spec.retries && u32::from(self.crashes) < spec.crash_limit.max(1)
     }
 
     /// Attempts that ended badly. An attempt that came back without an outcome is not among them.

@@ -409,3 +409,23 @@ fn a_result_that_is_lost_on_its_way_while_another_attempt_is_called_back_comes_a
     world.run();
     world.assert_quiet();
 }
+
+#[test]
+fn a_crash_of_an_attempt_that_was_given_up_counts() {
+    let (mut world, client) = world_of(2, 1, Spec { speculate: true, crash_limit: 1, ..plain() });
+    let task = world.submit(client, 0, Do::Crash.args(6_000));
+    world.run_until(ms(500));
+    let first = usize::from(world.workers[0].began.is_empty());
+    world.cut_worker(first);
+    world.run_until(ms(4_000));
+    assert_eq!(begun(&world, task), 2);
+    world.mend_worker(first);
+    // As often as it may: the second is waited for, though its worker falls silent.
+    world.run_until(ms(7_000));
+    world.cut_worker(1 - first);
+    world.run_until(ms(10_000));
+    world.rejoin_worker(1 - first);
+    world.run();
+    assert_eq!((world.class(client, task), begun(&world, task)), (Class::Crashed, 2));
+    world.assert_quiet();
+}
