@@ -1,6 +1,6 @@
 //! Placing tasks: whose turn it is, where there is room, what to fetch back.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Action, Master, parked::Wish, tasks::State};
 use crate::{
@@ -37,21 +37,41 @@ impl Master {
     }
 
     /// The client with least slot time used that a worker has room for, and that worker.
+    ///
+    /// While one waits whose next task must begin at once, nothing of the others' is sent ahead: it would have each slot
+    /// that frees.
     fn next_pair(&self) -> Option<(ClientId, WorkerId)> {
-        self.waiting.iter().find_map(|(_, client)| {
+        let mut slots_only: Vec<ProgramId> = Vec::new();
+        let mut worker_for = |(_, client): &(u64, ClientId)| {
             let state = &self.clients[client];
-            let room = self.room.get(&state.program)?;
+            let room = self.room_for(state.program)?;
             let needs_slot =
                 state.has_once && state.first().is_some_and(|task| self.needs_free_slot(*client, task));
             if needs_slot && self.config.liveness && state.first().is_some_and(|task| task >= state.noted) {
                 return None;
             }
+            let needs_slot = needs_slot || slots_only.contains(&state.program);
             let fits = |worker: &WorkerId| {
                 !state.held_by.contains(worker) && (!needs_slot || self.workers[worker].free_slots() > 0)
             };
-            let (_, worker) = room.iter().find(|(_, worker)| fits(worker))?;
-            Some((*client, *worker))
-        })
+            let found = room.iter().find(|(_, worker)| fits(worker));
+            if needs_slot && found.is_none() && !planted!(OnceLast) {
+                slots_only.push(state.program);
+            }
+            found.map(|(_, worker)| (*client, *worker))
+        };
+        if planted!(MostUsedFirst) {
+            return self.waiting.iter().rev().find_map(worker_for);
+        }
+        self.waiting.iter().find_map(&mut worker_for)
+    }
+
+    /// The workers of a program that have room.
+    fn room_for(&self, program: ProgramId) -> Option<&BTreeSet<(u64, WorkerId)>> {
+        if planted!(AnyProgram) {
+            return self.room.values().find(|room| !room.is_empty());
+        }
+        self.room.get(&program)
     }
 
     /// Sends a client's next tasks to a worker: one, or several as long as together they are short. Runs keep

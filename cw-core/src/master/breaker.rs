@@ -54,6 +54,11 @@ impl Record {
         self.aside.as_ref()
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn was_set_aside(&self) -> bool {
+        self.times > 0
+    }
+
     /// A task has ended well.
     pub(super) fn note_ok(&mut self) {
         if !self.row.is_empty() {

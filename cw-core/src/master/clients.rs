@@ -56,9 +56,9 @@ pub(super) struct Client {
     pub(super) given_up: BTreeMap<TaskId, Vec<GivenUp>>,
     /// The workers that were lost under a task, in words.
     pub(super) obituaries: BTreeMap<TaskId, Vec<String>>,
-    /// The attempts that ended tasks of several, and the newest of those, until the client has acknowledged them: workers
-    /// may still have others, which are worth nothing any more.
-    pub(super) ended: BTreeMap<TaskId, (Attempt, Attempt)>,
+    /// How tasks of several attempts ended, until the client has acknowledged that: workers may still have others of them,
+    /// which are worth nothing any more.
+    pub(super) ended: BTreeMap<TaskId, Ended>,
     /// What the master itself decided about tasks that have ended, as no worker keeps it.
     pub(super) verdicts: BTreeMap<TaskId, (u32, Failure)>,
     pub(super) resume: Resume,
@@ -90,6 +90,30 @@ pub(super) enum Charge {
     /// A loss in doubt: the attempt may have run.
     Exposure,
     Loss,
+}
+
+/// What is remembered of a task that has ended, as its outcome may get lost on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    /// The attempt that ended it, and the newest.
+    pub(super) attempt: Attempt,
+    pub(super) latest: Attempt,
+    failures: u32,
+    crashes: u16,
+    losses: u8,
+}
+
+impl Ended {
+    pub(super) fn of(task: &Task, attempt: Attempt) -> Self {
+        let Task { latest, failures, crashes, losses, .. } = *task;
+        Self { attempt, latest, failures, crashes, losses }
+    }
+
+    /// Goes on counting where it ended.
+    pub(super) fn go_on(self, task: &mut Task) {
+        (task.failures, task.crashes, task.losses) = (self.failures, self.crashes, self.losses);
+        task.latest = task.latest.max(self.latest);
+    }
 }
 
 /// A client that came back hands in again what it had handed in, and workers say what they have of it.
@@ -239,10 +263,10 @@ impl Client {
         Some(task)
     }
 
-    /// A task has ended with this attempt, and its client may have to hand it in again.
-    pub(super) fn note_ended(&mut self, task: TaskId, attempt: Attempt, latest: Attempt) {
-        if latest > Attempt(1) && self.ended.len() < KEPT_MAX {
-            self.ended.insert(task, (attempt, latest));
+    /// A task has ended, and its client may have to hand it in again.
+    pub(super) fn note_ended(&mut self, task: TaskId, how: Ended) {
+        if how.latest > Attempt(1) && self.ended.len() < KEPT_MAX {
+            self.ended.insert(task, how);
         }
     }
 
@@ -252,7 +276,7 @@ impl Client {
             return;
         }
         let named = first..TaskId(first.0.saturating_add(u64::from(tasks)));
-        let received = self.ended.range(named).filter(|(_, ended)| ended.0 == attempt);
+        let received = self.ended.range(named).filter(|(_, ended)| ended.attempt == attempt);
         for task in received.map(|(task, _)| *task).collect::<Vec<_>>() {
             self.ended.remove(&task);
         }
@@ -260,7 +284,7 @@ impl Client {
 
     /// Whether a task has ended with another attempt than this, as far as it is remembered.
     pub(super) fn is_overtaken(&self, task: TaskId, attempt: Attempt) -> bool {
-        self.ended.get(&task).is_some_and(|ended| ended.0 != attempt)
+        self.ended.get(&task).is_some_and(|ended| ended.attempt != attempt)
     }
 
     pub(super) fn push_back(&mut self, priority: i32, task: TaskId) {

@@ -105,7 +105,8 @@ impl Master {
         let mut asked: Vec<(WorkerId, ToWorker)> = Vec::new();
         for (worker, state) in &mut self.workers {
             let may = state.program == client.program && !client.held_by.contains(worker);
-            if wanted == 0 || !may || !state.may_be_asked() || state.backlog() < LONG_WAIT {
+            let may = may && state.may_be_asked() && !state.is_fruitless_for(id);
+            if wanted == 0 || !may || state.backlog() < LONG_WAIT {
                 continue;
             }
             // One at a time: the next look asks for another's.
@@ -116,7 +117,7 @@ impl Master {
             let tasks = state.shares.ahead_of(victim.client).min(wanted);
             if tasks > 0 {
                 wanted -= tasks;
-                state.note_asked(victim.client, victim.below);
+                state.note_asked(victim.client, victim.below, id);
                 let message = ToWorker::MakeWay { client: victim.client, below: victim.below, tasks };
                 asked.push((*worker, message));
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Master,
-    clients::KEPT_MAX,
+    clients::{Ended, KEPT_MAX},
     parked::{Parked, Wish},
     tasks::{State, Task},
 };
@@ -37,11 +37,15 @@ enum End {
 
 /// Counts an attempt that ended badly against the task; says whether it may run again.
 fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
+    if task.settled {
+        // It was counted when it came for the first time.
+        return false;
+    }
     let class = if planted!(CrashIsFailure) && class == Class::Crashed { Class::Failed } else { class };
-    let may = match class {
+    match class {
         Class::Failed | Class::Panicked | Class::TimedOut => {
             task.failures += 1;
-            task.failures <= spec.retries
+            task.failures <= spec.retries + u32::from(planted!(OneRetryMore))
         }
         Class::Crashed => {
             task.crashes = task.crashes.saturating_add(1);
@@ -50,8 +54,7 @@ fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
             u32::from(task.crashes) < spec.crash_limit
         }
         _ => false,
-    };
-    may && !task.settled
+    }
 }
 
 impl Master {
@@ -77,10 +80,7 @@ impl Master {
             {
                 return self.pass_late(worker, report);
             }
-            _ => {
-                self.count_late(worker, &report);
-                return self.release_result(worker, client, task, attempt);
-            }
+            _ => return self.count_late(worker, report),
         }
         if class != Class::Ok {
             self.note_bad_end(worker, client, task, class, micros);
@@ -102,9 +102,9 @@ impl Master {
         let attempts = entry.ended() + u32::from(class == Class::Ok);
         let is_mended = class == Class::Ok && attempts > 1;
         let has_traces = !(state.given_up.is_empty() && state.obituaries.is_empty());
-        let latest = entry.latest;
+        let ended = Ended::of(entry, attempt);
         state.take_out(task);
-        state.note_ended(task, attempt, latest);
+        state.note_ended(task, ended);
         self.settle(client, charged, micros);
         if has_traces {
             self.forget_given_up(client, task);
@@ -164,8 +164,8 @@ impl Master {
         let state = self.clients.get_mut(&client).expect("takes_late found it");
         state.take_up(task, worker, attempt);
         let entry = state.tasks.get(task).expect("takes_late found it");
-        let (attempts, latest) = (entry.ended() + 1, entry.latest);
-        state.note_ended(task, attempt, latest);
+        let (attempts, ended) = (entry.ended() + 1, Ended::of(entry, attempt));
+        state.note_ended(task, ended);
         if let Some(State::Sent { worker } | State::Held { worker }) = self.state_of(client, task) {
             self.forget_given_up(client, task);
             self.cancel_sent(client, task, worker);
@@ -176,18 +176,28 @@ impl Master {
         self.tell_client(client, message, body);
     }
 
-    /// The failure of an attempt that was given up ends nothing, as another attempt goes on; but it is counted. A task
-    /// whose attempts are all given up before they fail would otherwise be tried without end.
-    fn count_late(&mut self, worker: WorkerId, report: &Report) {
-        let Report { client: id, task, attempt, class, micros, .. } = *report;
+    /// The failure of an attempt that was given up ends nothing as long as another goes on; but it is counted. A task whose
+    /// attempts are all given up before they fail would otherwise be tried without end.
+    fn count_late(&mut self, worker: WorkerId, report: Report) {
+        let Report { client: id, task, attempt, class, micros, .. } = report;
         if !self.clients.get(&id).is_some_and(|client| client.gave_up(task, worker, attempt)) {
-            return;
+            return self.release_result(worker, id, task, attempt);
         }
         self.note_bad_end(worker, id, task, class, micros);
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let client = self.clients.get_mut(&id).expect("gave_up found it");
         client.take_up(task, worker, attempt);
-        let Some(entry) = client.tasks.get_mut(task) else { return };
-        may_retry(entry, &client.specs[entry.spec.0 as usize].what, class);
+        let Some(entry) = client.tasks.get_mut(task) else {
+            return self.release_result(worker, id, task, attempt);
+        };
+        let may_go_on = may_retry(entry, &client.specs[entry.spec.0 as usize].what, class);
+        if may_go_on || entry.state.worker().is_some() {
+            return self.release_result(worker, id, task, attempt);
+        }
+        let (attempts, ended) = (entry.ended(), Ended::of(entry, attempt));
+        client.note_ended(task, ended);
+        self.drop_queued(id, task);
+        let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
+        self.tell_client(id, message, report.body);
     }
 
     /// Lets a worker forget what it has reported.

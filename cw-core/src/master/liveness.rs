@@ -47,7 +47,8 @@ impl Master {
         // While this master did not run itself, nobody could be heard.
         let late = self.now.since(due);
         if late > self.beat_every() {
-            self.workers.values_mut().for_each(|worker| worker.heard = worker.heard + late);
+            let now = self.now;
+            self.workers.values_mut().for_each(|worker| worker.heard = (worker.heard + late).min(now));
         }
         self.beat_at = Some(self.now + self.beat_every());
         for id in self.workers.keys().copied().collect::<Vec<_>>() {
@@ -180,11 +181,7 @@ impl Master {
         let before = self.window();
         let Some(mut worker) = self.workers.remove(&id) else { return };
         if !is_planned {
-            // One that the master before had left may still have its tasks.
-            let worked_for = std::mem::take(&mut worker.worked_for);
-            if worker.inherited == ClientId(0) {
-                self.former.insert(id, worked_for);
-            }
+            self.former.insert(id, (worker.inherited, std::mem::take(&mut worker.worked_for)));
         }
         if let Some(key) = worker.listed
             && let Some(room) = self.room.get_mut(&worker.program)
@@ -281,8 +278,11 @@ impl Master {
 
     /// Lets the sessions end of clients that were away for too long.
     pub(super) fn end_sessions(&mut self) {
+        if planted!(GraceForEver) {
+            return;
+        }
         let grace = self.config.client_grace;
-        let is_over = |since: Time| since + grace <= self.now && !planted!(GraceForEver);
+        let is_over = |since: Time| since + grace <= self.now;
         let over = self.clients.iter().filter(|(_, it)| !it.gone && it.detached.is_some_and(is_over));
         for client in over.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.end_session(client);
@@ -290,6 +290,9 @@ impl Master {
     }
 
     pub(super) fn next_session_end(&self) -> Option<Time> {
+        if planted!(GraceForEver) {
+            return None;
+        }
         let away = self.clients.values().filter(|client| !client.gone).filter_map(|client| client.detached);
         away.min().map(|since| since + self.config.client_grace)
     }

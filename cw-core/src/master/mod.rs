@@ -154,7 +154,7 @@ pub struct Master {
     accrued: Option<Time>,
     members: Members,
     /// For whom workers had worked that were given up: as many as are remembered at all.
-    former: BTreeMap<WorkerId, BTreeSet<ClientId>>,
+    former: BTreeMap<WorkerId, (ClientId, BTreeSet<ClientId>)>,
     /// When workers are next told that this master lives.
     beat_at: Option<Time>,
     /// Parked tasks and when they are to be looked at.
@@ -417,7 +417,7 @@ impl Master {
             return;
         }
         let gone = self.clients.remove(&id).expect("just seen");
-        self.former.values_mut().for_each(|worked_for| {
+        self.former.values_mut().for_each(|(_, worked_for)| {
             worked_for.remove(&id);
         });
         self.drop_clock(gone.program);
@@ -434,10 +434,9 @@ impl Master {
         let worker = self.workers.entry(id).or_insert(worker);
         (worker.heard, worker.connected) = (self.now, true);
         if returned && is_new {
-            match self.former.remove(&id) {
-                Some(worked_for) => worker.worked_for = worked_for,
-                None => worker.inherited = self.members.first(),
-            }
+            let former = self.former.remove(&id);
+            (worker.inherited, worker.worked_for) =
+                former.unwrap_or_else(|| (self.members.first(), BTreeSet::new()));
         }
         if returned {
             worker.come_back(self.now);
@@ -508,6 +507,11 @@ impl Master {
             assert_eq!(worker.shares.tasks(), sent, "{id}: tasks there, by client");
             assert_eq!(worker.listed.is_some(), worker.has_room(&self.config), "{id}: room");
         }
+    }
+
+    /// Whether a worker that is here was ever set aside.
+    pub(crate) fn has_set_aside(&self) -> bool {
+        self.workers.values().any(|worker| worker.record.was_set_aside())
     }
 
     /// Whether nothing is queued, sent or owed.

@@ -119,7 +119,7 @@ impl Master {
         entry.state = State::Parked;
         if !client.resume.restored {
             // It was sent once, if not more often: no attempt has the number of another.
-            entry.latest = ended.map_or(Attempt(1), |(_, latest)| latest);
+            entry.latest = entry.latest.max(ended.map_or(Attempt(1), |ended| ended.latest));
         }
         client.parked.insert(task, Parked::Awaited);
         if client.resume.awaited.is_empty() || planted!(SkipRecovery) {
@@ -297,7 +297,9 @@ impl Master {
         task.state = State::Sent { worker: worker_id };
         (task.charge, task.started) = (charge, doing == Doing::Running);
         // What had ended for good before the client lost its connection ends as it did.
-        task.settled = client.ended.get(&task_id).is_some_and(|ended| ended.0 == attempt);
+        let ended = client.ended.get(&task_id).filter(|ended| ended.attempt == attempt);
+        task.settled = ended.is_some();
+        ended.inspect(|ended| ended.go_on(task));
         let bytes = task.args.len();
         client.usage += u64::from(charge);
         client.outstanding += u64::from(charge);
@@ -400,9 +402,19 @@ impl Master {
         }
     }
 
+    /// The outcome of a task is lost: it is tried again, and what was counted before counts.
+    fn recall_counts(&mut self, id: ClientId, task: TaskId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if let Some(ended) = client.ended.remove(&task)
+            && let Some(entry) = client.tasks.get_mut(task)
+        {
+            ended.go_on(entry);
+        }
+    }
+
     /// No worker has a task that may have run.
     fn stop_awaiting(&mut self, id: ClientId, task: TaskId) {
-        self.clients.get_mut(&id).and_then(|client| client.ended.remove(&task));
+        self.recall_counts(id, task);
         if self.needs_free_slot(id, task) {
             let client = self.clients.get_mut(&id).expect("needs_free_slot found it");
             let obituary = "a worker that has not come back since the connection was lost".to_owned();
@@ -414,7 +426,11 @@ impl Master {
 
     pub(super) fn next_stop_waiting(&self) -> Option<Time> {
         let waits = self.clients.values().filter(|client| !client.resume.awaited.is_empty());
-        waits.map(|client| client.resume.until).chain(self.recover_until).min()
+        waits
+            .map(|client| client.resume.until)
+            .filter(|_| !planted!(AwaitForEver))
+            .chain(self.recover_until)
+            .min()
     }
 
     /// A client is told from which task on none has been dispatched, some way ahead, so that it is true when the task is.

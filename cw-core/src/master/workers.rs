@@ -28,6 +28,10 @@ pub(super) struct Worker {
     pub(super) recalling: bool,
     /// Whose tasks were asked to make way, those below which priority, and whether any came.
     asked: Option<(ClientId, Option<i32>, bool)>,
+    /// For whom that was.
+    asked_for: Option<ClientId>,
+    /// For whom it was in vain, as such tasks came here again. Until something ends here it is not tried again.
+    fruitless_for: Option<ClientId>,
     /// Whether it hands back what it is sent, as it is about to leave.
     pub(super) leaving: bool,
     /// Whether there is a connection to it.
@@ -72,6 +76,8 @@ impl Worker {
             shares: Shares::new(slots.max(1)),
             recalling: false,
             asked: None,
+            asked_for: None,
+            fruitless_for: None,
             leaving: false,
             connected: true,
             heard: Time::ZERO,
@@ -178,6 +184,9 @@ impl Worker {
         self.sent += 1;
         self.expected += u64::from(charge);
         self.bytes += bytes as u64;
+        if self.asked.is_some_and(|(victim, ..)| victim == client) {
+            self.fruitless_for = self.asked_for;
+        }
         // What was asked for in vain may be here now.
         self.asked = None;
         self.shares.add(client, charge);
@@ -189,6 +198,9 @@ impl Worker {
         self.expected = self.expected.saturating_sub(u64::from(charge));
         self.bytes = self.bytes.saturating_sub(bytes as u64);
         self.shares.remove(client, charge, ran);
+        if ran {
+            self.fruitless_for = None;
+        }
     }
 
     /// Whether it may be asked for un-started tasks.
@@ -201,9 +213,15 @@ impl Worker {
         !self.recalling && self.asked == Some((client, below, false))
     }
 
-    pub(super) fn note_asked(&mut self, client: ClientId, below: Option<i32>) {
+    /// Its tasks of this client are asked to make way for another's.
+    pub(super) fn note_asked(&mut self, client: ClientId, below: Option<i32>, way_for: ClientId) {
         self.recalling = true;
-        self.asked = Some((client, below, false));
+        (self.asked, self.asked_for) = (Some((client, below, false)), Some(way_for));
+    }
+
+    /// Whether asking for somebody only brought the same tasks back here.
+    pub(super) fn is_fruitless_for(&self, client: ClientId) -> bool {
+        self.fruitless_for == Some(client) && !planted!(AskAgain)
     }
 
     /// Something was handed back.

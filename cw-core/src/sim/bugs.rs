@@ -69,6 +69,18 @@ pub enum Bug {
     BelieveStrangers,
     /// What a worker was given is taken to run.
     TrustWorkers,
+    /// What must begin at once waits behind what is sent ahead.
+    OnceLast,
+    /// A task is tried once more than its retries allow.
+    OneRetryMore,
+    /// Tasks go to workers of any program.
+    AnyProgram,
+    /// A worker begins tasks of a client whose results pile up there.
+    FeedBlocked,
+    /// The client that has used most is served first.
+    MostUsedFirst,
+    /// Tasks are asked to make way again and again.
+    AskAgain,
 }
 
 /// All of them.
@@ -103,6 +115,12 @@ pub const ALL: &[Bug] = &[
     Bug::PassTwice,
     Bug::BelieveStrangers,
     Bug::TrustWorkers,
+    Bug::OnceLast,
+    Bug::OneRetryMore,
+    Bug::AnyProgram,
+    Bug::FeedBlocked,
+    Bug::MostUsedFirst,
+    Bug::AskAgain,
 ];
 
 thread_local! {

@@ -229,7 +229,7 @@ impl Worker {
             return;
         }
         self.tell(FromWorker::Held { client: id, held }, Bytes::new());
-        if held {
+        if held && !planted!(FeedBlocked) {
             let (back, stay) = std::mem::take(&mut self.queue).into_iter().partition(|p| p.client == id);
             self.queue = stay;
             let back: VecDeque<Pending> = back;

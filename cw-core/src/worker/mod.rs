@@ -220,7 +220,7 @@ impl Worker {
             let why = if self.leaving { Returned::Leaving } else { Returned::NotStarted };
             return self.give_back(&pending, why);
         }
-        if self.clients[&pending.client].blocked {
+        if self.clients[&pending.client].blocked && !planted!(FeedBlocked) {
             return self.give_back(&pending, Returned::Held);
         }
         self.enqueue(pending);
@@ -344,6 +344,11 @@ impl Worker {
 
 #[cfg(any(test, feature = "sim"))]
 impl Worker {
+    /// Whether a client is to start no task here, as its results pile up.
+    pub(crate) fn is_blocked(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(|client| client.blocked)
+    }
+
     /// Whether nothing is queued, running or unacknowledged.
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_empty()
