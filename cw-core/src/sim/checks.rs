@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
     time::Duration,
 };
 
@@ -17,11 +16,12 @@ use super::{
     knobs::Knobs,
     plan::{Does, TaskPlan},
     silence::Silence,
+    truth::{Run, Truth, name, named, result},
 };
 use crate::{
     Time,
     client::{self, Completion},
-    ids::{Attempt, ExecutorId, SpecIndex, TaskId},
+    ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
     wire::{Class, Doing, FromWorker, Spec},
 };
 
@@ -34,49 +34,6 @@ pub struct Broken {
     pub what: String,
 }
 
-/// One run of a task.
-#[derive(Debug)]
-struct Run {
-    worker: usize,
-    executor: ExecutorId,
-    attempt: Attempt,
-    client_id: u32,
-    epoch: u64,
-    sent: Time,
-    began: Time,
-    is_over: bool,
-    /// It ended in a failure, a crash, a timeout, or was killed: another is due.
-    is_bad: bool,
-    /// It ended in an error or ran out of time: retries are what the user asked for.
-    is_failed: bool,
-    /// The master was told that it runs, or has ended, while it had no reason to doubt the worker.
-    told: Option<Time>,
-    /// The master was told that it has ended.
-    is_told_end: bool,
-    /// Its worker or its master is gone, or was given up: another may be necessary.
-    is_excused: bool,
-}
-
-/// A task, as it really is.
-#[derive(Debug)]
-struct Truth {
-    plan: TaskPlan,
-    spec: Spec,
-    is_cancelled: bool,
-    done: Option<Class>,
-    ok: u32,
-    failed: u32,
-    crashed: u32,
-    timed_out: u32,
-    /// How often its worker was given up under it.
-    losses: u32,
-    /// How often one was given up that had, or was to have, it and had not said that it runs.
-    exposures: u32,
-    /// The workers that it was sent to.
-    sent_to: Vec<u32>,
-    runs: Vec<Run>,
-}
-
 /// What is known of a host beside what it knows itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
@@ -86,6 +43,9 @@ struct Fate {
     /// When the master last had a reason to doubt it.
     unrest: Option<Time>,
     heard: Time,
+    /// The epoch of the master that let it in last, and since when that has had no connection to it.
+    admitted: u64,
+    lost: Option<Time>,
     /// Of a client: no task from here on was dispatched, as it was told.
     dispatched: TaskId,
 }
@@ -110,46 +70,14 @@ pub(super) struct Ledger {
     spins: u32,
     /// Runs, of all tasks.
     pub(super) begun: u64,
+    /// Slot time of runs that have ended, by client.
+    pub(super) used: BTreeMap<usize, Duration>,
+    /// A worker was set aside, and what had failed there was not charged.
+    pub(super) has_refunds: bool,
 }
 
-/// What results are cut from.
-fn noise() -> &'static [u8] {
-    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
-    NOISE.get_or_init(|| {
-        let mut state = 1u64;
-        let mut next = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as u8
-        };
-        (0..(2 << 20) + 4_096).map(|_| next()).collect()
-    })
-}
-
-/// The least that a task's arguments take.
-pub(super) const NAME_BYTES: usize = 10;
-
-fn name(owner: usize, task: TaskId) -> [u8; NAME_BYTES] {
-    let mut name = [0; NAME_BYTES];
-    name[..2].copy_from_slice(&u16::try_from(owner).expect("few hosts").to_le_bytes());
-    name[2..].copy_from_slice(&task.0.to_le_bytes());
-    name
-}
-
-/// Whose task this is, by its arguments.
-fn named(args: &[u8]) -> Option<(usize, TaskId)> {
-    let (owner, rest) = args.split_first_chunk::<2>()?;
-    let (task, _) = rest.split_first_chunk::<8>()?;
-    Some((usize::from(u16::from_le_bytes(*owner)), TaskId(u64::from_le_bytes(*task))))
-}
-
-/// The one right result of a task.
-fn result(owner: usize, task: TaskId, bytes: usize) -> Bytes {
-    if bytes < 64 {
-        return Bytes::copy_from_slice(&name(owner, task));
-    }
-    let offset = (owner * 1_009 + task.0 as usize * 31) % 4_096;
-    Bytes::from_static(&noise()[offset..offset + bytes])
-}
+/// No task is sent to workers so often, whatever happens in a run.
+const SENT_MAX: usize = 100;
 
 impl Ledger {
     pub(super) fn new(knobs: &Knobs) -> Self {
@@ -167,6 +95,8 @@ impl Ledger {
             fates: BTreeMap::new(),
             spins: 0,
             begun: 0,
+            used: BTreeMap::new(),
+            has_refunds: false,
         }
     }
 
@@ -215,17 +145,22 @@ impl Ledger {
             losses: 0,
             exposures: 0,
             sent_to: Vec::new(),
+            last_sent: Time::ZERO,
             runs: Vec::new(),
         }));
     }
 
     /// The master sends a task to a worker.
     pub(super) fn note_sent(&mut self, client: u32, task: TaskId, worker: u32) {
-        if let Some(owner) = self.owner(client)
-            && let Some(truth) = self.truth(owner, task)
-        {
-            truth.sent_to.push(worker);
-        }
+        let Some(owner) = self.owner(client) else { return };
+        let now = self.time;
+        let Some(truth) = self.truth(owner, task) else { return };
+        truth.sent_to.push(worker);
+        truth.last_sent = now;
+        let times = truth.sent_to.len();
+        self.rule(times < SENT_MAX, "a task is not sent about without end", || {
+            format!("{task} of host {owner} was sent {times} times")
+        });
     }
 
     /// A peer that lies was given a task of a client's.
@@ -266,15 +201,31 @@ impl Ledger {
         }
     }
 
-    pub(super) fn note_admitted(&mut self, id: u32, peer: usize, returned: bool, epoch: u64) {
+    /// A peer was let in. `comes_back` is whether it proved to have been here before.
+    pub(super) fn note_admitted(
+        &mut self,
+        id: u32,
+        peer: usize,
+        returned: bool,
+        comes_back: bool,
+        epoch: u64,
+    ) {
         let before = self.owners.insert(id, peer);
         self.rule(before.is_none_or(|other| other == peer), "a number is one peer's for ever", || {
             format!("{id} was given to host {before:?}, and to {peer}")
         });
+        // Clocks may run at half their speed, or twice as fast.
+        let grace = self.knobs.master.client_grace / if self.knobs.faults.rates { 2 } else { 1 };
         let now = self.time;
         let fate = self.fates.entry(peer).or_default();
         (fate.heard, fate.unrest) = (now, Some(now));
-        let _ = epoch;
+        let is_in_time = fate.lost.is_none_or(|lost| now.since(lost) < grace) && fate.gone.is_none();
+        let is_known = comes_back && fate.admitted == epoch;
+        (fate.lost, fate.admitted) = (None, epoch);
+        let must_resume = is_known && is_in_time;
+        self.rule(returned || !must_resume, "who comes back in time resumes its session", || {
+            format!("host {peer} is let in as {id}")
+        });
         if !returned {
             self.excuse(peer);
         }
@@ -323,7 +274,7 @@ impl Ledger {
     pub(super) fn note_given_up(&mut self, id: u32) {
         let Some(worker) = self.owner(id) else { return };
         for truth in self.truths.values_mut().flatten() {
-            let was_there = truth.runs.iter().any(|run| run.worker == worker && !run.is_told_end);
+            let was_there = truth.runs.iter().any(|run| run.worker == worker && run.told_end.is_none());
             truth.losses += u32::from(was_there);
             truth.exposures += u32::from(!was_there && truth.sent_to.contains(&id) && truth.done.is_none());
         }
@@ -334,6 +285,9 @@ impl Ledger {
     pub(super) fn note_heard(&mut self, peer: usize, is_well: bool) {
         let (now, doubt) = (self.time, self.knobs.master.suspect_after * 4 / 10);
         let fate = self.fates.entry(peer).or_default();
+        if !is_well {
+            fate.lost.get_or_insert(now);
+        }
         if !is_well || now.since(fate.heard) > doubt {
             fate.unrest = Some(now);
         }
@@ -370,11 +324,15 @@ impl Ledger {
             if is_certain && !is_have {
                 run.told.get_or_insert(now);
             }
-            run.is_told_end |= is_end;
+            run.is_heard_of = true;
+            if is_end {
+                run.is_superseded |= run.sent < truth.last_sent;
+                run.told_end.get_or_insert(now);
+            }
         }
     }
 
-    /// An attempt is fed to an executor at most once for each time it came.
+    /// An attempt is fed to an executor at most once for each time it came. Gives its client's number.
     pub(super) fn note_fed(
         &mut self,
         hosts: &mut [Host],
@@ -382,15 +340,16 @@ impl Ledger {
         task: TaskId,
         attempt: Attempt,
         args: &[u8],
-    ) {
-        let Some((owner, named)) = named(args) else { return };
+    ) -> Option<ClientId> {
+        let (owner, named) = named(args)?;
         let worker = hosts[host].worker().expect("only workers feed");
-        let Some(given) = worker.given.get_mut(&(owner, task, attempt)) else { return };
+        let given = worker.given.get_mut(&(owner, task, attempt))?;
         given.fed += 1;
-        let (fed, came) = (given.fed, given.came);
+        let (fed, came, client) = (given.fed, given.came, given.client_id);
         self.rule(named == task && fed <= came, "an attempt is fed once", || {
             format!("{task} {attempt} was fed {fed} times on host {host}, and came {came} times")
         });
+        Some(ClientId(client))
     }
 
     /// A run begins: what it does, and for how long.
@@ -433,10 +392,14 @@ impl Ledger {
             is_bad: false,
             is_failed: false,
             told: None,
-            is_told_end: false,
+            is_heard_of: false,
+            told_end: None,
+            is_superseded: false,
             is_excused: false,
         };
         let new_epoch = run.epoch;
+        let failed = truth.runs.iter().filter(|other| other.is_known_failure(&run)).count();
+        let (retries, may_be_more) = (truth.spec.retries as usize, self.has_refunds);
         let again = truth.why_again(&run, is_calm, &is_doubtful);
         let begun = truth.runs.len();
         // If a master dies before its word that a task was dispatched has arrived, nobody knows that it was.
@@ -448,6 +411,13 @@ impl Ledger {
         truth.runs.push(run);
         self.rule(may_begin, "what must not run twice begins once", || {
             format!("{task} of host {owner} begins on host {host}, for the {}th time", begun + 1)
+        });
+        self.rule(failed <= retries || may_be_more, "a task is tried as often as its retries allow", || {
+            format!("{task} of host {owner} begins after {failed} failures")
+        });
+        let is_own = hosts[host].program == hosts[owner].program;
+        self.rule(is_own, "a task runs on its own program", || {
+            format!("{task} of host {owner} on host {host}")
         });
         if let Err((rule, what)) = again {
             self.rule(false, rule, || format!("{task} of host {owner}, on host {host}: {what}"));
@@ -470,6 +440,8 @@ impl Ledger {
             return stranger;
         };
         self.note_motion(owner);
+        let began = self.truth(owner, task).expect("it began").runs[run].began;
+        *self.used.entry(owner).or_default() += self.time.since(began);
         let truth = self.truth(owner, task).expect("it began");
         let does = match (bad, truth.plan.does) {
             (Some(Class::Crashed), _) => Does::Crash,
@@ -518,7 +490,7 @@ impl Ledger {
     pub(super) fn note_executor_gone(&mut self, host: usize, executor: ExecutorId) {
         self.live.remove(&(host, executor));
         // What it had not flushed is lost too.
-        let there = |run: &&mut Run| run.worker == host && run.executor == executor && !run.is_told_end;
+        let there = |run: &&mut Run| run.worker == host && run.executor == executor && run.told_end.is_none();
         self.runs().filter(there).for_each(|run| (run.is_over, run.is_bad) = (true, true));
     }
 
@@ -526,7 +498,9 @@ impl Ledger {
     pub(super) fn note_complete(&mut self, peer: usize, task: TaskId, it: &Completion, is_recorded: bool) {
         self.note_motion(peer);
         let lies = self.is_lied_to(peer);
-        let (calm, programs) = (self.knobs.is_calm(), self.knobs.programs);
+        // A peer that lies is of a program of its own.
+        let programs = self.knobs.programs + u32::from(self.knobs.faults.rogue_worker);
+        let calm = self.knobs.is_calm();
         let Some(truth) = self.truth(peer, task) else {
             return self.rule(false, "only what was asked for is reported", || format!("{task}"));
         };
@@ -546,6 +520,13 @@ impl Ledger {
         self.rule(false, broken, || words.chars().take(2_000).collect());
     }
 
+    /// Whether the master was told of a run of one of the client's tasks, but not of its end, on such a worker.
+    pub(super) fn is_taken_to_run(&self, owner: usize, on: impl Fn(usize) -> bool) -> bool {
+        let runs = self.truths.get(&owner).into_iter().flatten().filter(|truth| truth.done.is_none());
+        runs.flat_map(|truth| &truth.runs)
+            .any(|run| run.is_heard_of && run.told_end.is_none() && on(run.worker))
+    }
+
     /// Tasks without an answer, and for how long they may yet run.
     pub(super) fn open(&self, is_up: impl Fn(usize) -> bool) -> (Vec<(usize, TaskId)>, Duration) {
         let mut open = Vec::new();
@@ -562,90 +543,5 @@ impl Ledger {
             }
         }
         (open, work)
-    }
-}
-
-impl Truth {
-    /// The workers on which it began.
-    fn workers(&mut self) -> Vec<usize> {
-        self.runs.iter().map(|run| run.worker).collect()
-    }
-
-    /// Whether there is a reason for another run.
-    fn why_again(
-        &self,
-        new: &Run,
-        is_calm: bool,
-        is_doubtful: &dyn Fn(usize) -> bool,
-    ) -> Result<(), (&'static str, String)> {
-        for run in &self.runs {
-            let is_excused = run.is_excused || run.client_id != new.client_id || run.epoch != new.epoch;
-            if run.is_bad || is_excused {
-                continue;
-            }
-            let words = || format!("{new:?} though there is {run:?}");
-            // Where a job may run twice at once, the second run may begin when the first has just ended.
-            if run.told.is_some_and(|told| told < new.sent) && !self.spec.speculate {
-                return Err(("work that the master knows of is not done again", words()));
-            }
-            if is_calm {
-                return Err(("without trouble there is one run", words()));
-            }
-            // Whichever was sent first began after the other was sent. A word may take a moment.
-            let moment = Duration::from_millis(100);
-            let is_late = if run.sent < new.sent {
-                run.began > new.sent + moment
-            } else {
-                new.began > run.sent + moment
-            };
-            if !run.is_over && is_late && !self.spec.speculate && !is_doubtful(run.worker) {
-                return Err(("what was moved does not begin where it was", words()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether an answer is what the task has come to, and nobody is blamed for what it did not do.
-    fn verdict(
-        &self,
-        owner: usize,
-        task: TaskId,
-        it: &Completion,
-        calm: bool,
-        programs: u32,
-        lies: bool,
-    ) -> Result<(), &'static str> {
-        // Two losses in doubt count as one.
-        let losses = self.losses + self.exposures.saturating_sub(1);
-        let ended = self.ok + self.failed + self.crashed + self.timed_out + losses;
-        let at_least = |holds: bool, rule| if holds || lies { Ok(()) } else { Err(rule) };
-        at_least(it.attempts <= ended.max(1), "no attempt is counted that did not end")?;
-        let failed = self.failed + self.timed_out;
-        match it.class {
-            Class::Ok => {
-                let right = result(owner, task, self.plan.result_bytes);
-                at_least(self.ok > 0 && it.body == right, "a result is the task's own")
-            }
-            Class::Failed => {
-                at_least(self.failed > 0 && failed > self.spec.retries, "failures are its own, and all tried")
-            }
-            Class::TimedOut => at_least(
-                self.timed_out > 0 && failed > self.spec.retries,
-                "timeouts are its own, and all tried",
-            ),
-            Class::Crashed => {
-                at_least(self.crashed >= self.spec.crash_limit, "crashes are its own, up to the limit")
-            }
-            Class::Lost if self.spec.rerun => {
-                at_least(losses >= self.spec.loss_limit, "losses are its own, up to the limit")
-            }
-            Class::Lost => at_least(!calm, "nothing is lost without trouble"),
-            Class::Cancelled => at_least(self.is_cancelled, "only what was cancelled is"),
-            // All workers of its program may be away for long, while those of another are here.
-            Class::Refused => at_least(programs > 1, "only what nobody can run is refused"),
-            Class::Panicked | Class::TooLarge | Class::Disconnected => {
-                at_least(false, "no failure comes from nowhere")
-            }
-        }
     }
 }

@@ -41,7 +41,12 @@ impl World {
         attempt: Attempt,
         args: Bytes,
     ) {
-        self.ledger.note_fed(&mut self.hosts, host, task, attempt, &args);
+        let client = self.ledger.note_fed(&mut self.hosts, host, task, attempt, &args);
+        let worker = self.hosts[host].worker().expect("only workers feed");
+        let is_blocked = client.is_some_and(|client| worker.machine.is_blocked(client));
+        self.ledger.rule(!is_blocked, "whose results pile up starts no task there", || {
+            format!("{task} on host {host}")
+        });
         let worker = self.hosts[host].worker().expect("only workers feed");
         let Some(process) = worker.processes.get_mut(&executor) else { return };
         process.queue.push_back((task, attempt, args));
@@ -124,6 +129,8 @@ impl World {
         let Some((task, attempt, args)) = process.queue.front().cloned() else { return };
         (process.started, process.run, process.runs) = (now, run, true);
         self.say(|| format!("host {host}: {executor} begins {task} {attempt}"));
+        self.ledger.has_refunds |=
+            self.master.machine.as_ref().is_some_and(crate::master::Master::has_set_aside);
         let (mut does, mut takes) = self.ledger.note_begun(&self.hosts, host, executor, task, attempt, &args);
         if bad.is_some() {
             (does, takes) = (Does::Return, Duration::from_micros(500));

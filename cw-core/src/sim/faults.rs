@@ -298,8 +298,12 @@ impl World {
         node.paused = Some(since);
         self.ledger.note_stuck(who);
         self.say(|| format!("-- {who:?} stops"));
-        if let Some(worker) = who.and_then(|peer| self.hosts[peer].worker()) {
+        let is_dazed = self.knobs.faults.dazes && !freezes;
+        if let Some(peer) = who
+            && let Some(worker) = self.hosts[peer].worker()
+        {
             worker.freezes = freezes;
+            self.hosts[peer].node.is_dazed = is_dazed;
         }
         self.look_at_all_ways();
         self.after(lasts, Happening::Resume { who, since });
@@ -310,7 +314,7 @@ impl World {
         if !node.up || node.paused != Some(since) {
             return;
         }
-        node.paused = None;
+        (node.paused, node.is_dazed) = (None, false);
         let inbox = std::mem::take(&mut node.inbox);
         self.say(|| format!("-- {who:?} goes on"));
         if let Some(worker) = who.and_then(|peer| self.hosts[peer].worker()) {

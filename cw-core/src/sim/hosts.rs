@@ -112,6 +112,8 @@ pub(super) struct Node {
     pub(super) up: bool,
     /// Since when it handles nothing.
     pub(super) paused: Option<Time>,
+    /// Whether its network's thread goes on meanwhile.
+    pub(super) is_dazed: bool,
     pub(super) inbox: VecDeque<Input>,
     /// When its machine's next timer is due, in true time.
     pub(super) due: Option<Time>,
@@ -119,11 +121,16 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, up: true, paused: None, inbox: VecDeque::new(), due: None }
+        Self { clock, up: true, paused: None, is_dazed: false, inbox: VecDeque::new(), due: None }
     }
 
     pub(super) fn runs(&self) -> bool {
         self.up && self.paused.is_none()
+    }
+
+    /// Whether its end of a connection is alive.
+    pub(super) fn carries(&self) -> bool {
+        self.up && (self.paused.is_none() || self.is_dazed)
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Knobs {
     pub(super) worker: worker::Config,
     /// How long faults go on.
     pub(super) trouble_for: Duration,
+    /// How long a peer waits at most until it looks for its master again.
+    pub(super) rejoins_within: Duration,
     /// Whether a peer that joins anew replaces its old connection without a word to the machine.
     pub(super) replaces_silently: bool,
 }
@@ -41,6 +43,8 @@ pub(super) struct Faults {
     pub(super) kill_clients: bool,
     pub(super) kill_masters: bool,
     pub(super) pauses: bool,
+    /// Some of those that stop keep their connection.
+    pub(super) dazes: bool,
     pub(super) rates: bool,
     pub(super) leaves: bool,
     pub(super) late_workers: bool,
@@ -96,6 +100,7 @@ impl Knobs {
             master: master_config(rng),
             worker: worker_config(rng),
             trouble_for: ms(rng.between(10_000, longest)),
+            rejoins_within: rng.pick(&[ms(1_000), ms(1_000), ms(8_000)]),
             replaces_silently: rng.coin(),
         }
     }
@@ -139,6 +144,7 @@ impl Faults {
             kill_clients: one(250),
             kill_masters: one(350),
             pauses: one(400),
+            dazes: one(500),
             rates: one(250),
             leaves: one(300),
             late_workers: one(400),
@@ -226,8 +232,8 @@ impl fmt::Display for Knobs {
         )?;
         writeln!(
             f,
-            "  delay up to {:?}, near that {} permille; bundles of {}; replaces silently: {}",
-            self.delay, self.slow_permille, self.bundle, self.replaces_silently
+            "  delay up to {:?}, near that {} permille; bundles of {}; back within {:?}, replaces silently: {}",
+            self.delay, self.slow_permille, self.bundle, self.rejoins_within, self.replaces_silently
         )?;
         let on = |debug: String| {
             let words = debug.split(['{', ',', '}']).filter(|word| word.contains("true"));

@@ -9,6 +9,7 @@
 mod carry;
 mod checks;
 mod executors;
+mod fairness;
 mod faults;
 mod hosts;
 mod knobs;
@@ -16,6 +17,7 @@ mod net;
 mod plan;
 mod rng;
 mod silence;
+mod truth;
 mod world;
 
 pub mod bugs;
@@ -27,8 +29,8 @@ use std::{
 
 use bugs::Bug;
 pub use checks::Broken;
-use checks::NAME_BYTES;
 use hosts::{Input, Role};
+use truth::NAME_BYTES;
 use world::World;
 
 use crate::{Time, master::Master, wire::Spec};
@@ -85,6 +87,9 @@ impl World {
         if self.ledger.broken.is_none() {
             self.probe();
         }
+        if self.ledger.broken.is_none() {
+            self.probe_fairness();
+        }
     }
 
     /// Once all is healed, all work is done and everybody is quiet within a bounded time.
@@ -138,12 +143,7 @@ impl World {
         let client =
             self.hosts.iter().position(|host| of_program(host) && matches!(host.role, Role::Client(_)));
         let Some(client) = client else { return };
-        let slots: u32 = self
-            .hosts
-            .iter()
-            .filter(|host| of_program(host))
-            .map(|host| if let Role::Worker(worker) = &host.role { worker.slots } else { 0 })
-            .sum();
+        let slots = self.slots_of_program(self.hosts[client].program);
         let spec = self.probe_spec(client);
         let tasks = vec![plan::probe(spec); slots as usize];
         let began = self.now;
@@ -174,13 +174,12 @@ impl World {
         Duration::from_secs(35) + ways + (Duration::from_secs(10) + ways) * rounds
     }
 
-    /// The first spec of a client, without its timeout: a task that is ended before its time and tried again says nothing
-    /// of the slots.
+    /// A spec like the client's first, of which nothing is learned yet, and without its timeout: a task that is ended before
+    /// its time and tried again says nothing of the slots.
     fn probe_spec(&mut self, client: usize) -> usize {
         let host = self.hosts[client].client().expect("the caller chose a client");
-        let Some(first) = host.specs.first().filter(|spec| spec.timeout.is_some()) else { return 0 };
-        let what = Spec { timeout: None, ..first.clone() };
         let spec = host.specs.len();
+        let what = Spec { timeout: None, ..host.specs[0].clone() };
         self.input(Some(client), Input::Declare { what });
         spec
     }

@@ -170,7 +170,7 @@ impl World {
         let now = self.now;
         let master_runs = self.master.node.runs();
         let host = &mut self.hosts[peer];
-        let runs = host.node.runs();
+        let runs = host.node.carries();
         for (to_master, carries) in [(true, runs), (false, master_runs)] {
             let way = host.link.way(to_master);
             let is_silent = way.cuts > 0 || !carries;

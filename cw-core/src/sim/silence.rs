@@ -86,9 +86,11 @@ impl World {
     fn runs_somewhere(&self, peer: usize) -> bool {
         let is_heard = |host: usize| {
             let Some(host) = self.hosts.get(host) else { return false };
-            host.node.runs() && host.link.is_whole() && host.link.at_master.is_some()
+            host.node.carries() && host.link.is_whole() && host.link.at_master.is_some()
         };
+        let is_dazed = |host: usize| self.hosts.get(host).is_some_and(|host| host.node.is_dazed);
         self.ledger.running().any(|(host, owner, _)| owner == peer && is_heard(host))
+            || self.ledger.is_taken_to_run(peer, is_dazed)
     }
 }
 

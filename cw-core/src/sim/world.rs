@@ -251,7 +251,14 @@ impl World {
             return;
         }
         if node.paused.is_some() {
+            let is_beat =
+                matches!(input, Input::FromMaster { word: Word::ToWorker(ToWorker::Beat { .. }, _), .. });
+            let is_dazed = node.is_dazed;
             node.inbox.push_back(input);
+            if let Some(peer) = who.filter(|_| is_beat && is_dazed) {
+                // The network's own thread acknowledges it.
+                self.send(peer, true, Word::Heard);
+            }
             return;
         }
         self.handle(who, input);
@@ -300,7 +307,8 @@ impl World {
         let window = machine.window();
         let (program, slots) = (self.hosts[peer].program, self.slots_of(peer));
         self.say(|| format!("host {peer} joins as {id}, returned: {returned}"));
-        self.ledger.note_admitted(id, peer, returned, self.master.epoch);
+        let comes_back = session.known.is_some() && !self.hosts[peer].is_rogue();
+        self.ledger.note_admitted(id, peer, returned, comes_back, self.master.epoch);
         self.renew_ways(peer);
         self.hosts[peer].link.at_master = Some(conn);
         self.master.peers.insert(id, peer);
@@ -437,7 +445,7 @@ impl World {
         if self.hosts[peer].link.at_peer != Some(conn) {
             return;
         }
-        if matches!(word, Word::ToWorker(ToWorker::Beat { .. }, _)) {
+        if matches!(word, Word::ToWorker(ToWorker::Beat { .. }, _)) && !self.hosts[peer].node.is_dazed {
             self.send(peer, true, Word::Heard);
         }
         match word {
@@ -473,7 +481,8 @@ impl World {
             Role::Rogue { .. } => {}
         }
         self.on_half_ended(peer);
-        let pause = Duration::from_millis(self.chance.spread(1, 1_000));
+        let longest = u64::try_from(self.knobs.rejoins_within.as_millis()).expect("seconds");
+        let pause = Duration::from_millis(self.chance.spread(1, longest));
         self.after(pause, Happening::TryJoin { peer });
     }
 
