@@ -4,7 +4,7 @@ use crate::sim::{self, bugs::Bug};
 
 #[test]
 fn no_seed_breaks_a_rule() {
-    for seed in 0..300 {
+    for seed in 0..1_000 {
         let outcome = sim::run(seed, Bug::None, false);
         assert_eq!(outcome.broken, None, "{}", outcome.knobs);
     }
