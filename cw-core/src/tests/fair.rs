@@ -367,3 +367,15 @@ fn at_a_worker_an_urgent_task_changes_places_with_its_own_clients_tasks_only() {
     }
     assert_eq!(fed, [4, 1, 3, 2]);
 }
+
+#[test]
+fn what_must_begin_at_once_has_its_turn_beside_one_who_sends_ahead() {
+    let (mut world, flood, once) = two_clients(2);
+    world.declare(once, Spec { rerun: false, ..plain() });
+    submit(&mut world, flood, 100, 1_000);
+    world.run_until(at(5));
+    let tasks: Vec<TaskId> = (0..4).map(|_| world.submit(once, 1, Do::Return.args(100))).collect();
+    world.run_until(at(9));
+    let done = &world.clients[once].done;
+    assert!(tasks.iter().all(|task| done.contains_key(task)), "{} of 4", done.len());
+}

@@ -4,6 +4,7 @@ mod calls;
 mod fair;
 mod golden;
 mod hostile;
+mod outcomes;
 mod races;
 mod returns;
 mod sim;

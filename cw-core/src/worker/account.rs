@@ -111,16 +111,18 @@ mod tests {
     };
 
     #[test]
-    fn a_suspect_that_was_not_told_of_is_told_to_the_next_master() {
+    fn what_began_and_is_gone_is_told_to_the_next_master() {
         let mut worker = Worker::new(Config::default());
-        let suspect = FromWorker::Returned {
+        let gone = |task, why| FromWorker::Returned {
             client: ClientId(1),
-            task: TaskId(1),
+            task: TaskId(task),
             attempt: Attempt(1),
-            why: Returned::Suspect,
+            why,
         };
+        let (suspect, killed) = (gone(1, Returned::Suspect), gone(2, Returned::Killed));
         worker.tell(suspect.clone(), Bytes::new());
         worker.tell(FromWorker::Recalled, Bytes::new());
+        worker.tell(killed.clone(), Bytes::new());
         worker.on_joined(true);
         let told: Vec<FromWorker> = worker
             .actions
@@ -130,6 +132,6 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(told, [suspect, FromWorker::Accounted { client: None }]);
+        assert_eq!(told, [suspect, killed, FromWorker::Accounted { client: None }]);
     }
 }
