@@ -55,7 +55,9 @@ impl Master {
                 !state.held_by.contains(worker) && (!needs_slot || self.workers[worker].free_slots() > 0)
             };
             let found = room.iter().find(|(_, worker)| fits(worker));
-            if needs_slot && found.is_none() && !planted!(OnceLast) {
+            // Not for one that nobody may serve, as its results pile up.
+            let may = state.detached.is_none() && room.iter().any(|(_, it)| !state.held_by.contains(it));
+            if needs_slot && found.is_none() && may && !planted!(OnceLast) {
                 slots_only.push(state.program);
             }
             found.map(|(_, worker)| (*client, *worker))
@@ -107,6 +109,10 @@ impl Master {
             self.tell_dispatched(id, task_id);
         }
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        if client.out() == 0 {
+            client.sent = self.now;
+        }
+        client.at_workers += 1;
         let task = client.tasks.get_mut(task_id).expect("what is to be sent is in the table");
         let spec = &client.specs[task.spec.0 as usize];
         if !planted!(ReuseAttempt) || task.latest == Attempt(0) {
@@ -293,9 +299,10 @@ impl Master {
         if client.gone || matches!(task.state, State::Cancelling { .. }) {
             client.take_out(task_id);
         } else {
-            task.state = State::Queued;
+            (task.state, task.started, task.settled) = (State::Queued, false, false);
             let priority = client.specs[task.spec.0 as usize].what.priority;
             client.push_front(priority, task_id);
+            client.ended.remove(&task_id);
             self.forget_progress(id, task_id);
         }
         self.charge(id, charge, 0);

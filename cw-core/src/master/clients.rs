@@ -55,7 +55,7 @@ pub(super) struct Client {
     /// Attempts that were given up and may still end: their results are as good as any.
     pub(super) given_up: BTreeMap<TaskId, Vec<GivenUp>>,
     /// The workers that were lost under a task, in words.
-    pub(super) obituaries: BTreeMap<TaskId, Vec<String>>,
+    pub(super) obituaries: BTreeMap<TaskId, Vec<(Option<WorkerId>, String)>>,
     /// How tasks of several attempts ended, until the client has acknowledged that: workers may still have others of them,
     /// which are worth nothing any more.
     pub(super) ended: BTreeMap<TaskId, Ended>,
@@ -69,8 +69,14 @@ pub(super) struct Client {
     /// Workers where its results pile up: they are sent none of its tasks.
     pub(super) held_by: BTreeSet<WorkerId>,
     pub(super) stall: Stalling,
-    /// When one of its tasks last ended, came back, or was told to run; or it was known that some do.
+    /// Its tasks that take up room at workers, those that are being called back among them.
+    pub(super) at_workers: u32,
+    /// Those of them that are known to run, on workers that are heard.
+    pub(super) running: u32,
+    /// When one of its tasks last ended or was told to run, or the last that ran was seen no more.
     pub(super) moved: Time,
+    /// Since when there are tasks of it at workers.
+    pub(super) sent: Time,
     pub(super) watch: Watch,
 }
 
@@ -125,8 +131,9 @@ pub(super) struct Resume {
     pub(super) restored: bool,
     /// Workers that have not said yet what they have.
     pub(super) awaited: BTreeSet<WorkerId>,
-    /// Those of them that were asked on their present connection, and will answer that.
-    pub(super) asked: BTreeSet<WorkerId>,
+    /// How often workers were asked on their present connection and have not answered: the answer to an earlier question
+    /// is none to a later one.
+    pub(super) asked: BTreeMap<WorkerId, u32>,
     /// When they are not waited for any longer.
     pub(super) until: Time,
     /// How many tasks the client has handed in again, and how many it says there are.
@@ -157,6 +164,18 @@ impl Resume {
     }
 }
 
+impl Resume {
+    /// A worker that was asked has said all that it has.
+    pub(super) fn note_answer(&mut self, worker: WorkerId) {
+        let left = self.asked.remove(&worker).unwrap_or_default().saturating_sub(1);
+        if left > 0 {
+            self.asked.insert(worker, left);
+        } else {
+            self.awaited.remove(&worker);
+        }
+    }
+}
+
 /// A worker's word that it has an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
@@ -170,8 +189,8 @@ pub(super) struct Claim {
 pub(super) enum Stalling {
     #[default]
     No,
-    /// Since then, and whether and what the client was told.
-    Since { since: Time, told: Option<Stall> },
+    /// Since then, and when and what the client was told.
+    Since { since: Time, told: Option<(Time, Stall)> },
 }
 
 /// A spec and what was learned about it.
@@ -215,7 +234,10 @@ impl Client {
             noted: TaskId(0),
             held_by: BTreeSet::new(),
             stall: Stalling::No,
+            at_workers: 0,
+            running: 0,
             moved: Time::ZERO,
+            sent: Time::ZERO,
             watch: Watch::default(),
         }
     }
@@ -267,6 +289,13 @@ impl Client {
     pub(super) fn note_ended(&mut self, task: TaskId, how: Ended) {
         if how.latest > Attempt(1) && self.ended.len() < KEPT_MAX {
             self.ended.insert(task, how);
+        }
+    }
+
+    /// A worker has, or had, an attempt of a task: no other gets its number.
+    pub(super) fn note_attempt(&mut self, task: TaskId, attempt: Attempt) {
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.latest = task.latest.max(attempt);
         }
     }
 
@@ -359,7 +388,9 @@ impl Client {
             Charge::Exposure => task.exposures = task.exposures.saturating_sub(1),
             Charge::Loss => {
                 task.losses = task.losses.saturating_sub(1);
-                self.obituaries.get_mut(&id).map(Vec::pop);
+                let lines = self.obituaries.entry(id).or_default();
+                let place = lines.iter().rposition(|(of, _)| *of == Some(worker));
+                place.map(|place| lines.remove(place));
             }
         }
     }
@@ -374,6 +405,11 @@ impl Client {
         for (task, attempt) in all.into_iter().filter(|(task, attempt)| !has(*task, *attempt)) {
             self.take_up(task, worker, attempt);
         }
+    }
+
+    /// Tasks at workers that are still wanted.
+    pub(super) fn out(&self) -> u32 {
+        self.at_workers.saturating_sub(u32::try_from(self.cancelling).unwrap_or(u32::MAX))
     }
 
     /// Tasks that are with a worker.

@@ -4,13 +4,14 @@ use bytes::Bytes;
 
 use super::{
     Master,
-    clients::{Ended, KEPT_MAX},
+    clients::{Claim, Ended, KEPT_MAX},
     parked::{Parked, Wish},
+    stall::Left,
     tasks::{State, Task},
 };
 use crate::{
     ids::{Attempt, ClientId, TaskId, WorkerId},
-    wire::{Class, Failure, Returned, Spec, ToClient, ToWorker},
+    wire::{Class, Doing, Failure, Returned, Spec, ToClient, ToWorker},
 };
 
 /// A worker's word that an attempt has ended.
@@ -79,6 +80,11 @@ impl Master {
                 && self.takes_late(worker, client, task, attempt) =>
             {
                 return self.pass_late(worker, report);
+            }
+            _ if self.is_awaited_from(worker, client, task, attempt) => {
+                // Its word that it has this is still on its way, or was said on another connection.
+                self.adopt(client, task, Claim { worker, attempt, doing: Doing::Done });
+                return self.on_finished(worker, report);
             }
             _ => return self.count_late(worker, report),
         }
@@ -156,6 +162,13 @@ impl Master {
         let was_given_up = client.gave_up(task, worker, attempt);
         let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
         was_given_up || (is_awaited && self.vouches(worker, id))
+    }
+
+    /// Whether a task waits for what workers have of it, and this may be that.
+    fn is_awaited_from(&self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) -> bool {
+        let Some(client) = self.clients.get(&id) else { return false };
+        let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
+        is_awaited && !client.is_overtaken(task, attempt) && self.vouches(worker, id)
     }
 
     /// Takes the result of an attempt that is not the current one, and calls the current one back.
@@ -246,7 +259,7 @@ impl Master {
             }
             Some(State::Cancelling { .. }) => self.drop_cancelled(client, task),
             _ => {
-                self.drop_claim(worker, client, task);
+                self.drop_claim(worker, client, task, attempt);
                 if let Some(state) = self.clients.get_mut(&client) {
                     state.take_up(task, worker, attempt);
                 }
@@ -270,13 +283,15 @@ impl Master {
         if (task.attempt != attempt && !planted!(IgnoreAttempt)) || task.state.worker() != Some(worker_id) {
             return None;
         }
-        let (state, charge, bytes) = (task.state, task.charge, task.args.len());
-        owner.moved = now;
+        let (state, charge, bytes, started) = (task.state, task.charge, task.args.len(), task.started);
+        if end != End::NotRun {
+            owner.moved = now;
+        }
         // Whatever is left may have come to a standstill.
         self.unplaced = true;
         if state.takes_room() && !planted!(KeepRoom) {
+            self.relieve(worker_id, client, Left { charge, bytes, ran: end != End::NotRun, started });
             let worker = self.workers.get_mut(&worker_id)?;
-            worker.release(client, charge, bytes, end != End::NotRun);
             if end == End::Well {
                 worker.record.note_ok();
             }
@@ -292,7 +307,9 @@ impl Master {
             return;
         }
         let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
-        let state = &mut entry.expect("take_back found it").state;
+        let entry = entry.expect("take_back found it");
+        entry.started = false;
+        let state = &mut entry.state;
         *state = match *state {
             State::Cancelling { .. } => State::Cancelling { worker, held: true },
             _ => State::Held { worker },
@@ -322,16 +339,20 @@ impl Master {
         self.forget_given_up(id, task_id);
         let task = self.clients.get_mut(&id).and_then(|client| client.tasks.get_mut(task_id));
         let task = task.expect("the caller looked it up");
+        let was_running = std::mem::take(&mut task.started);
         task.state = State::Cancelling { worker, held: !task.state.takes_room() };
         let attempt = task.attempt;
         self.clients.get_mut(&id).expect("just seen").cancelling += 1;
+        if was_running {
+            self.drop_running(worker, id);
+        }
         self.tell_worker(worker, ToWorker::Cancel { client: id, task: task_id, attempt });
     }
 
     /// Ends a task that was killed with its worker and must not run again.
     pub(super) fn bury(&mut self, id: ClientId, task: TaskId, name: &str) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        client.obituaries.entry(task).or_default().push(format!("{name}: it was stopped"));
+        client.obituaries.entry(task).or_default().push((None, format!("{name}: it was stopped")));
         self.end_as_lost(id, task);
     }
 

@@ -17,6 +17,7 @@ use super::{
     Action, Master,
     clients::{Charge, GivenUp},
     parked::Wish,
+    stall::Left,
     tasks::{State, Task},
 };
 use crate::{
@@ -98,7 +99,8 @@ impl Master {
     pub(super) fn on_worker_heard(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.connected) else { return };
         worker.heard = self.now;
-        if std::mem::take(&mut worker.suspect) {
+        if worker.suspect {
+            self.set_suspect(id, false);
             self.note_load(id);
             self.send_beat(id);
         }
@@ -118,8 +120,8 @@ impl Master {
 
     /// Moves what a silent worker has not begun.
     fn suspect(&mut self, id: WorkerId) {
-        let worker = self.workers.get_mut(&id).expect("the caller looked it up");
-        (worker.suspect, worker.recalling) = (true, false);
+        self.workers.get_mut(&id).expect("the caller looked it up").recalling = false;
+        self.set_suspect(id, true);
         self.note_load(id);
         for client in self.clients.keys().copied().collect::<Vec<_>>() {
             let state = &self.clients[&client];
@@ -160,8 +162,7 @@ impl Master {
         let speculates = client.spec_of(task).what.speculate;
         let given_up = GivenUp { worker: from, attempt, charge: Charge::None };
         client.given_up.entry(task_id).or_default().push(given_up);
-        let worker = self.workers.get_mut(&from).expect("it is the suspect");
-        worker.release(id, charge, bytes, started);
+        self.relieve(from, id, Left { charge, bytes, ran: started, started });
         if !(speculates && started) {
             self.tell_worker(from, ToWorker::Cancel { client: id, task: task_id, attempt });
         }
@@ -179,7 +180,12 @@ impl Master {
     /// A worker is no longer there: what it had goes back to the queue, or ends. Nobody is to blame if it was planned.
     pub(super) fn drop_worker(&mut self, id: WorkerId, is_planned: bool) {
         let before = self.window();
+        self.set_suspect(id, true);
         let Some(mut worker) = self.workers.remove(&id) else { return };
+        self.silent -= 1;
+        for (client, state) in &mut self.clients {
+            state.at_workers -= worker.shares.of(*client);
+        }
         if !is_planned {
             self.former.insert(id, (worker.inherited, std::mem::take(&mut worker.worked_for)));
         }
@@ -246,7 +252,7 @@ impl Master {
         client.given_up.entry(task_id).or_default().push(given_up);
         let limits = client.specs[task.spec.0 as usize].what.clone();
         if !limits.rerun || is_suspect {
-            client.obituaries.entry(task_id).or_default().push(obituary.to_owned());
+            client.obituaries.entry(task_id).or_default().push((Some(worker), obituary.to_owned()));
         }
         if (!limits.rerun && !planted!(RerunAll)) || (is_suspect && losses >= limits.loss_limit) {
             return self.end_as_lost(id, task_id);
@@ -260,7 +266,8 @@ impl Master {
     /// Ends a task whose attempts were lost.
     pub(super) fn end_as_lost(&mut self, id: ClientId, task_id: TaskId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let workers = client.obituaries.remove(&task_id).unwrap_or_default();
+        let lines = client.obituaries.remove(&task_id).unwrap_or_default();
+        let workers = lines.into_iter().map(|(_, line)| line).collect();
         let Some(task) = self.end_task(id, task_id) else { return };
         let attempts = task.ended().max(1);
         self.end_here(id, task_id, attempts, &Failure::Lost { workers });

@@ -148,6 +148,8 @@ pub struct Master {
     /// When it is next looked for tasks that should make way, and when it was.
     look_at: Option<Time>,
     looked: Time,
+    /// How many workers are suspect.
+    silent: usize,
     /// Slot time that whoever of a program was served last had used then; never goes back.
     clocks: BTreeMap<ProgramId, u64>,
     /// Since when running tasks are to be paid for.
@@ -188,6 +190,7 @@ impl Master {
             recall_at: None,
             look_at: None,
             looked: Time::ZERO,
+            silent: 0,
             clocks: BTreeMap::new(),
             accrued: None,
             members,
@@ -344,7 +347,8 @@ impl Master {
         }
         let now = self.now;
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
-        if client.tasks.is_empty() {
+        // Nothing of it waited so far.
+        if client.queued == 0 && client.out() == 0 {
             client.moved = now;
         }
         let Some(declared) = client.specs.get(spec.0 as usize) else {
@@ -433,6 +437,8 @@ impl Master {
         let is_new = !self.workers.contains_key(&id);
         let worker = self.workers.entry(id).or_insert(worker);
         (worker.heard, worker.connected) = (self.now, true);
+        self.set_suspect(id, false);
+        let worker = self.workers.get_mut(&id).expect("it is here");
         if returned && is_new {
             let former = self.former.remove(&id);
             (worker.inherited, worker.worked_for) =
@@ -441,6 +447,7 @@ impl Master {
         if returned {
             worker.come_back(self.now);
             self.forget_asked(id);
+            self.forget_claims(id);
             for client in self.clients.keys().copied().collect::<Vec<_>>() {
                 self.on_held(id, client, false);
             }
@@ -496,7 +503,15 @@ impl Master {
             let charged =
                 all.iter().map(|task| u64::from(client.tasks.get(*task).unwrap().charge)).sum::<u64>();
             assert_eq!(client.outstanding, charged, "{id}: charges");
+            let there = |task: &Task| task.state.takes_room();
+            assert_eq!(client.at_workers as usize, client.tasks.sorted_keys(there).len(), "{id}: at workers");
+            let is_heard = |worker: &WorkerId| !self.workers[worker].suspect;
+            let runs = |task: &Task| {
+                there(task) && task.started && task.state.worker().as_ref().is_some_and(is_heard)
+            };
+            assert_eq!(client.running as usize, client.tasks.sorted_keys(runs).len(), "{id}: running");
         }
+        assert_eq!(self.silent, self.workers.values().filter(|worker| worker.suspect).count());
         for (id, worker) in &self.workers {
             let mut sent = 0;
             for client in self.clients.values() {
@@ -509,9 +524,10 @@ impl Master {
         }
     }
 
-    /// Whether a worker that is here was ever set aside.
-    pub(crate) fn has_set_aside(&self) -> bool {
-        self.workers.values().any(|worker| worker.record.was_set_aside())
+    /// The workers that are here and were ever set aside.
+    pub(crate) fn set_aside_ever(&self) -> Vec<WorkerId> {
+        let aside = self.workers.iter().filter(|(_, worker)| worker.record.was_set_aside());
+        aside.map(|(id, _)| *id).collect()
     }
 
     /// Whether nothing is queued, sent or owed.

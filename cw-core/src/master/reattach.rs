@@ -23,6 +23,7 @@ use super::{
     Master,
     clients::{Charge, Claim, Client, GivenUp, Resume, Stalling},
     parked::Parked,
+    stall::Left,
     tasks::{State, Task},
 };
 use crate::{
@@ -56,6 +57,10 @@ impl Master {
     pub(super) fn on_client_back(&mut self, id: ClientId, program: ProgramId) {
         self.note_window();
         let Some(client) = self.clients.get_mut(&id) else { return };
+        // The master before had not told whose client it is.
+        if client.program != program && client.program != ProgramId::default() {
+            return self.disconnect_client(id, "came back as another program");
+        }
         (client.program, client.detached) = (program, None);
         client.watch = Default::default();
         client.stall = Default::default();
@@ -69,9 +74,11 @@ impl Master {
             .map(|(worker, _)| *worker)
             .collect();
         client.resume.open = true;
-        // Whoever said so before is asked again.
-        client.resume.unclaimed.clear();
-        client.resume.asked.clear();
+        // Whoever said so before is asked again. Of the master before, that is the only word on what its client may not
+        // know to have been sent out.
+        if !client.resume.restored {
+            client.resume.unclaimed.clear();
+        }
         client.resume.seen.clear();
         (client.resume.arrived, client.resume.announced) = (0, None);
         client.resume.passed.clear();
@@ -96,7 +103,7 @@ impl Master {
         if worker.connected
             && let Some(client) = self.clients.get_mut(&id)
         {
-            client.resume.asked.insert(worker_id);
+            *client.resume.asked.entry(worker_id).or_default() += 1;
         }
         self.tell_worker(worker_id, ToWorker::Account { client: id });
         self.tell_worker(worker_id, ToWorker::Credit { client: id, bytes });
@@ -153,10 +160,12 @@ impl Master {
     pub(super) fn settle_claims(&mut self, id: ClientId, task: TaskId) {
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         let claims = client.resume.unclaimed.remove(&task).unwrap_or_default();
+        claims.iter().for_each(|claim| client.note_attempt(task, claim.attempt));
         let best = claims.iter().max_by_key(|claim| (claim.attempt, claim.doing == Doing::Done)).copied();
         // A worker may have been lost since it said so.
         let Some(best) = best.filter(|best| self.workers.contains_key(&best.worker)) else { return };
-        for claim in claims.iter().filter(|claim| claim.worker != best.worker) {
+        let is_other = |claim: &&Claim| (claim.worker, claim.attempt) != (best.worker, best.attempt);
+        for claim in claims.iter().filter(is_other) {
             self.call_back(id, task, *claim);
         }
         if self.clients[&id].is_overtaken(task, best.attempt) {
@@ -203,12 +212,20 @@ impl Master {
         early.into_values().for_each(|(worker, report)| self.release_report(worker, &report));
     }
 
+    /// A worker that is back claims anew what it has.
+    pub(super) fn forget_claims(&mut self, worker: WorkerId) {
+        for client in self.clients.values_mut() {
+            client.resume.unclaimed.values_mut().for_each(|claims| claims.retain(|it| it.worker != worker));
+            client.resume.unclaimed.retain(|_, claims| !claims.is_empty());
+        }
+    }
+
     /// A worker has handed back what it had claimed.
-    pub(super) fn drop_claim(&mut self, worker: WorkerId, id: ClientId, task: TaskId) {
+    pub(super) fn drop_claim(&mut self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) {
         if let Some(client) = self.clients.get_mut(&id)
             && let Some(claims) = client.resume.unclaimed.get_mut(&task)
         {
-            claims.retain(|claim| claim.worker != worker);
+            claims.retain(|claim| (claim.worker, claim.attempt) != (worker, attempt));
         }
     }
 
@@ -232,19 +249,17 @@ impl Master {
         if !worker.may_vouch_for(id) {
             return;
         }
-        if let Some(accounted) = &mut worker.accounting {
-            accounted.insert((id, task, claim.attempt));
-        }
         worker.vouched.insert(id);
         self.give_credit(claim.worker, id);
         let client = self.clients.get_mut(&id).expect("just seen");
+        client.note_attempt(task, claim.attempt);
         // A result of what is being called back may be the one that did not arrive.
         let is_result_of = |entry: &Task| entry.is_called_back() && claim.doing == Doing::Done;
         let is_known = |entry: &&Task| !is_result_of(entry) || entry.is_with(claim.worker, claim.attempt);
         let Some(entry) = client.tasks.get(task).filter(is_known) else {
             if client.resume.open && client.resume.unclaimed.len() < CLAIMS_MAX {
                 let claims = client.resume.unclaimed.entry(task).or_default();
-                claims.retain(|other| other.worker != claim.worker);
+                claims.retain(|other| (other.worker, other.attempt) != (claim.worker, claim.attempt));
                 claims.push(claim);
                 return;
             }
@@ -255,6 +270,11 @@ impl Master {
         let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited))
             && !client.is_overtaken(task, claim.attempt);
         let speculates = was_given_up && client.spec_of(entry).what.speculate;
+        if was_given_up
+            && let Some(accounted) = self.workers.get_mut(&claim.worker).and_then(|it| it.accounting.as_mut())
+        {
+            accounted.insert((id, task, claim.attempt));
+        }
         match entry.state {
             _ if is_current => self.confirm(id, task, claim),
             State::Queued | State::Parked if is_awaited || was_given_up => self.adopt(id, task, claim),
@@ -275,6 +295,9 @@ impl Master {
 
     /// A worker still has what it was given.
     fn confirm(&mut self, id: ClientId, task: TaskId, Claim { worker, attempt, doing }: Claim) {
+        if let Some(accounted) = self.workers.get_mut(&worker).and_then(|worker| worker.accounting.as_mut()) {
+            accounted.insert((id, task, attempt));
+        }
         if matches!(self.state_of(id, task), Some(State::Cancelling { .. })) {
             // It may never have heard that.
             self.tell_worker(worker, ToWorker::Cancel { client: id, task, attempt });
@@ -287,15 +310,15 @@ impl Master {
     }
 
     /// What a worker has of a task that waits is the task's current attempt.
-    fn adopt(&mut self, id: ClientId, task_id: TaskId, claim: Claim) {
-        let Claim { worker: worker_id, attempt, doing } = claim;
+    pub(super) fn adopt(&mut self, id: ClientId, task_id: TaskId, claim: Claim) {
+        let Claim { worker: worker_id, attempt, .. } = claim;
         self.unlist(id, task_id);
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         let task = client.tasks.get_mut(task_id).expect("the caller looked it up");
         let charge = client.specs[task.spec.0 as usize].learned.expected();
         (task.attempt, task.latest) = (attempt, task.latest.max(attempt));
         task.state = State::Sent { worker: worker_id };
-        (task.charge, task.started) = (charge, doing == Doing::Running);
+        (task.charge, task.started) = (charge, false);
         // What had ended for good before the client lost its connection ends as it did.
         let ended = client.ended.get(&task_id).filter(|ended| ended.attempt == attempt);
         task.settled = ended.is_some();
@@ -307,6 +330,7 @@ impl Master {
             self.waiting.remove(&(client.usage - u64::from(charge), id));
             self.waiting.insert((client.usage, id));
         }
+        client.at_workers += 1;
         client.take_up(task_id, worker_id, attempt);
         self.workers.get_mut(&worker_id).expect("it said so").take_on(id, charge, bytes);
         self.note_load(worker_id);
@@ -316,8 +340,7 @@ impl Master {
     pub(super) fn on_accounted(&mut self, id: WorkerId, client: Option<ClientId>) {
         if let Some(client) = client {
             if let Some(client) = self.clients.get_mut(&client) {
-                client.resume.awaited.remove(&id);
-                client.resume.asked.remove(&id);
+                client.resume.note_answer(id);
             }
             return self.stop_waiting();
         }
@@ -349,10 +372,8 @@ impl Master {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
         let task = client.tasks.get(task_id).expect("listed by the caller");
         let (charge, bytes, started) = (task.charge, task.args.len(), task.started);
-        if task.state.takes_room()
-            && let Some(worker) = self.workers.get_mut(&worker)
-        {
-            worker.release(id, charge, bytes, started);
+        if task.state.takes_room() {
+            self.relieve(worker, id, Left { charge, bytes, ran: started, started });
         }
         self.requeue(id, task_id);
         if started && self.state_of(id, task_id).is_some() && self.needs_free_slot(id, task_id) {
@@ -371,7 +392,7 @@ impl Master {
     /// A worker need not be waited for any longer.
     pub(super) fn note_accounted(&mut self, id: WorkerId) {
         self.missing.remove(&id);
-        for client in self.clients.values_mut().filter(|client| !client.resume.asked.contains(&id)) {
+        for client in self.clients.values_mut().filter(|client| !client.resume.asked.contains_key(&id)) {
             client.resume.awaited.remove(&id);
         }
         self.stop_waiting();
@@ -418,7 +439,7 @@ impl Master {
         if self.needs_free_slot(id, task) {
             let client = self.clients.get_mut(&id).expect("needs_free_slot found it");
             let obituary = "a worker that has not come back since the connection was lost".to_owned();
-            client.obituaries.entry(task).or_default().push(obituary);
+            client.obituaries.entry(task).or_default().push((None, obituary));
             return self.end_as_lost(id, task);
         }
         self.unpark(id, task);
@@ -465,11 +486,12 @@ impl Master {
     pub(super) fn on_started(&mut self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let Some(entry) = client.tasks.get_mut(task) else { return };
-        if entry.state.worker() == Some(worker) && entry.attempt == attempt {
-            entry.started = true;
+        let is_it = entry.state.worker() == Some(worker) && entry.attempt == attempt;
+        if is_it && entry.state.takes_room() && !std::mem::replace(&mut entry.started, true) {
             client.moved = self.now;
             // Whoever was told that nothing runs hears that something does.
             self.unplaced |= client.stall != Stalling::No;
+            self.note_running(worker, id);
         }
     }
 }

@@ -65,9 +65,16 @@ impl Shares {
         self.ahead.retain(|(other, _)| *other != client);
     }
 
-    /// Whether no other client has tasks here.
-    pub(super) fn are_of_one(&self) -> bool {
-        self.of.iter().filter(|(_, share)| share.running + share.ahead > 0).count() < 2
+    /// Whether a client has tasks here, and nobody else has.
+    pub(super) fn are_of(&self, client: ClientId) -> bool {
+        let mut owners = self.of.iter().filter(|(_, share)| share.running + share.ahead > 0);
+        owners.next().is_some_and(|(owner, _)| *owner == client) && owners.next().is_none()
+    }
+
+    /// How many tasks a client has here.
+    pub(super) fn of(&self, client: ClientId) -> u32 {
+        let share = self.get(client);
+        share.running + share.ahead
     }
 
     /// The clients with tasks that wait here.

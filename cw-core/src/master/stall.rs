@@ -18,20 +18,17 @@ impl Master {
     /// Notes since when each client's tasks do not move. Runs after each pass of placement.
     pub(super) fn watch_stalls(&mut self) {
         let mut moving = Vec::new();
-        let all_well = self.workers.values().all(|worker| !worker.suspect);
-        self.find_running();
-        let stalled: Vec<Option<Time>> =
-            self.clients.iter().map(|(id, it)| self.stalled_since(*id, it, all_well)).collect();
-        for ((id, client), stalled) in self.clients.iter_mut().zip(stalled) {
-            match (&client.stall, stalled) {
-                (Stalling::No, Some(since)) => client.stall = Stalling::Since { since, told: None },
-                (Stalling::Since { told, .. }, None) => {
-                    if told.is_some() {
-                        moving.push(*id);
-                    }
+        let any_silent = self.silent > 0;
+        for (id, client) in &mut self.clients {
+            let still = stands_still(client, any_silent);
+            match &mut client.stall {
+                Stalling::Since { told: Some((at, _)), .. } if !still || client.moved > *at => {
+                    moving.push(*id);
                     client.stall = Stalling::No;
                 }
-                _ => {}
+                Stalling::Since { told: Some(_), .. } => {}
+                stall if still => *stall = Stalling::Since { since: client.moved, told: None },
+                stall => *stall = Stalling::No,
             }
         }
         moving.into_iter().for_each(|client| self.tell_client(client, ToClient::Moving, Bytes::new()));
@@ -41,21 +38,20 @@ impl Master {
 
     /// Tells the clients that have waited long enough, and gives up on what cannot run.
     pub(super) fn tell_stalled(&mut self) {
-        let due: Vec<(ClientId, Time)> = self
-            .clients
-            .iter()
-            .filter_map(|(id, client)| match &client.stall {
-                Stalling::Since { since, .. } if *since + self.config.stall_after <= self.now => {
-                    Some((*id, *since))
-                }
-                _ => None,
-            })
-            .collect();
+        let soon = self.config.stall_after;
+        let is_due = |client: &Client| {
+            let Stalling::Since { since, .. } = &client.stall else { return None };
+            // What was only just sent somewhere may be about to begin.
+            let begins = client.out() > 0 && client.sent + soon > self.now;
+            (*since + soon <= self.now && !begins).then_some(*since)
+        };
+        let due: Vec<(ClientId, Time)> =
+            self.clients.iter().filter_map(|(id, client)| Some((*id, is_due(client)?))).collect();
         for (client, since) in due {
-            let why = self.why_stalled(&self.clients[&client]);
+            let why = self.why_stalled(client, &self.clients[&client]);
             let Stalling::Since { told, .. } = &self.clients[&client].stall else { continue };
             let known =
-                matches!((told, &why), (Some(Stall::OtherProgram { .. }), Stall::OtherProgram { .. }));
+                matches!((told, &why), (Some((_, Stall::OtherProgram { .. })), Stall::OtherProgram { .. }));
             if known && since + self.config.refuse_after <= self.now {
                 self.refuse_all(client, &why);
             } else {
@@ -67,13 +63,13 @@ impl Master {
     fn tell_stall(&mut self, id: ClientId, why: Stall) {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
         if let Stalling::Since { since, told } = &mut client.stall
-            && told.as_ref() != Some(&why)
+            && told.as_ref().is_none_or(|(_, known)| *known != why)
         {
             // A new reason has a new patience: matching workers may be about to join.
             if told.is_some() {
                 *since = self.now;
             }
-            *told = Some(why.clone());
+            *told = Some((self.now, why.clone()));
             self.tell_client(id, ToClient::Stalled(Box::new(why)), Bytes::new());
         }
     }
@@ -88,7 +84,7 @@ impl Master {
                 client.program
             ),
         };
-        client.stall = Stalling::No;
+        (client.stall, client.moved) = (Stalling::No, self.now);
         self.waiting.remove(&(client.usage, id));
         client.queue.clear();
         client.queued = 0;
@@ -99,48 +95,8 @@ impl Master {
         }
     }
 
-    /// Looks whether any task is known to run of clients that have tasks at workers and have not moved for a while.
-    fn find_running(&mut self) {
-        let (now, workers) = (self.now, &self.workers);
-        let is_heard = |worker: WorkerId| workers.get(&worker).is_some_and(|worker| !worker.suspect);
-        let still =
-            |client: &&mut Client| client.moving() > 0 && client.moved + self.config.stall_after <= now;
-        for client in self.clients.values_mut().filter(still) {
-            if client.tasks.any(|task| task.started && task.state.worker().is_some_and(is_heard)) {
-                client.moved = now;
-            }
-        }
-    }
-
-    /// Since when a client has tasks of which none moves, for another reason than that it failed a moment ago.
-    fn stalled_since(&self, id: ClientId, client: &Client, all_well: bool) -> Option<Time> {
-        if client.gone || client.detached.is_some() || client.tasks.is_empty() {
-            return None;
-        }
-        if self.is_still(client) {
-            return Some(client.moved);
-        }
-        let waits = |wish: &Parked| match wish {
-            Parked::Awaited => true,
-            Parked::Wishes(wish) => wish.alone,
-        };
-        let moves = if all_well {
-            client.moving() > 0
-        } else {
-            let well = self.workers.values().filter(|worker| !worker.suspect);
-            well.into_iter().any(|worker| worker.shares.running(id).0 > 0)
-        };
-        let waits = client.queued > 0 || client.moving() > 0 || client.parked.values().any(waits);
-        (!moves && waits).then_some(self.now)
-    }
-
-    /// Whether a client has tasks at workers and none has begun or ended for a while.
-    fn is_still(&self, client: &Client) -> bool {
-        client.moving() > 0 && client.moved + self.config.stall_after <= self.now && !planted!(TrustWorkers)
-    }
-
     /// Why a client's tasks do not move.
-    fn why_stalled(&self, client: &Client) -> Stall {
+    fn why_stalled(&self, id: ClientId, client: &Client) -> Stall {
         let count = |workers: usize| u32::try_from(workers).unwrap_or(u32::MAX);
         let fitting = || self.workers.values().filter(|worker| worker.program == client.program);
         let is_awaited = |wish: &Parked| matches!(wish, Parked::Awaited);
@@ -151,13 +107,21 @@ impl Master {
         if slots > 0 && client.queued == 0 && !client.parked.is_empty() {
             return Stall::Quarantined { tasks: count(client.parked.len()) };
         }
-        if slots > 0 && client.moving() > 0 && self.waits_for_itself(client) {
-            return Stall::NotBegun { tasks: count(client.moving()) };
+        let silent = fitting().filter(|worker| worker.suspect).count();
+        let there = |suspect: bool| {
+            fitting().filter(|worker| worker.suspect == suspect && worker.shares.of(id) > 0).count()
+        };
+        let is_elsewhere = client.queued == 0 && client.parked.is_empty() && there(false) == 0;
+        if is_elsewhere && silent > 0 {
+            return Stall::Silent { workers: count(silent) };
+        }
+        let is_alone = |worker: &super::Worker| worker.is_well() && worker.shares.are_of(id);
+        if client.out() > 0 && fitting().any(is_alone) {
+            return Stall::NotBegun { tasks: client.out() };
         }
         if slots > 0 {
             return Stall::Busy { slots };
         }
-        let silent = fitting().filter(|worker| worker.suspect).count();
         if silent > 0 {
             return Stall::Silent { workers: count(silent) };
         }
@@ -177,31 +141,25 @@ impl Master {
         }
     }
 
-    /// Whether a client's tasks are at workers that have nobody else's.
-    fn waits_for_itself(&self, client: &Client) -> bool {
-        let alone = |worker: WorkerId| self.workers.get(&worker).is_some_and(|it| it.shares.are_of_one());
-        client.tasks.any(|task| task.state.worker().is_some_and(alone))
-    }
-
-    /// When a client that is stalled, or may be, must next be looked at.
+    /// When a client that stands still must next be looked at.
     fn stall_due(&self, client: &Client) -> Option<Time> {
         let (soon, late) = (self.config.stall_after, self.config.refuse_after);
+        let begun = if client.out() > 0 { client.sent + soon } else { Time::ZERO };
         match &client.stall {
-            Stalling::No if self.may_become_still(client) => Some(client.moved + soon),
-            Stalling::Since { since, told: None } => Some(*since + soon),
-            Stalling::Since { since, told: Some(Stall::OtherProgram { .. }) } => Some(*since + late),
+            Stalling::No if stands_still(client, self.silent > 0) => Some((client.moved + soon).max(begun)),
+            Stalling::Since { since, told: None } => Some((*since + soon).max(begun)),
+            Stalling::Since { since, told: Some((_, Stall::OtherProgram { .. })) } => {
+                Some((*since + late).max(begun))
+            }
+            Stalling::Since { told: Some((at, _)), .. } if begun > *at && begun > self.now => Some(begun),
             _ => None,
         }
-    }
-
-    fn may_become_still(&self, client: &Client) -> bool {
-        !client.gone && client.detached.is_none() && client.moving() > 0 && !planted!(TrustWorkers)
     }
 
     /// When clients must next be looked at. Those whose tasks move are looked at with each beat, if there are any.
     pub(super) fn next_stall(&self) -> Option<Time> {
         let beats = self.next_beat().is_some();
-        let waits = |client: &&Client| !beats || client.stall != Stalling::No;
+        let waits = |client: &&Client| !beats || matches!(client.stall, Stalling::Since { .. });
         self.clients.values().filter(waits).filter_map(|client| self.stall_due(client)).min()
     }
 
@@ -209,5 +167,81 @@ impl Master {
     pub(super) fn look_at_stalls(&mut self) {
         let is_due = |client: &Client| self.stall_due(client).is_some_and(|due| due <= self.now);
         self.unplaced |= self.clients.values().any(is_due);
+    }
+}
+
+/// Whether a client has tasks and none is known to run, for another reason than that it failed a moment ago. Short ones
+/// are never known to run; but they end. Results that wait for the client's credit are its own business, except where
+/// they may be with a worker that is silent.
+fn stands_still(client: &Client, any_silent: bool) -> bool {
+    if client.gone || client.detached.is_some() || client.running > 0 {
+        return false;
+    }
+    let waits = |wish: &Parked| match wish {
+        Parked::Awaited => true,
+        Parked::Wishes(wish) => wish.alone,
+    };
+    let is_out = client.out() > 0 && !planted!(TrustWorkers);
+    let is_held = any_silent && client.moving() > client.at_workers as usize;
+    is_out || is_held || client.queued > 0 || client.parked.values().any(waits)
+}
+
+/// A task that takes up no room at its worker any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub(super) charge: u32,
+    pub(super) bytes: usize,
+    /// Whether it ran there.
+    pub(super) ran: bool,
+    /// Whether it was known to run.
+    pub(super) started: bool,
+}
+
+impl Master {
+    /// A worker has said that a task runs.
+    pub(super) fn note_running(&mut self, worker: WorkerId, client: ClientId) {
+        let Some(worker) = self.workers.get_mut(&worker) else { return };
+        *worker.started.entry(client).or_default() += 1;
+        if !worker.suspect
+            && let Some(client) = self.clients.get_mut(&client)
+        {
+            client.running += 1;
+        }
+    }
+
+    /// A task that was known to run is there no more, or nobody waits for it.
+    pub(super) fn drop_running(&mut self, worker: WorkerId, client: ClientId) {
+        let Some(worker) = self.workers.get_mut(&worker) else { return };
+        worker.drop_started(client);
+        if let Some(client) = self.clients.get_mut(&client).filter(|_| !worker.suspect) {
+            client.running -= 1;
+        }
+    }
+
+    /// Gives a worker the room of a task back.
+    pub(super) fn relieve(&mut self, worker: WorkerId, client: ClientId, left: Left) {
+        let Left { charge, bytes, ran, started } = left;
+        let Some(state) = self.workers.get_mut(&worker) else { return };
+        state.release(client, charge, bytes, ran);
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.at_workers -= 1;
+        }
+        if started {
+            self.drop_running(worker, client);
+        }
+    }
+
+    /// A worker falls silent, or is heard again: what runs there is seen no more, or again.
+    pub(super) fn set_suspect(&mut self, id: WorkerId, suspect: bool) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if std::mem::replace(&mut worker.suspect, suspect) == suspect {
+            return;
+        }
+        self.silent = if suspect { self.silent + 1 } else { self.silent - 1 };
+        for (client, tasks) in &worker.started {
+            let Some(client) = self.clients.get_mut(client) else { continue };
+            client.moved = self.now;
+            client.running = if suspect { client.running - tasks } else { client.running + tasks };
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A worker as the master knows it: its slots and how much it was given.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Config, breaker::Record, shares::Shares};
 use crate::{
@@ -24,6 +24,8 @@ pub(super) struct Worker {
     bytes: u64,
     /// Whose tasks they are, and which of them run.
     pub(super) shares: Shares,
+    /// How many tasks it has said to run, by client. No client in it has none.
+    pub(super) started: BTreeMap<ClientId, u32>,
     /// Whether a recall has not been answered yet.
     pub(super) recalling: bool,
     /// Whose tasks were asked to make way, those below which priority, and whether any came.
@@ -31,7 +33,7 @@ pub(super) struct Worker {
     /// For whom that was.
     asked_for: Option<ClientId>,
     /// For whom it was in vain, as such tasks came here again. Until something ends here it is not tried again.
-    fruitless_for: Option<ClientId>,
+    fruitless_for: BTreeSet<ClientId>,
     /// Whether it hands back what it is sent, as it is about to leave.
     pub(super) leaving: bool,
     /// Whether there is a connection to it.
@@ -74,10 +76,11 @@ impl Worker {
             expected: 0,
             bytes: 0,
             shares: Shares::new(slots.max(1)),
+            started: BTreeMap::new(),
             recalling: false,
             asked: None,
             asked_for: None,
-            fruitless_for: None,
+            fruitless_for: BTreeSet::new(),
             leaving: false,
             connected: true,
             heard: Time::ZERO,
@@ -185,7 +188,7 @@ impl Worker {
         self.expected += u64::from(charge);
         self.bytes += bytes as u64;
         if self.asked.is_some_and(|(victim, ..)| victim == client) {
-            self.fruitless_for = self.asked_for;
+            self.fruitless_for.extend(self.asked_for.take());
         }
         // What was asked for in vain may be here now.
         self.asked = None;
@@ -199,7 +202,17 @@ impl Worker {
         self.bytes = self.bytes.saturating_sub(bytes as u64);
         self.shares.remove(client, charge, ran);
         if ran {
-            self.fruitless_for = None;
+            self.fruitless_for.clear();
+        }
+    }
+
+    /// A task that it had said to run is there no more.
+    pub(super) fn drop_started(&mut self, client: ClientId) {
+        if let Some(tasks) = self.started.get_mut(&client) {
+            *tasks -= 1;
+            if *tasks == 0 {
+                self.started.remove(&client);
+            }
         }
     }
 
@@ -221,7 +234,7 @@ impl Worker {
 
     /// Whether asking for somebody only brought the same tasks back here.
     pub(super) fn is_fruitless_for(&self, client: ClientId) -> bool {
-        self.fruitless_for == Some(client) && !planted!(AskAgain)
+        self.fruitless_for.contains(&client) && !planted!(AskAgain)
     }
 
     /// Something was handed back.
