@@ -205,6 +205,7 @@ impl World {
             }
             client::Action::Stalled(why) => {
                 self.say(|| format!("client host {host} stalls: {why}"));
+                self.check_standstill(host, &why);
                 self.ledger.note_stalled(host, true);
             }
             client::Action::Moving => self.ledger.note_stalled(host, false),

@@ -55,7 +55,7 @@ pub(super) struct Ledger {
     pub(super) time: Time,
     knobs: Knobs,
     /// By the client's host and the task's number.
-    truths: BTreeMap<usize, Vec<Truth>>,
+    pub(super) truths: BTreeMap<usize, Vec<Truth>>,
     pub(super) silence: Silence,
     /// Clients of which a peer that lies was given a task, and may say anything.
     lied_to: BTreeSet<usize>,
@@ -72,8 +72,8 @@ pub(super) struct Ledger {
     pub(super) begun: u64,
     /// Slot time of runs that have ended, by client.
     pub(super) used: BTreeMap<usize, Duration>,
-    /// A worker was set aside, and what had failed there was not charged.
-    pub(super) has_refunds: bool,
+    /// The hosts that were set aside: what had failed there was not charged.
+    pub(super) set_aside: BTreeSet<usize>,
 }
 
 /// No task is sent to workers so often, whatever happens in a run.
@@ -96,7 +96,7 @@ impl Ledger {
             spins: 0,
             begun: 0,
             used: BTreeMap::new(),
-            has_refunds: false,
+            set_aside: BTreeSet::new(),
         }
     }
 
@@ -180,7 +180,7 @@ impl Ledger {
 
     /// Whether a worker and the master may disagree about the time by more than the difference between a lease and a
     /// suspicion.
-    fn is_time_doubtful(&self, workers: [usize; 2]) -> bool {
+    pub(super) fn is_time_doubtful(&self, workers: [usize; 2]) -> bool {
         self.is_master_stuck
             || self.knobs.has_odd_time()
             || workers.iter().any(|worker| self.stuck.contains(worker))
@@ -299,6 +299,13 @@ impl Ledger {
         self.fates.get(&peer).and_then(|fate| fate.unrest).is_some_and(|unrest| unrest >= since)
     }
 
+    /// Whether the master has had no reason to doubt a run's worker since it sent it.
+    pub(super) fn is_certain(&self, run: &Run) -> bool {
+        let doubt = self.knobs.master.suspect_after * 4 / 10;
+        let fate = self.fates.get(&run.worker).copied().unwrap_or_default();
+        fate.unrest.is_none_or(|unrest| unrest < run.sent) && self.time.since(fate.heard) < doubt
+    }
+
     /// The master hears of an attempt.
     pub(super) fn note_worker_said(&mut self, peer: usize, message: &FromWorker) {
         let (client, task, attempt, is_end) = match *message {
@@ -325,6 +332,7 @@ impl Ledger {
                 run.told.get_or_insert(now);
             }
             run.is_heard_of = true;
+            run.is_reported |= matches!(message, FromWorker::Finished { .. });
             if is_end {
                 run.is_superseded |= run.sent < truth.last_sent;
                 run.told_end.get_or_insert(now);
@@ -395,11 +403,13 @@ impl Ledger {
             is_heard_of: false,
             told_end: None,
             is_superseded: false,
+            is_reported: false,
             is_excused: false,
         };
         let new_epoch = run.epoch;
-        let failed = truth.runs.iter().filter(|other| other.is_known_failure(&run)).count();
-        let (retries, may_be_more) = (truth.spec.retries as usize, self.has_refunds);
+        let is_charged =
+            |other: &&Run| other.is_known_failure(&run) && !self.set_aside.contains(&other.worker);
+        let (failed, retries) = (truth.runs.iter().filter(is_charged).count(), truth.spec.retries as usize);
         let again = truth.why_again(&run, is_calm, &is_doubtful);
         let begun = truth.runs.len();
         // If a master dies before its word that a task was dispatched has arrived, nobody knows that it was.
@@ -412,7 +422,7 @@ impl Ledger {
         self.rule(may_begin, "what must not run twice begins once", || {
             format!("{task} of host {owner} begins on host {host}, for the {}th time", begun + 1)
         });
-        self.rule(failed <= retries || may_be_more, "a task is tried as often as its retries allow", || {
+        self.rule(failed <= retries, "a task is tried as often as its retries allow", || {
             format!("{task} of host {owner} begins after {failed} failures")
         });
         let is_own = hosts[host].program == hosts[owner].program;

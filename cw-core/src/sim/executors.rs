@@ -129,8 +129,10 @@ impl World {
         let Some((task, attempt, args)) = process.queue.front().cloned() else { return };
         (process.started, process.run, process.runs) = (now, run, true);
         self.say(|| format!("host {host}: {executor} begins {task} {attempt}"));
-        self.ledger.has_refunds |=
-            self.master.machine.as_ref().is_some_and(crate::master::Master::has_set_aside);
+        let aside =
+            self.master.machine.as_ref().map(crate::master::Master::set_aside_ever).unwrap_or_default();
+        let aside: Vec<usize> = aside.into_iter().filter_map(|id| self.ledger.owner(id.0)).collect();
+        self.ledger.set_aside.extend(aside);
         let (mut does, mut takes) = self.ledger.note_begun(&self.hosts, host, executor, task, attempt, &args);
         if bad.is_some() {
             (does, takes) = (Does::Return, Duration::from_micros(500));

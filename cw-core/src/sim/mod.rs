@@ -158,8 +158,8 @@ impl World {
         // Where the ways alone make workers suspect, tasks are moved again and again before one is known to have begun.
         let is_moved = self.knobs.is_suspiciously_slow() && (0..self.hosts.len()).any(doubted);
         let limit = if is_moved { slack * 4 } else { slack };
-        let was_set_aside =
-            self.knobs.faults.black_hole || self.knobs.faults.rogue_worker || self.knobs.habits.poison;
+        let machine = self.master.machine.as_ref();
+        let was_set_aside = machine.is_some_and(|machine| !machine.set_aside_ever().is_empty());
         self.ledger.rule(took < limit || was_set_aside, "in the end all slots work", || {
             format!("{slots} tasks of 10 s on {slots} slots take {took:?}")
         });

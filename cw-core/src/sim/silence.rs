@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{checks::Ledger, hosts::Role, world::World};
-use crate::{Time, ids::TaskId};
+use crate::{Time, ids::TaskId, wire::Stall};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -45,8 +45,8 @@ impl World {
     /// How long it may take until a client is told: until a worker is suspected, and from then on.
     fn silence_max(&self) -> Duration {
         let (master, slow) = (&self.knobs.master, if self.knobs.faults.rates { 2 } else { 1 });
-        (master.suspect_after * 5 / 4 + master.stall_after + Duration::from_millis(500)) * slow
-            + self.knobs.delay * 4
+        let noticed = master.suspect_after * 5 / 4 + master.stall_after + Duration::from_millis(500);
+        noticed.max(Duration::from_secs(5)) * slow + self.knobs.delay * 4
     }
 
     /// Looks now and then whether a client waits without having been told why.
@@ -82,6 +82,29 @@ impl World {
             && !self.runs_somewhere(peer)
     }
 
+    /// What a client is told of a standstill is true: no task of it has been running all the while.
+    pub(super) fn check_standstill(&mut self, peer: usize, why: &Stall) {
+        // A word about a beginning, and one about the standstill, may have been under way.
+        let recently = self.knobs.delay * 4 + Duration::from_secs(1);
+        let long_ago = self.now.since_start().saturating_sub(recently);
+        let is_heard = |host: usize| {
+            let host = &self.hosts[host];
+            host.node.runs() && host.link.is_whole() && host.link.at_master.is_some()
+        };
+        let runs: Vec<String> = self
+            .ledger
+            .known_runs(peer)
+            .filter(|(host, told)| told.since_start() < long_ago && is_heard(*host))
+            .map(|(host, told)| format!("host {host} since {told}"))
+            .collect();
+        // What waited for a client that was away is old news.
+        let is_old = self.ledger.is_time_doubtful([peer, peer]);
+        let is_true = runs.is_empty() || self.ledger.is_lied_to(peer) || is_old;
+        self.ledger.rule(is_true, "what is said of a standstill is true", || {
+            format!("host {peer} is told {why:?}, and its tasks run on {runs:?}")
+        });
+    }
+
     /// Whether a task of a client's runs on a worker that the master can hear.
     fn runs_somewhere(&self, peer: usize) -> bool {
         let is_heard = |host: usize| {
@@ -95,6 +118,16 @@ impl World {
 }
 
 impl Ledger {
+    /// What runs of a client's, as the master certainly knows: on which host, and since when it does.
+    fn known_runs(&self, peer: usize) -> impl Iterator<Item = (usize, Time)> {
+        let run = |(owner, task, run): &(usize, TaskId, usize)| {
+            self.truths.get(owner)?.get(usize::try_from(task.0).ok()?)?.runs.get(*run)
+        };
+        let runs = self.live.values().filter(move |live| live.0 == peer).filter_map(run);
+        let certain = runs.filter(|run| self.is_certain(run) && !run.is_excused);
+        certain.filter_map(|run| Some((run.worker, run.told?)))
+    }
+
     /// What runs: on which host, whose task, and which.
     fn running(&self) -> impl Iterator<Item = (usize, usize, TaskId)> {
         self.live.iter().map(|((host, _), (owner, task, _))| (*host, *owner, *task))

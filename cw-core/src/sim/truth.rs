@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) told_end: Option<Time>,
     /// Another had been sent by then: its failure ends nothing.
     pub(super) is_superseded: bool,
+    /// Its outcome has come to the master, and not only the word that it has ended.
+    pub(super) is_reported: bool,
     /// Its worker or its master is gone, or was given up: another may be necessary.
     pub(super) is_excused: bool,
 }
@@ -103,7 +105,8 @@ impl Run {
     /// Whether the master knew that this one had failed, or run out of time, when it sent another.
     pub(super) fn is_known_failure(&self, next: &Self) -> bool {
         let is_same_session = self.client_id == next.client_id && self.epoch == next.epoch;
-        let is_told = self.told_end.is_some_and(|told| told < next.sent) && !self.is_superseded;
+        let is_told =
+            self.told_end.is_some_and(|told| told < next.sent) && !self.is_superseded && self.is_reported;
         is_same_session && self.is_failed && !self.is_excused && is_told
     }
 }
