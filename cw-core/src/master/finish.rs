@@ -137,6 +137,7 @@ impl Master {
     /// A failure that came to no master yet waits for its client to hand the task in: it may be tried again.
     pub(super) fn pass_unknown(&mut self, worker: WorkerId, report: Report) {
         let Report { client, task, attempt, class, micros, .. } = report;
+        self.update_claim(client, task, Claim { worker, attempt, doing: Doing::Done });
         let Some(state) = self.clients.get_mut(&client) else { return };
         if class != Class::Ok && (state.is_overtaken(task, attempt) || state.verdicts.contains_key(&task)) {
             return self.release_result(worker, client, task, attempt);
@@ -304,7 +305,7 @@ impl Master {
     /// An attempt has ended and its result waits for credit: its slot is free, and it is not done.
     pub(super) fn on_waiting(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
         if !self.take_back(worker, client, task, attempt, End::Ran).is_some_and(State::takes_room) {
-            return;
+            return self.update_claim(client, task, Claim { worker, attempt, doing: Doing::Done });
         }
         let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
         let entry = entry.expect("take_back found it");

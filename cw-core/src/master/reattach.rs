@@ -212,6 +212,15 @@ impl Master {
         early.into_values().for_each(|(worker, report)| self.release_report(worker, &report));
     }
 
+    /// What a worker has claimed has gone on meanwhile.
+    pub(super) fn update_claim(&mut self, id: ClientId, task: TaskId, now: Claim) {
+        let claims = self.clients.get_mut(&id).and_then(|client| client.resume.unclaimed.get_mut(&task));
+        let is_it = |claim: &&mut Claim| (claim.worker, claim.attempt) == (now.worker, now.attempt);
+        if let Some(claim) = claims.and_then(|claims| claims.iter_mut().find(is_it)) {
+            claim.doing = now.doing;
+        }
+    }
+
     /// A worker that is back claims anew what it has.
     pub(super) fn forget_claims(&mut self, worker: WorkerId) {
         for client in self.clients.values_mut() {
@@ -485,7 +494,9 @@ impl Master {
 
     pub(super) fn on_started(&mut self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let Some(entry) = client.tasks.get_mut(task) else { return };
+        let Some(entry) = client.tasks.get_mut(task) else {
+            return self.update_claim(id, task, Claim { worker, attempt, doing: Doing::Running });
+        };
         let is_it = entry.state.worker() == Some(worker) && entry.attempt == attempt;
         if is_it && entry.state.takes_room() && !std::mem::replace(&mut entry.started, true) {
             client.moved = self.now;

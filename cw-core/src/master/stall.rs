@@ -214,7 +214,7 @@ impl Master {
         let Some(worker) = self.workers.get_mut(&worker) else { return };
         worker.drop_started(client);
         if let Some(client) = self.clients.get_mut(&client).filter(|_| !worker.suspect) {
-            client.running -= 1;
+            (client.running, client.moved) = (client.running - 1, self.now);
         }
     }
 

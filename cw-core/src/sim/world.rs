@@ -307,7 +307,7 @@ impl World {
         let window = machine.window();
         let (program, slots) = (self.hosts[peer].program, self.slots_of(peer));
         self.say(|| format!("host {peer} joins as {id}, returned: {returned}"));
-        let comes_back = session.known.is_some() && !self.hosts[peer].is_rogue();
+        let comes_back = session.known.filter(|_| !self.hosts[peer].is_rogue());
         self.ledger.note_admitted(id, peer, returned, comes_back, self.master.epoch);
         self.renew_ways(peer);
         self.hosts[peer].link.at_master = Some(conn);

@@ -11,6 +11,9 @@ use crate::{
     wire::{Class, Doing, Ending, Failure, FromWorker, Returned},
 };
 
+/// A timer is looked at later than this only where the process did not run.
+const LATE: Duration = Duration::from_secs(1);
+
 /// One slot and the executor in it.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
@@ -321,12 +324,17 @@ impl Worker {
     }
 
     pub(super) fn kill_overdue(&mut self) {
-        let now = self.now;
+        let (now, start_time) = (self.now, self.config.start_time);
         let is_overdue = |slot: &&Slot| slot.deadline().is_some_and(|deadline| deadline <= now);
         let overdue: Vec<_> = self.slots.iter().filter(is_overdue).filter_map(|slot| slot.id).collect();
         for executor in overdue {
             let Some(slot) = self.slot_of(executor) else { continue };
-            if let Executor::Starting { deadline } = &mut slot.executor {
+            if let Executor::Starting { deadline: Some(deadline) } = &mut slot.executor
+                && now.since(*deadline) > LATE
+            {
+                // It is this process that slept, and perhaps all of its node.
+                *deadline = now + start_time;
+            } else if let Executor::Starting { deadline } = &mut slot.executor {
                 // Its end will be reported as that of one that could not start.
                 *deadline = None;
                 self.actions.push_back(Action::Kill { executor });
