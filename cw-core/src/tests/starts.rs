@@ -36,6 +36,17 @@ fn a_silent_executor_is_killed_in_time() {
 }
 
 #[test]
+fn a_worker_that_slept_gives_its_executors_the_time_they_had() {
+    let (mut worker, executor) = starting();
+    // It was stopped, as was the executor, which needs a moment yet.
+    worker.handle_timeout(after(90));
+    assert_eq!(worker.poll_action(), None);
+    assert_eq!(worker.poll_timeout(), Some(after(120)));
+    worker.handle_timeout(after(120));
+    assert_eq!(worker.poll_action(), Some(Action::Kill { executor }));
+}
+
+#[test]
 fn one_that_runs_hooks_is_left_alone_until_it_is_ready() {
     let (mut worker, executor) = starting();
     said(&mut worker, after(1), executor, ExecutorSaid::Starting);

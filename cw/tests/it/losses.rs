@@ -1,6 +1,14 @@
 //! Workers and clients that die, fall silent, or come back.
 
-use std::{fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+#[cfg(target_os = "linux")]
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::support::{Cluster, Home, Process, Signal, proc::executors, until};
 
@@ -97,6 +105,43 @@ fn a_worker_that_was_silent_and_not_given_up_goes_on() {
     held.open();
     assert_once(&client.finish().well().stdout, 1);
     cluster.assert_well();
+}
+
+/// How long a worker's core is loaded: longer with `CW_LOAD_SECONDS`.
+fn load_time() -> Duration {
+    let seconds = env::var("CW_LOAD_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds.unwrap_or(5))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_whose_core_is_loaded_four_times_over_is_not_taken_for_lost() {
+    let mut cluster = Cluster::start(0);
+    // Children inherit the one core that this thread has meanwhile.
+    let all = sched_getaffinity(None).expect("a thread may ask where it runs");
+    let first = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).expect("it runs somewhere");
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).expect("a thread may stay on one of its cores");
+    let busy = || Process::start(Command::new("sh").args(["-c", "while :; do :; done"]));
+    let mut load: Vec<Process> = (0..4).map(|_| busy()).collect();
+    cluster.workers.push(cluster.home.worker(2));
+    sched_setaffinity(None, &all).expect("it may go back");
+    cluster.workers[0].complained("joined the master");
+
+    let client = cluster.client(&["held", "1"]);
+    let held = Held::by(&client);
+    let began = Instant::now();
+    while began.elapsed() < load_time() {
+        cluster.client(&["naps", "20"]).finish().well();
+    }
+    assert!(load.iter_mut().all(Process::is_running));
+    held.open();
+    assert_once(&client.finish().well().stdout, 1);
+    drop(load);
+    cluster.master.signal(Signal::TERM);
+    let said = cluster.master.finish().stderr;
+    assert!(!said.contains("given up") && !said.contains("cut off"), "{said}");
 }
 
 #[test]
