@@ -412,6 +412,11 @@ impl Client {
         self.at_workers.saturating_sub(u32::try_from(self.cancelling).unwrap_or(u32::MAX))
     }
 
+    /// Tasks that have ended and whose results wait at their workers.
+    pub(super) fn held(&self) -> usize {
+        self.moving().saturating_sub(self.at_workers as usize)
+    }
+
     /// Tasks that are with a worker.
     pub(super) fn moving(&self) -> usize {
         self.tasks.len() - self.queued - self.parked.len()

@@ -160,9 +160,7 @@ impl Master {
         if matches!(entry.state, State::Cancelling { .. }) {
             return false;
         }
-        let was_given_up = client.gave_up(task, worker, attempt);
-        let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
-        was_given_up || (is_awaited && self.vouches(worker, id))
+        client.gave_up(task, worker, attempt) || self.vouches(worker, id)
     }
 
     /// Whether a task waits for what workers have of it, and this may be that.

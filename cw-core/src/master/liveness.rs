@@ -182,7 +182,6 @@ impl Master {
         let before = self.window();
         self.set_suspect(id, true);
         let Some(mut worker) = self.workers.remove(&id) else { return };
-        self.silent -= 1;
         for (client, state) in &mut self.clients {
             state.at_workers -= worker.shares.of(*client);
         }

@@ -148,8 +148,6 @@ pub struct Master {
     /// When it is next looked for tasks that should make way, and when it was.
     look_at: Option<Time>,
     looked: Time,
-    /// How many workers are suspect.
-    silent: usize,
     /// Slot time that whoever of a program was served last had used then; never goes back.
     clocks: BTreeMap<ProgramId, u64>,
     /// Since when running tasks are to be paid for.
@@ -190,7 +188,6 @@ impl Master {
             recall_at: None,
             look_at: None,
             looked: Time::ZERO,
-            silent: 0,
             clocks: BTreeMap::new(),
             accrued: None,
             members,
@@ -511,7 +508,6 @@ impl Master {
             };
             assert_eq!(client.running as usize, client.tasks.sorted_keys(runs).len(), "{id}: running");
         }
-        assert_eq!(self.silent, self.workers.values().filter(|worker| worker.suspect).count());
         for (id, worker) in &self.workers {
             let mut sent = 0;
             for client in self.clients.values() {

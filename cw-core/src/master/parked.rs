@@ -238,8 +238,11 @@ impl Master {
             let worker = self.workers.get(&id);
             let task = worker.filter(|worker| worker.is_well()).and_then(|worker| worker.exclusive);
             let state = task.and_then(|(client, task)| self.state_of(client, task));
+            // Where results of its client have piled up meanwhile, it would come back at once.
+            let client = task.and_then(|(client, _)| self.clients.get(&client));
+            let is_held = client.is_some_and(|client| client.held_by.contains(&id));
             let is_used = match state {
-                Some(State::Parked) => true,
+                Some(State::Parked) => !is_held,
                 Some(state) => state.worker() == Some(id) && state.takes_room(),
                 None => false,
             };

@@ -18,9 +18,8 @@ impl Master {
     /// Notes since when each client's tasks do not move. Runs after each pass of placement.
     pub(super) fn watch_stalls(&mut self) {
         let mut moving = Vec::new();
-        let any_silent = self.silent > 0;
         for (id, client) in &mut self.clients {
-            let still = stands_still(client, any_silent);
+            let still = stands_still(client);
             match &mut client.stall {
                 Stalling::Since { told: Some((at, _)), .. } if !still || client.moved > *at => {
                     moving.push(*id);
@@ -115,6 +114,9 @@ impl Master {
         if is_elsewhere && silent > 0 {
             return Stall::Silent { workers: count(silent) };
         }
+        if is_elsewhere && client.out() == 0 {
+            return Stall::Held { tasks: count(client.held()) };
+        }
         let is_alone = |worker: &super::Worker| worker.is_well() && worker.shares.are_of(id);
         if client.out() > 0 && fitting().any(is_alone) {
             return Stall::NotBegun { tasks: client.out() };
@@ -146,7 +148,7 @@ impl Master {
         let (soon, late) = (self.config.stall_after, self.config.refuse_after);
         let begun = if client.out() > 0 { client.sent + soon } else { Time::ZERO };
         match &client.stall {
-            Stalling::No if stands_still(client, self.silent > 0) => Some((client.moved + soon).max(begun)),
+            Stalling::No if stands_still(client) => Some((client.moved + soon).max(begun)),
             Stalling::Since { since, told: None } => Some((*since + soon).max(begun)),
             Stalling::Since { since, told: Some((_, Stall::OtherProgram { .. })) } => {
                 Some((*since + late).max(begun))
@@ -171,9 +173,8 @@ impl Master {
 }
 
 /// Whether a client has tasks and none is known to run, for another reason than that it failed a moment ago. Short ones
-/// are never known to run; but they end. Results that wait for the client's credit are its own business, except where
-/// they may be with a worker that is silent.
-fn stands_still(client: &Client, any_silent: bool) -> bool {
+/// are never known to run; but they end.
+fn stands_still(client: &Client) -> bool {
     if client.gone || client.detached.is_some() || client.running > 0 {
         return false;
     }
@@ -182,8 +183,7 @@ fn stands_still(client: &Client, any_silent: bool) -> bool {
         Parked::Wishes(wish) => wish.alone,
     };
     let is_out = client.out() > 0 && !planted!(TrustWorkers);
-    let is_held = any_silent && client.moving() > client.at_workers as usize;
-    is_out || is_held || client.queued > 0 || client.parked.values().any(waits)
+    is_out || client.held() > 0 || client.queued > 0 || client.parked.values().any(waits)
 }
 
 /// A task that takes up no room at its worker any more.
@@ -237,7 +237,6 @@ impl Master {
         if std::mem::replace(&mut worker.suspect, suspect) == suspect {
             return;
         }
-        self.silent = if suspect { self.silent + 1 } else { self.silent - 1 };
         for (client, tasks) in &worker.started {
             let Some(client) = self.clients.get_mut(client) else { continue };
             client.moved = self.now;

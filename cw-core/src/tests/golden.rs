@@ -90,6 +90,7 @@ fn to_client() {
         (Stall::SetAside { workers: 2, why: "x".to_owned() }, "05000000020502"),
         (Stall::Quarantined { tasks: 2 }, "03000000020602"),
         (Stall::NotBegun { tasks: 2 }, "03000000020702"),
+        (Stall::Held { tasks: 2 }, "03000000020802"),
     ] {
         assert!(golden(ToClient::Stalled(Box::new(why)), b"").starts_with(bytes));
     }

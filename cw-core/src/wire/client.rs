@@ -202,6 +202,11 @@ pub enum Stall {
         /// How many tasks.
         tasks: u32,
     },
+    /// All have ended, and their results wait at the workers.
+    Held {
+        /// How many tasks.
+        tasks: u32,
+    },
 }
 
 impl fmt::Display for Stall {
@@ -225,6 +230,7 @@ impl fmt::Display for Stall {
             Self::Quarantined { tasks } => {
                 write!(f, "{tasks} tasks that may have ended their workers wait for a worker of their own")
             }
+            Self::Held { tasks } => write!(f, "the results of {tasks} tasks wait at their workers"),
             Self::NotBegun { tasks } => {
                 write!(
                     f,

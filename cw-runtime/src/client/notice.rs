@@ -85,6 +85,13 @@ fn in_words(why: &Stall) -> String {
              of other tasks",
             count(*tasks, "task", "tasks, each of which")
         ),
+        Stall::Held { tasks } => format!(
+            "no task is running: {} at their workers, until this program has taken those before, or the workers go on",
+            match tasks {
+                1 => "the result of 1 task waits".to_owned(),
+                more => format!("the results of {more} tasks wait"),
+            }
+        ),
         Stall::NotBegun { tasks } => format!(
             "no task is running yet: workers were given {} and have begun none; their executors are not ready, or hang",
             count(*tasks, "task", "tasks")
