@@ -299,8 +299,9 @@ impl Master {
         if client.gone || matches!(task.state, State::Cancelling { .. }) {
             client.take_out(task_id);
         } else {
-            (task.state, task.started, task.settled) = (State::Queued, false, false);
+            (task.started, task.settled) = (false, false);
             let priority = client.specs[task.spec.0 as usize].what.priority;
+            client.turn(task_id, State::Queued);
             client.push_front(priority, task_id);
             client.ended.remove(&task_id);
             self.forget_progress(id, task_id);

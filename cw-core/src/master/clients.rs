@@ -21,6 +21,9 @@ use crate::{
 /// How many outcomes of one client are remembered beyond their tasks, of each kind.
 pub(super) const KEPT_MAX: usize = 16_384;
 
+/// Attempts of one task that a worker is taken to have: it was given the next as the one before was thought to be lost.
+const CLAIMS_PER_TASK: usize = 8;
+
 /// A connected client, or one that has gone while workers still owe answers about its tasks.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -32,8 +35,11 @@ pub(super) struct Client {
     pub(super) queued: usize,
     /// Bytes of arguments of all its tasks.
     pub(super) bytes: u64,
-    /// Tasks that it gave up and a worker has not answered for.
+    /// Tasks that it gave up and a worker has not answered for, and those of them that have run.
     pub(super) cancelling: usize,
+    cancelling_held: usize,
+    /// Tasks that have ended and whose results wait, by worker. No worker in it has none.
+    pub(super) held_at: BTreeMap<WorkerId, u32>,
     /// Slot time used, in microseconds, with what its tasks at workers are expected to take: what decides whose
     /// turn it is.
     pub(super) usage: u64,
@@ -165,6 +171,20 @@ impl Resume {
 }
 
 impl Resume {
+    /// Keeps a worker's word about a task. Of too many that it has of one task, the oldest is given back.
+    pub(super) fn note_claim(&mut self, task: TaskId, claim: Claim) -> Option<Claim> {
+        let claims = self.unclaimed.entry(task).or_default();
+        claims.retain(|other| (other.worker, other.attempt) != (claim.worker, claim.attempt));
+        claims.push(claim);
+        let theirs = || claims.iter().filter(|it| it.worker == claim.worker);
+        if theirs().count() <= CLAIMS_PER_TASK {
+            return None;
+        }
+        let oldest = *theirs().min_by_key(|it| it.attempt)?;
+        claims.retain(|it| (it.worker, it.attempt) != (oldest.worker, oldest.attempt));
+        Some(oldest)
+    }
+
     /// A worker that was asked has said all that it has.
     pub(super) fn note_answer(&mut self, worker: WorkerId) {
         let left = self.asked.remove(&worker).unwrap_or_default().saturating_sub(1);
@@ -216,6 +236,8 @@ impl Client {
             queued: 0,
             bytes: 0,
             cancelling: 0,
+            cancelling_held: 0,
+            held_at: BTreeMap::new(),
             usage: 0,
             outstanding: 0,
             ran: 0,
@@ -281,8 +303,40 @@ impl Client {
         let task = self.tasks.remove(id)?;
         self.bytes -= task.args.len() as u64;
         self.outstanding -= u64::from(task.charge);
-        self.cancelling -= usize::from(matches!(task.state, State::Cancelling { .. }));
+        self.note_left(task.state);
         Some(task)
+    }
+
+    /// A task of the table gets another state, which is counted. What waits for its turn is listed by the caller.
+    pub(super) fn turn(&mut self, id: TaskId, state: State) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let before = std::mem::replace(&mut task.state, state);
+        self.note_left(before);
+        match state {
+            State::Held { worker } => *self.held_at.entry(worker).or_default() += 1,
+            State::Cancelling { held, .. } => {
+                self.cancelling += 1;
+                self.cancelling_held += usize::from(held);
+            }
+            State::Queued | State::Parked | State::Sent { .. } => {}
+        }
+    }
+
+    fn note_left(&mut self, state: State) {
+        match state {
+            State::Held { worker } => {
+                let Some(tasks) = self.held_at.get_mut(&worker) else { return };
+                *tasks -= 1;
+                if *tasks == 0 {
+                    self.held_at.remove(&worker);
+                }
+            }
+            State::Cancelling { held, .. } => {
+                self.cancelling -= 1;
+                self.cancelling_held -= usize::from(held);
+            }
+            State::Queued | State::Parked | State::Sent { .. } => {}
+        }
     }
 
     /// A task has ended, and its client may have to hand it in again.
@@ -409,12 +463,13 @@ impl Client {
 
     /// Tasks at workers that are still wanted.
     pub(super) fn out(&self) -> u32 {
-        self.at_workers.saturating_sub(u32::try_from(self.cancelling).unwrap_or(u32::MAX))
+        let called_back = self.cancelling - self.cancelling_held;
+        self.at_workers.saturating_sub(u32::try_from(called_back).unwrap_or(u32::MAX))
     }
 
     /// Tasks that have ended and whose results wait at their workers.
     pub(super) fn held(&self) -> usize {
-        self.moving().saturating_sub(self.at_workers as usize)
+        self.moving().saturating_sub(self.at_workers as usize + self.cancelling_held)
     }
 
     /// Tasks that are with a worker.

@@ -167,7 +167,8 @@ impl Master {
     fn is_awaited_from(&self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) -> bool {
         let Some(client) = self.clients.get(&id) else { return false };
         let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
-        is_awaited && !client.is_overtaken(task, attempt) && self.vouches(worker, id)
+        let may_be = !client.is_overtaken(task, attempt) && self.is_credible(id, task, attempt);
+        is_awaited && may_be && self.vouches(worker, id)
     }
 
     /// Takes the result of an attempt that is not the current one, and calls the current one back.
@@ -305,14 +306,14 @@ impl Master {
         if !self.take_back(worker, client, task, attempt, End::Ran).is_some_and(State::takes_room) {
             return self.update_claim(client, task, Claim { worker, attempt, doing: Doing::Done });
         }
-        let entry = self.clients.get_mut(&client).and_then(|client| client.tasks.get_mut(task));
-        let entry = entry.expect("take_back found it");
+        let state = self.clients.get_mut(&client).expect("take_back found it");
+        let entry = state.tasks.get_mut(task).expect("take_back found it");
         entry.started = false;
-        let state = &mut entry.state;
-        *state = match *state {
-            State::Cancelling { .. } => State::Cancelling { worker, held: true },
-            _ => State::Held { worker },
-        };
+        let is_wanted = !entry.is_called_back();
+        state.turn(
+            task,
+            if is_wanted { State::Held { worker } } else { State::Cancelling { worker, held: true } },
+        );
     }
 
     fn drop_cancelled(&mut self, client: ClientId, task: TaskId) {
@@ -336,12 +337,11 @@ impl Master {
     /// Asks a worker to give a task up. The client does not wait for that: it has its answer.
     pub(super) fn cancel_sent(&mut self, id: ClientId, task_id: TaskId, worker: WorkerId) {
         self.forget_given_up(id, task_id);
-        let task = self.clients.get_mut(&id).and_then(|client| client.tasks.get_mut(task_id));
-        let task = task.expect("the caller looked it up");
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        let task = client.tasks.get_mut(task_id).expect("the caller looked it up");
         let was_running = std::mem::take(&mut task.started);
-        task.state = State::Cancelling { worker, held: !task.state.takes_room() };
-        let attempt = task.attempt;
-        self.clients.get_mut(&id).expect("just seen").cancelling += 1;
+        let (attempt, held) = (task.attempt, !task.state.takes_room());
+        client.turn(task_id, State::Cancelling { worker, held });
         if was_running {
             self.drop_running(worker, id);
         }

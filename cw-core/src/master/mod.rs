@@ -344,8 +344,8 @@ impl Master {
         }
         let now = self.now;
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
-        // Nothing of it waited so far.
-        if client.queued == 0 && client.out() == 0 {
+        // Nothing of it waited so far, or what did moves.
+        if client.queued == 0 && client.out() == 0 && !stall::stands_still(client) {
             client.moved = now;
         }
         let Some(declared) = client.specs.get(spec.0 as usize) else {
@@ -502,6 +502,11 @@ impl Master {
             assert_eq!(client.outstanding, charged, "{id}: charges");
             let there = |task: &Task| task.state.takes_room();
             assert_eq!(client.at_workers as usize, client.tasks.sorted_keys(there).len(), "{id}: at workers");
+            let of = |is: fn(State) -> bool| client.tasks.sorted_keys(|task| is(task.state)).len();
+            assert_eq!(client.out() as usize, of(|it| matches!(it, State::Sent { .. })), "{id}: out");
+            let held = of(|it| matches!(it, State::Held { .. }));
+            assert_eq!(client.held(), held, "{id}: held");
+            assert_eq!(client.held_at.values().sum::<u32>() as usize, held, "{id}: held, by worker");
             let is_heard = |worker: &WorkerId| !self.workers[worker].suspect;
             let runs = |task: &Task| {
                 there(task) && task.started && task.state.worker().as_ref().is_some_and(is_heard)

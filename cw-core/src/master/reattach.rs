@@ -115,6 +115,10 @@ impl Master {
         }
         let is_known = self.clients[&id].tasks.contains(task);
         let is_back = self.want_again(id, task);
+        if is_back && self.state_of(id, task).is_none() {
+            // It began where it must not begin twice.
+            return;
+        }
         self.on_submit(id, task, spec, args);
         if (is_known && !is_back) || self.state_of(id, task) != Some(State::Queued) {
             return;
@@ -142,15 +146,14 @@ impl Master {
         if client.resume.passed.contains(&task_id) && !planted!(PassTwice) {
             return false;
         }
-        let task = client.tasks.get_mut(task_id).expect("state_of found it");
-        task.state = if held { State::Held { worker } } else { State::Sent { worker } };
-        let given_up = GivenUp { worker, attempt: task.attempt, charge: Charge::None };
-        client.cancelling -= 1;
+        client.turn(task_id, if held { State::Held { worker } } else { State::Sent { worker } });
+        let attempt = client.tasks.get(task_id).expect("state_of found it").attempt;
+        let given_up = GivenUp { worker, attempt, charge: Charge::None };
         client.given_up.entry(task_id).or_default().push(given_up);
         let is_claimed = client.resume.unclaimed.contains_key(&task_id);
         self.take_missing(id, task_id, worker);
         self.note_load(worker);
-        if is_claimed {
+        if is_claimed && self.state_of(id, task_id).is_some() {
             self.settle_claims(id, task_id);
         }
         true
@@ -246,10 +249,13 @@ impl Master {
     }
 
     pub(super) fn on_have(&mut self, id: ClientId, task: TaskId, claim: Claim) {
+        if !self.is_credible(id, task, claim.attempt) {
+            return;
+        }
         let Some(worker) = self.workers.get_mut(&claim.worker) else { return };
         let is_asked =
             self.clients.get(&id).is_some_and(|client| client.resume.awaited.contains(&claim.worker));
-        if (worker.accounting.is_none() && !is_asked) || claim.attempt > ATTEMPT_MAX {
+        if worker.accounting.is_none() && !is_asked {
             return;
         }
         if self.clients.get(&id).is_none_or(|client| client.gone) {
@@ -267,9 +273,9 @@ impl Master {
         let is_known = |entry: &&Task| !is_result_of(entry) || entry.is_with(claim.worker, claim.attempt);
         let Some(entry) = client.tasks.get(task).filter(is_known) else {
             if client.resume.open && client.resume.unclaimed.len() < CLAIMS_MAX {
-                let claims = client.resume.unclaimed.entry(task).or_default();
-                claims.retain(|other| (other.worker, other.attempt) != (claim.worker, claim.attempt));
-                claims.push(claim);
+                if let Some(older) = client.resume.note_claim(task, claim) {
+                    self.call_back(id, task, older);
+                }
                 return;
             }
             return self.call_back(id, task, claim);
@@ -291,6 +297,12 @@ impl Master {
             State::Sent { .. } if speculates => {}
             _ => self.call_back(id, task, claim),
         }
+    }
+
+    /// Whether an attempt may have this number: those that were given out here may be beyond all bounds, after a lie.
+    pub(super) fn is_credible(&self, id: ClientId, task: TaskId, attempt: Attempt) -> bool {
+        let known = self.clients.get(&id).and_then(|client| client.tasks.get(task));
+        attempt <= known.map_or(ATTEMPT_MAX, |task| task.latest.max(ATTEMPT_MAX))
     }
 
     /// A worker that is back is told of a client as if it were new; one that is away gets its results later.
@@ -338,6 +350,9 @@ impl Master {
         if client.queued > 0 {
             self.waiting.remove(&(client.usage - u64::from(charge), id));
             self.waiting.insert((client.usage, id));
+        }
+        if client.out() == 0 {
+            client.sent = self.now;
         }
         client.at_workers += 1;
         client.take_up(task_id, worker_id, attempt);
@@ -497,8 +512,9 @@ impl Master {
         let Some(entry) = client.tasks.get_mut(task) else {
             return self.update_claim(id, task, Claim { worker, attempt, doing: Doing::Running });
         };
-        let is_it = entry.state.worker() == Some(worker) && entry.attempt == attempt;
-        if is_it && entry.state.takes_room() && !std::mem::replace(&mut entry.started, true) {
+        // What is being called back may run; nobody waits for it.
+        let is_wanted = entry.state == State::Sent { worker } && entry.attempt == attempt;
+        if is_wanted && !std::mem::replace(&mut entry.started, true) {
             client.moved = self.now;
             // Whoever was told that nothing runs hears that something does.
             self.unplaced |= client.stall != Stalling::No;

@@ -42,7 +42,9 @@ impl Master {
             let Stalling::Since { since, .. } = &client.stall else { return None };
             // What was only just sent somewhere may be about to begin.
             let begins = client.out() > 0 && client.sent + soon > self.now;
-            (*since + soon <= self.now && !begins).then_some(*since)
+            // Its tasks may have been given up since the last pass.
+            let is_due = *since + soon <= self.now && !begins && stands_still(client);
+            is_due.then_some(*since)
         };
         let due: Vec<(ClientId, Time)> =
             self.clients.iter().filter_map(|(id, client)| Some((*id, is_due(client)?))).collect();
@@ -110,11 +112,21 @@ impl Master {
         let there = |suspect: bool| {
             fitting().filter(|worker| worker.suspect == suspect && worker.shares.of(id) > 0).count()
         };
-        let is_elsewhere = client.queued == 0 && client.parked.is_empty() && there(false) == 0;
-        if is_elsewhere && silent > 0 {
+        let is_suspect = |worker: &WorkerId| self.workers.get(worker).is_some_and(|it| it.suspect);
+        let are_out = client.queued == 0 && client.parked.is_empty();
+        let is_silence = if client.out() > 0 {
+            there(false) == 0 && there(true) > 0
+        } else {
+            client.held_at.keys().all(is_suspect)
+        };
+        if are_out && is_silence && silent > 0 {
             return Stall::Silent { workers: count(silent) };
         }
-        if is_elsewhere && client.out() == 0 {
+        let piles_up = |(id, worker): (&WorkerId, &super::Worker)| {
+            worker.program != client.program || !worker.is_well() || client.held_by.contains(id)
+        };
+        let pile_up = slots > 0 && self.workers.iter().all(piles_up);
+        if client.held() > 0 && ((are_out && client.out() == 0) || pile_up) {
             return Stall::Held { tasks: count(client.held()) };
         }
         let is_alone = |worker: &super::Worker| worker.is_well() && worker.shares.are_of(id);
@@ -174,7 +186,7 @@ impl Master {
 
 /// Whether a client has tasks and none is known to run, for another reason than that it failed a moment ago. Short ones
 /// are never known to run; but they end.
-fn stands_still(client: &Client) -> bool {
+pub(super) fn stands_still(client: &Client) -> bool {
     if client.gone || client.detached.is_some() || client.running > 0 {
         return false;
     }

@@ -269,6 +269,7 @@ impl Worker {
         }
         self.vouched.remove(&client);
         self.worked_for.remove(&client);
+        self.fruitless_for.remove(&client);
         self.knows.remove(&client)
     }
 }

@@ -1,13 +1,16 @@
 //! The three machines against each other, on virtual time.
 
 mod calls;
+mod desk;
 mod fair;
 mod golden;
 mod hostile;
+mod lies;
 mod outcomes;
 mod races;
 mod returns;
 mod sim;
+mod standstill;
 mod starts;
 mod trouble;
 mod world;

@@ -5,133 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::world::plain;
+use super::{
+    desk::{CLIENT, Desk, TASK, ms},
+    world::plain,
+};
 use crate::{
     Time,
     client::{self, Client, Resumed},
-    ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId, WorkerId},
-    master::{self, Action, Master},
-    wire::{Class, Doing, FromClient, FromWorker, Spec, Stall, ToClient, ToWorker, Window},
+    ids::{Attempt, ExecutorId, SpecIndex, TaskId, WorkerId},
+    master::{self, Action},
+    wire::{Class, Doing, FromClient, FromWorker, Spec, ToClient, ToWorker, Window},
     worker::{self, ExecutorSaid, Worker},
 };
-
-const CLIENT: ClientId = ClientId(0);
-const TASK: TaskId = TaskId(0);
-
-fn ms(millis: u64) -> Time {
-    Time::ZERO + Duration::from_millis(millis)
-}
-
-/// A master, and all that it wanted.
-struct Desk {
-    master: Master,
-    now: Time,
-    done: Vec<Action>,
-}
-
-impl Desk {
-    fn new() -> Self {
-        Self { master: Master::new(master::Config::default()), now: ms(0), done: Vec::new() }
-    }
-
-    fn handle(&mut self, event: master::Event) {
-        self.master.handle(self.now, event);
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        self.done.extend(std::iter::from_fn(|| self.master.poll_action()));
-        self.master.check();
-    }
-
-    /// Lets time pass, with everybody who is named heard all along.
-    fn pass(&mut self, until: Time, heard: &[u32]) {
-        while let Some(due) = self.master.poll_timeout().filter(|due| *due <= until) {
-            self.now = self.now.max(due);
-            for worker in heard {
-                self.handle(master::Event::WorkerHeard { worker: WorkerId(*worker) });
-            }
-            self.master.handle_timeout(self.now);
-            self.drain();
-        }
-        self.now = until;
-    }
-
-    fn worker(&mut self, number: u32, returned: bool) {
-        self.handle(master::Event::WorkerJoined {
-            worker: WorkerId(number),
-            program: ProgramId::default(),
-            program_name: String::new(),
-            name: format!("node{number}"),
-            slots: 1,
-            returned,
-        });
-    }
-
-    fn client(&mut self, returned: bool, what: Spec) {
-        let program = ProgramId::default();
-        self.handle(master::Event::ClientJoined { client: CLIENT, program, returned });
-        self.client_says(FromClient::Declare { spec: SpecIndex(0), what: Box::new(what) });
-    }
-
-    fn client_says(&mut self, message: FromClient) {
-        self.handle(master::Event::ClientSaid { client: CLIENT, message, body: Bytes::new() });
-    }
-
-    fn worker_says(&mut self, number: u32, message: FromWorker) {
-        self.handle(master::Event::WorkerSaid { worker: WorkerId(number), message, body: Bytes::new() });
-    }
-
-    fn finished(&mut self, number: u32, attempt: u32, class: Class) {
-        let attempt = Attempt(attempt);
-        self.worker_says(
-            number,
-            FromWorker::Finished { client: CLIENT, task: TASK, attempt, class, micros: 1 },
-        );
-    }
-
-    fn have(&mut self, number: u32, attempt: u32, doing: Doing) {
-        let attempt = Attempt(attempt);
-        self.worker_says(number, FromWorker::Have { client: CLIENT, task: TASK, attempt, doing });
-    }
-
-    /// The last attempt that was sent out, and to whom.
-    fn sent(&self) -> Option<(u32, u32)> {
-        self.done.iter().rev().find_map(|action| match action {
-            Action::TellWorker { worker, message: ToWorker::Run { attempt, .. }, .. } => {
-                Some((worker.0, attempt.0))
-            }
-            _ => None,
-        })
-    }
-
-    /// How often which outcome was passed on, and with how many attempts.
-    fn passed(&self) -> Vec<(Class, u32)> {
-        let finished = self.done.iter().filter_map(|action| match action {
-            Action::TellClient { message: ToClient::Finished { class, attempts, .. }, .. } => {
-                Some((*class, *attempts))
-            }
-            _ => None,
-        });
-        finished.collect()
-    }
-
-    fn stalls(&self) -> Vec<Stall> {
-        let told = self.done.iter().filter_map(|action| match action {
-            Action::TellClient { message: ToClient::Stalled(why), .. } => Some((**why).clone()),
-            _ => None,
-        });
-        told.collect()
-    }
-
-    /// The client's connection breaks, and it is back with the task at once.
-    fn client_comes_back(&mut self, what: Spec) {
-        self.handle(master::Event::ClientLost { client: CLIENT });
-        self.client(true, what);
-        self.client_says(FromClient::Resubmit { task: TASK, spec: SpecIndex(0) });
-        self.client_says(FromClient::Resubmitted { tasks: 1 });
-    }
-}
 
 /// A task that failed on one worker and succeeded on the other, which its client has not acknowledged.
 fn mended(spec: &Spec) -> Desk {
@@ -197,21 +82,6 @@ fn a_worker_that_never_had_a_clients_tasks_is_not_believed_about_them() {
     desk.worker(1, true);
     desk.finished(1, 1, Class::Ok);
     assert_eq!(desk.passed(), [(Class::Ok, 1)]);
-}
-
-#[test]
-fn tasks_that_a_worker_is_given_and_does_not_begin_are_told_of() {
-    let mut desk = Desk::new();
-    desk.worker(1, false);
-    desk.client(false, plain());
-    desk.client_says(FromClient::Submit { task: TASK, spec: SpecIndex(0) });
-    desk.pass(ms(4_000), &[1]);
-    assert_eq!(desk.stalls(), [Stall::NotBegun { tasks: 1 }]);
-    desk.worker_says(1, FromWorker::Started { client: CLIENT, task: TASK, attempt: Attempt(1) });
-    let says_so = |action: &Action| matches!(action, Action::TellClient { message: ToClient::Moving, .. });
-    assert!(desk.done.iter().any(says_so));
-    desk.pass(ms(60_000), &[1]);
-    assert_eq!(desk.stalls().len(), 1, "it runs");
 }
 
 #[test]
