@@ -47,7 +47,7 @@ impl Notices {
     pub(crate) fn moving(&mut self) {
         if self.said.take().is_some() {
             exit::note_fatal(0);
-            say("tasks are running again");
+            say("tasks move again");
         }
     }
 }

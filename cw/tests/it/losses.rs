@@ -101,7 +101,7 @@ fn a_worker_that_was_silent_and_not_given_up_goes_on() {
     cluster.workers[0].signal(Signal::STOP);
     client.complained("not been heard for a while");
     cluster.workers[0].signal(Signal::CONT);
-    client.complained("tasks are running again");
+    client.complained("tasks move again");
     held.open();
     assert_once(&client.finish().well().stdout, 1);
     cluster.assert_well();

@@ -91,7 +91,7 @@ fn a_run_without_workers_says_so_and_goes_on_when_one_comes() {
     client.complained("the cluster has no worker");
     let _worker = home.worker(1);
     let finished = client.finish().well();
-    assert!(finished.stderr.contains("tasks are running again"), "{finished:?}");
+    assert!(finished.stderr.contains("tasks move again"), "{finished:?}");
 }
 
 #[test]
