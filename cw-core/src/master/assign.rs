@@ -109,9 +109,7 @@ impl Master {
             self.tell_dispatched(id, task_id);
         }
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        if client.out() == 0 {
-            client.sent = self.now;
-        }
+        client.note_sent(self.now);
         client.at_workers += 1;
         let task = client.tasks.get_mut(task_id).expect("what is to be sent is in the table");
         let spec = &client.specs[task.spec.0 as usize];
@@ -122,7 +120,7 @@ impl Master {
         task.state = State::Sent { worker: to };
         task.started = false;
         task.charge = spec.learned.expected();
-        client.usage += u64::from(task.charge);
+        client.usage = client.usage.saturating_add(u64::from(task.charge));
         client.outstanding += u64::from(task.charge);
         let charge = task.charge;
         let message = ToWorker::Run {
@@ -250,7 +248,7 @@ impl Master {
     pub(super) fn charge(&mut self, id: ClientId, charged: u32, used: u64) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let before = client.usage;
-        client.usage = client.usage.saturating_sub(u64::from(charged)) + used.min(USED_MAX);
+        client.usage = client.usage.saturating_sub(u64::from(charged)).saturating_add(used.min(USED_MAX));
         if client.usage != before && self.waiting.remove(&(before, id)) {
             self.waiting.insert((client.usage, id));
         }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     finish::Report,
     parked::Parked,
+    reattach::CLAIMS_MAX,
     tasks::{State, Task},
     watch::Watch,
 };
@@ -20,6 +21,9 @@ use crate::{
 
 /// How many outcomes of one client are remembered beyond their tasks, of each kind.
 pub(super) const KEPT_MAX: usize = 16_384;
+
+/// Bytes of failures that are kept until their client is heard.
+const EARLY_BYTES_MAX: usize = 64 << 20;
 
 /// Attempts of one task that a worker is taken to have: it was given the next as the one before was thought to be lost.
 const CLAIMS_PER_TASK: usize = 8;
@@ -38,6 +42,8 @@ pub(super) struct Client {
     /// Tasks that it gave up and a worker has not answered for, and those of them that have run.
     pub(super) cancelling: usize,
     cancelling_held: usize,
+    /// Those of them that have not, by worker. No worker in it has none.
+    called_back: BTreeMap<WorkerId, u32>,
     /// Tasks that have ended and whose results wait, by worker. No worker in it has none.
     pub(super) held_at: BTreeMap<WorkerId, u32>,
     /// Slot time used, in microseconds, with what its tasks at workers are expected to take: what decides whose
@@ -150,23 +156,49 @@ pub(super) struct Resume {
     /// Results that it was sent since then: it may have handed in those tasks before they arrived.
     pub(super) passed: BTreeSet<TaskId>,
     /// Failures of tasks that the client of a former master has not handed in again: they may be tried again, which
-    /// only its word says. Bounded by the credit of the workers.
+    /// only its word says.
     pub(super) early: BTreeMap<TaskId, (WorkerId, Report)>,
+    /// The bytes of those.
+    pub(super) early_bytes: usize,
     /// What workers have of tasks that the client has not handed in again.
     pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
 }
 
 impl Resume {
-    /// Keeps a failure until its client is heard. Of several attempts the newest counts: gives back the one that does not.
+    /// Keeps a failure until its client is heard. Of several attempts the newest counts: gives back the one that does not,
+    /// or that is too much to be kept: its task is tried again.
     pub(super) fn keep_early(&mut self, worker: WorkerId, report: Report) -> Option<(WorkerId, Report)> {
         let (task, attempt) = (report.task, report.attempt);
         let is_old = |(_, kept): &(WorkerId, Report)| attempt < kept.attempt;
-        if self.early.get(&task).is_some_and(is_old) {
+        let is_full = self.early.len() >= KEPT_MAX || self.early_bytes + report.body.len() > EARLY_BYTES_MAX;
+        if is_full || self.early.get(&task).is_some_and(is_old) {
             return Some((worker, report));
         }
+        self.early_bytes += report.body.len();
         let before = self.early.insert(task, (worker, report));
+        self.early_bytes -= before.as_ref().map_or(0, |(_, kept)| kept.body.len());
         // The same may come twice.
         before.filter(|(other, kept)| (*other, kept.attempt) != (worker, attempt))
+    }
+
+    /// What was kept of a task.
+    pub(super) fn take_early(&mut self, task: TaskId) -> Option<(WorkerId, Report)> {
+        let kept = self.early.remove(&task)?;
+        self.early_bytes -= kept.1.body.len();
+        Some(kept)
+    }
+
+    /// All that was kept.
+    pub(super) fn take_all_early(&mut self) -> BTreeMap<TaskId, (WorkerId, Report)> {
+        self.early_bytes = 0;
+        std::mem::take(&mut self.early)
+    }
+
+    /// A result is sent to a client that may have handed its task in before that arrives.
+    pub(super) fn note_passed(&mut self, task: TaskId) {
+        if self.open && self.passed.len() < CLAIMS_MAX {
+            self.passed.insert(task);
+        }
     }
 }
 
@@ -237,6 +269,7 @@ impl Client {
             bytes: 0,
             cancelling: 0,
             cancelling_held: 0,
+            called_back: BTreeMap::new(),
             held_at: BTreeMap::new(),
             usage: 0,
             outstanding: 0,
@@ -314,9 +347,13 @@ impl Client {
         self.note_left(before);
         match state {
             State::Held { worker } => *self.held_at.entry(worker).or_default() += 1,
-            State::Cancelling { held, .. } => {
+            State::Cancelling { held: true, .. } => {
                 self.cancelling += 1;
-                self.cancelling_held += usize::from(held);
+                self.cancelling_held += 1;
+            }
+            State::Cancelling { worker, held: false } => {
+                self.cancelling += 1;
+                *self.called_back.entry(worker).or_default() += 1;
             }
             State::Queued | State::Parked | State::Sent { .. } => {}
         }
@@ -324,16 +361,14 @@ impl Client {
 
     fn note_left(&mut self, state: State) {
         match state {
-            State::Held { worker } => {
-                let Some(tasks) = self.held_at.get_mut(&worker) else { return };
-                *tasks -= 1;
-                if *tasks == 0 {
-                    self.held_at.remove(&worker);
-                }
-            }
-            State::Cancelling { held, .. } => {
+            State::Held { worker } => drop_one(&mut self.held_at, worker),
+            State::Cancelling { held: true, .. } => {
                 self.cancelling -= 1;
-                self.cancelling_held -= usize::from(held);
+                self.cancelling_held -= 1;
+            }
+            State::Cancelling { worker, held: false } => {
+                self.cancelling -= 1;
+                drop_one(&mut self.called_back, worker);
             }
             State::Queued | State::Parked | State::Sent { .. } => {}
         }
@@ -461,10 +496,22 @@ impl Client {
         }
     }
 
+    /// A task is about to be a worker's. One that only comes and goes begins nowhere.
+    pub(super) fn note_sent(&mut self, now: Time) {
+        if self.out() == 0 && self.moved >= self.sent {
+            self.sent = now;
+        }
+    }
+
     /// Tasks at workers that are still wanted.
     pub(super) fn out(&self) -> u32 {
         let called_back = self.cancelling - self.cancelling_held;
         self.at_workers.saturating_sub(u32::try_from(called_back).unwrap_or(u32::MAX))
+    }
+
+    /// Tasks that take up room at a worker and are not wanted any more.
+    pub(super) fn called_back_at(&self, worker: WorkerId) -> u32 {
+        self.called_back.get(&worker).copied().unwrap_or_default()
     }
 
     /// Tasks that have ended and whose results wait at their workers.
@@ -479,5 +526,14 @@ impl Client {
 
     pub(super) fn spec_of(&self, task: &Task) -> &SpecState {
         &self.specs[task.spec.0 as usize]
+    }
+}
+
+/// One less of what is counted by worker.
+fn drop_one(counts: &mut BTreeMap<WorkerId, u32>, worker: WorkerId) {
+    let Some(tasks) = counts.get_mut(&worker) else { return };
+    *tasks -= 1;
+    if *tasks == 0 {
+        counts.remove(&worker);
     }
 }

@@ -32,6 +32,8 @@ enum End {
     Well,
     /// It ran, and did not succeed, or it is not known yet.
     Ran,
+    /// It ran, and its outcome waits there.
+    Waits,
     /// It never ran.
     NotRun,
 }
@@ -284,7 +286,9 @@ impl Master {
             return None;
         }
         let (state, charge, bytes, started) = (task.state, task.charge, task.args.len(), task.started);
-        if end != End::NotRun {
+        // Nobody waits for what was called back, and that a result waits may be said again.
+        let is_wanted = !matches!(state, State::Cancelling { .. });
+        if is_wanted && end != End::NotRun && (state.takes_room() || end != End::Waits) {
             owner.moved = now;
         }
         // Whatever is left may have come to a standstill.
@@ -303,7 +307,7 @@ impl Master {
 
     /// An attempt has ended and its result waits for credit: its slot is free, and it is not done.
     pub(super) fn on_waiting(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
-        if !self.take_back(worker, client, task, attempt, End::Ran).is_some_and(State::takes_room) {
+        if !self.take_back(worker, client, task, attempt, End::Waits).is_some_and(State::takes_room) {
             return self.update_claim(client, task, Claim { worker, attempt, doing: Doing::Done });
         }
         let state = self.clients.get_mut(&client).expect("take_back found it");

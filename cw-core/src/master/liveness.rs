@@ -32,6 +32,10 @@ const SHORT: u32 = 20_000;
 /// So many losses in doubt make a task a suspect.
 const EXPOSURES: u8 = 2;
 
+/// What was moved away from so many silent workers stays with the next until that is heard or lost: where the network is
+/// slower than suspicion, moving brings no task anywhere.
+const MOVES_MAX: u8 = 8;
+
 impl Master {
     fn beat_every(&self) -> Duration {
         self.config.suspect_after / 4
@@ -132,6 +136,7 @@ impl Master {
                 // What has failed as often as it may is waited for.
                 let speculates = spec.what.speculate && task.has_tries(&spec.what);
                 task.state == State::Sent { worker: id }
+                    && task.moves < MOVES_MAX
                     && spec.what.rerun
                     && (!may_run || speculates || planted!(SuspectRuns))
             };
@@ -157,8 +162,10 @@ impl Master {
     /// Gives an attempt up that may still end; it is called back unless both are wanted.
     fn move_away(&mut self, id: ClientId, task_id: TaskId, from: WorkerId) {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
-        let task = client.tasks.get(task_id).expect("listed by the caller");
+        let task = client.tasks.get_mut(task_id).expect("listed by the caller");
+        task.moves = task.moves.saturating_add(1);
         let (attempt, charge, bytes, started) = (task.attempt, task.charge, task.args.len(), task.started);
+        let task = client.tasks.get(task_id).expect("just seen");
         let speculates = client.spec_of(task).what.speculate;
         let given_up = GivenUp { worker: from, attempt, charge: Charge::None };
         client.given_up.entry(task_id).or_default().push(given_up);
@@ -320,10 +327,8 @@ impl Master {
         if client.gone || client.detached.is_some() {
             return;
         }
-        if client.resume.open
-            && let ToClient::Finished { task, .. } = message
-        {
-            client.resume.passed.insert(task);
+        if let ToClient::Finished { task, .. } = message {
+            client.resume.note_passed(task);
         }
         self.actions.push_back(Action::TellClient { client: id, message, body });
     }

@@ -37,6 +37,7 @@ mod finish;
 mod liveness;
 mod members;
 mod parked;
+mod reasons;
 mod reattach;
 mod shares;
 mod stall;
@@ -62,6 +63,9 @@ pub use members::Admitted;
 use members::Members;
 use tasks::{State, Task};
 use workers::Worker;
+
+/// No client numbers its tasks as high.
+const TASKS_END: TaskId = TaskId(1 << 63);
 
 /// What bounds a master.
 #[derive(Clone, Debug)]
@@ -232,7 +236,10 @@ impl Master {
         self.end_probation();
         self.wake_parked();
         self.look_at_stalls();
-        self.tell_stalled();
+        // What is about to be placed, or can be from now on, does not stand still.
+        if !self.unplaced {
+            self.tell_stalled();
+        }
         self.tell_counts();
         self.accrue();
         let due = [self.recall_at, self.look_at].into_iter().flatten().min();
@@ -347,6 +354,9 @@ impl Master {
         // Nothing of it waited so far, or what did moves.
         if client.queued == 0 && client.out() == 0 && !stall::stands_still(client) {
             client.moved = now;
+        }
+        if task >= TASKS_END {
+            return self.disconnect_client(id, "numbered a task beyond all bounds");
         }
         let Some(declared) = client.specs.get(spec.0 as usize) else {
             return self.disconnect_client(id, "submitted a task without declaring its spec");
@@ -507,6 +517,9 @@ impl Master {
             let held = of(|it| matches!(it, State::Held { .. }));
             assert_eq!(client.held(), held, "{id}: held");
             assert_eq!(client.held_at.values().sum::<u32>() as usize, held, "{id}: held, by worker");
+            let called_back = of(|it| matches!(it, State::Cancelling { held: false, .. }));
+            let counted: u32 = self.workers.keys().map(|worker| client.called_back_at(*worker)).sum();
+            assert_eq!(counted as usize, called_back, "{id}: called back, by worker");
             let is_heard = |worker: &WorkerId| !self.workers[worker].suspect;
             let runs = |task: &Task| {
                 there(task) && task.started && task.state.worker().as_ref().is_some_and(is_heard)

@@ -82,7 +82,7 @@ impl Master {
         client.resume.seen.clear();
         (client.resume.arrived, client.resume.announced) = (0, None);
         client.resume.passed.clear();
-        client.resume.early.clear();
+        client.resume.take_all_early();
         // Whoever is asked answers, or is lost by then.
         client.resume.until = self.now + self.config.recover_for + self.config.lost_after;
         client.resume.awaited = self.missing.union(&asked).copied().collect();
@@ -175,7 +175,7 @@ impl Master {
             return self.call_back(id, task, best);
         }
         self.adopt(id, task, best);
-        let early = self.clients.get_mut(&id).and_then(|client| client.resume.early.remove(&task));
+        let early = self.clients.get_mut(&id).and_then(|client| client.resume.take_early(task));
         if let Some((worker, report)) = early {
             self.on_finished(worker, report);
         }
@@ -202,7 +202,7 @@ impl Master {
         // The client has the others.
         client.ended.retain(|task, _| seen.contains(task));
         client.resume.passed.clear();
-        let early = std::mem::take(&mut client.resume.early);
+        let early = client.resume.take_all_early();
         for (task, claims) in std::mem::take(&mut client.resume.unclaimed) {
             claims.into_iter().for_each(|claim| self.call_back(id, task, claim));
         }
@@ -345,15 +345,14 @@ impl Master {
         task.settled = ended.is_some();
         ended.inspect(|ended| ended.go_on(task));
         let bytes = task.args.len();
-        client.usage += u64::from(charge);
+        let before = client.usage;
+        client.usage = client.usage.saturating_add(u64::from(charge));
         client.outstanding += u64::from(charge);
         if client.queued > 0 {
-            self.waiting.remove(&(client.usage - u64::from(charge), id));
+            self.waiting.remove(&(before, id));
             self.waiting.insert((client.usage, id));
         }
-        if client.out() == 0 {
-            client.sent = self.now;
-        }
+        client.note_sent(self.now);
         client.at_workers += 1;
         client.take_up(task_id, worker_id, attempt);
         self.workers.get_mut(&worker_id).expect("it said so").take_on(id, charge, bytes);

@@ -49,7 +49,7 @@ impl Master {
         let due: Vec<(ClientId, Time)> =
             self.clients.iter().filter_map(|(id, client)| Some((*id, is_due(client)?))).collect();
         for (client, since) in due {
-            let why = self.why_stalled(client, &self.clients[&client]);
+            let why = self.why_stalled(client);
             let Stalling::Since { told, .. } = &self.clients[&client].stall else { continue };
             let known =
                 matches!((told, &why), (Some((_, Stall::OtherProgram { .. })), Stall::OtherProgram { .. }));
@@ -93,65 +93,6 @@ impl Master {
         for task in client.tasks.sorted_keys(waits) {
             let ended = self.end_task(id, task).expect("just listed").ended();
             self.end_here(id, task, ended, &failure);
-        }
-    }
-
-    /// Why a client's tasks do not move.
-    fn why_stalled(&self, id: ClientId, client: &Client) -> Stall {
-        let count = |workers: usize| u32::try_from(workers).unwrap_or(u32::MAX);
-        let fitting = || self.workers.values().filter(|worker| worker.program == client.program);
-        let is_awaited = |wish: &Parked| matches!(wish, Parked::Awaited);
-        if client.queued == 0 && client.parked.values().any(is_awaited) {
-            return Stall::Recovering { workers: count(client.resume.awaited.len()) };
-        }
-        let slots: u32 = fitting().filter(|worker| worker.is_well()).map(|worker| worker.slots).sum();
-        if slots > 0 && client.queued == 0 && !client.parked.is_empty() {
-            return Stall::Quarantined { tasks: count(client.parked.len()) };
-        }
-        let silent = fitting().filter(|worker| worker.suspect).count();
-        let there = |suspect: bool| {
-            fitting().filter(|worker| worker.suspect == suspect && worker.shares.of(id) > 0).count()
-        };
-        let is_suspect = |worker: &WorkerId| self.workers.get(worker).is_some_and(|it| it.suspect);
-        let are_out = client.queued == 0 && client.parked.is_empty();
-        let is_silence = if client.out() > 0 {
-            there(false) == 0 && there(true) > 0
-        } else {
-            client.held_at.keys().all(is_suspect)
-        };
-        if are_out && is_silence && silent > 0 {
-            return Stall::Silent { workers: count(silent) };
-        }
-        let piles_up = |(id, worker): (&WorkerId, &super::Worker)| {
-            worker.program != client.program || !worker.is_well() || client.held_by.contains(id)
-        };
-        let pile_up = slots > 0 && self.workers.iter().all(piles_up);
-        if client.held() > 0 && ((are_out && client.out() == 0) || pile_up) {
-            return Stall::Held { tasks: count(client.held()) };
-        }
-        let is_alone = |worker: &super::Worker| worker.is_well() && worker.shares.are_of(id);
-        if client.out() > 0 && fitting().any(is_alone) {
-            return Stall::NotBegun { tasks: client.out() };
-        }
-        if slots > 0 {
-            return Stall::Busy { slots };
-        }
-        if silent > 0 {
-            return Stall::Silent { workers: count(silent) };
-        }
-        let aside = || fitting().filter_map(|worker| worker.record.aside());
-        if let Some((_, why)) = aside().next() {
-            return Stall::SetAside { workers: count(aside().count()), why: why.clone() };
-        }
-        if fitting().next().is_some() || !self.missing.is_empty() {
-            return Stall::Recovering { workers: count(self.missing.len().max(1)) };
-        }
-        let Some(worker) = self.workers.values().next() else { return Stall::NoWorker };
-        Stall::OtherProgram {
-            workers: count(self.workers.len()),
-            program: worker.program,
-            program_name: worker.program_name.clone(),
-            worker: worker.name.clone(),
         }
     }
 

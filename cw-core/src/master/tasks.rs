@@ -28,6 +28,8 @@ pub(super) struct Task {
     pub(super) losses: u8,
     /// Attempts that may have run when their worker was lost.
     pub(super) exposures: u8,
+    /// How often it was moved away from a worker that had fallen silent.
+    pub(super) moves: u8,
     /// Whether its executor must not queue anything beside it.
     pub(super) alone: bool,
     /// Whether its worker has said that it runs.
@@ -64,6 +66,7 @@ impl Task {
             crashes: 0,
             losses: 0,
             exposures: 0,
+            moves: 0,
             alone: false,
             started: false,
             settled: false,

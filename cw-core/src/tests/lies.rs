@@ -1,5 +1,7 @@
 //! Workers that lie about what they have: the master goes on, and what is another's stays as it is.
 
+use bytes::Bytes;
+
 use super::{
     desk::{CLIENT, Desk, TASK, ms},
     world::plain,
@@ -97,4 +99,67 @@ fn an_attempt_of_a_number_that_none_can_have_is_no_outcome() {
     desk.worker_says(1, FromWorker::Accounted { client: Some(CLIENT) });
     desk.pass(ms(3_000), &[1]);
     assert_eq!(desk.sent(), Some((1, 2)), "its outcome is lost, and it runs again under the next number");
+}
+
+#[test]
+fn a_task_numbered_beyond_all_bounds_ends_its_client_and_not_the_master() {
+    let mut desk = Desk::new();
+    desk.client(false, plain());
+    desk.client_says(FromClient::Submit { task: TaskId(u64::MAX), spec: SpecIndex(0) });
+    desk.client_says(FromClient::Cancel { task: TaskId(u64::MAX) });
+    let is_end = |action: &Action| matches!(action, Action::Disconnect { client: CLIENT, .. });
+    assert!(desk.done.iter().any(is_end));
+}
+
+#[test]
+fn slot_time_beyond_all_bounds_overflows_nothing() {
+    let mut desk = Desk::new();
+    desk.worker(1, false);
+    desk.client(false, plain());
+    for task in 0..600_000 {
+        desk.master
+            .handle(ms(0), said_by_client(FromClient::Submit { task: TaskId(task), spec: SpecIndex(0) }));
+        while desk.master.poll_action().is_some() {}
+        let (task, attempt) = (TaskId(task), Attempt(1));
+        let message =
+            FromWorker::Finished { client: CLIENT, task, attempt, class: Class::Ok, micros: u64::MAX };
+        desk.master.handle(ms(0), said_by_worker(message));
+        while desk.master.poll_action().is_some() {}
+    }
+    desk.master.check();
+}
+
+fn said_by_client(message: FromClient) -> master::Event {
+    master::Event::ClientSaid { client: CLIENT, message, body: Bytes::new() }
+}
+
+fn said_by_worker(message: FromWorker) -> master::Event {
+    master::Event::WorkerSaid { worker: WorkerId(1), message, body: Bytes::new() }
+}
+
+#[test]
+fn failures_of_tasks_that_nobody_handed_in_are_not_kept_without_end() {
+    let member = |id, is_worker| master::Member { id, token: Default::default(), is_worker };
+    let roster = vec![member(0, false), member(1, true)];
+    let mut desk = Desk::with(master::Config { first_id: 10, roster, ..Default::default() });
+    desk.client(true, plain());
+    desk.worker(1, true);
+    desk.done.clear();
+    for task in 0..20_000 {
+        let (task, attempt) = (TaskId(task), Attempt(1));
+        desk.master.handle(
+            ms(0),
+            said_by_worker(FromWorker::Finished {
+                client: CLIENT,
+                task,
+                attempt,
+                class: Class::Failed,
+                micros: 1,
+            }),
+        );
+    }
+    desk.drain();
+    let is_release =
+        |action: &&Action| matches!(action, Action::TellWorker { message: ToWorker::Received { .. }, .. });
+    assert_eq!(desk.done.iter().filter(is_release).count(), 20_000 - 16_384);
 }

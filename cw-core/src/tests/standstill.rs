@@ -7,9 +7,9 @@ use super::{
     world::plain,
 };
 use crate::{
-    ids::{SpecIndex, TaskId},
-    master::{self, Member},
-    wire::{Class, Doing, FromClient, FromWorker, Stall},
+    ids::{Attempt, SpecIndex, TaskId, WorkerId},
+    master::{self, Event, Member},
+    wire::{Class, Doing, FromClient, FromWorker, Returned, Spec, Stall},
 };
 
 /// One worker, and a client without tasks.
@@ -103,10 +103,7 @@ fn a_new_task_beside_those_that_stand_still_sets_nothing_in_motion() {
 
 #[test]
 fn what_a_worker_of_the_former_master_has_only_just_claimed_may_be_about_to_begin() {
-    let member = |id, is_worker| Member { id, token: Default::default(), is_worker };
-    let roster = vec![member(0, false), member(1, true)];
-    let mut desk = Desk::with(master::Config { first_id: 10, roster, ..Default::default() });
-    desk.client(true, plain());
+    let mut desk = restarted();
     desk.client_says(FromClient::Resubmit { task: TASK, spec: SpecIndex(0) });
     desk.client_says(FromClient::Resubmitted { tasks: 1 });
     desk.pass(ms(5_000), &[]);
@@ -118,4 +115,161 @@ fn what_a_worker_of_the_former_master_has_only_just_claimed_may_be_about_to_begi
     desk.started(1, 1);
     desk.pass(desk.now + Duration::from_secs(5), &[1]);
     assert_eq!(desk.stalls().len(), 1, "it never hung");
+}
+
+/// A worker of the former master's, on whose roster it is beside the client.
+fn restarted() -> Desk {
+    let member = |id, is_worker| Member { id, token: Default::default(), is_worker };
+    let roster = vec![member(0, false), member(1, true)];
+    let mut desk = Desk::with(master::Config { first_id: 10, roster, ..Default::default() });
+    desk.client(true, plain());
+    desk
+}
+
+/// The worker says how a task's attempt has ended.
+fn ended(desk: &mut Desk, worker: u32, task: u64, attempt: u32, class: Class) {
+    let (task, attempt) = (TaskId(task), Attempt(attempt));
+    desk.worker_says(worker, FromWorker::Finished { client: CLIENT, task, attempt, class, micros: 1 });
+}
+
+/// Two workers: on the first three tasks have failed that succeeded on the second, so it is set aside.
+fn one_set_aside(first: u64) -> Desk {
+    let mut desk = Desk::new();
+    desk.worker_of(1, 8, false);
+    desk.client(false, Spec { retries: 3, ..plain() });
+    desk.submit(first..4);
+    desk.worker_of(2, 2, false);
+    (1..4).for_each(|task| ended(&mut desk, 1, task, 1, Class::Failed));
+    desk.pass(ms(1_500), &[1, 2]);
+    (1..4).for_each(|task| ended(&mut desk, 2, task, 2, Class::Ok));
+    desk
+}
+
+#[test]
+fn what_is_placed_in_the_next_moment_does_not_wait_for_others() {
+    let mut desk = restarted();
+    desk.worker_of(12, 4, false);
+    desk.client_says(FromClient::Resubmit { task: TASK, spec: SpecIndex(0) });
+    desk.client_says(FromClient::Resubmitted { tasks: 1 });
+    desk.pass(ms(10_100), &[12]);
+    assert_eq!(desk.stalls(), [Stall::Recovering { workers: 1 }]);
+    // The same where the only worker is tried again.
+    let mut desk = one_set_aside(1);
+    desk.worker_says(2, FromWorker::Leaving);
+    desk.submit(10..11);
+    desk.pass(ms(30_000), &[1]);
+    while desk.sent() != Some((1, 1)) {
+        desk.pass(desk.now + Duration::from_secs(1), &[1]);
+    }
+    assert!(matches!(desk.stalls()[..], [Stall::SetAside { workers: 1, .. }]), "{:?}", desk.stalls());
+}
+
+#[test]
+fn a_task_that_hangs_on_a_worker_that_was_set_aside_is_said_to() {
+    let mut desk = one_set_aside(0);
+    assert_eq!(desk.master.set_aside_ever(), [WorkerId(1)]);
+    desk.pass(ms(9_000), &[1, 2]);
+    assert_eq!(desk.stalls().last(), Some(&Stall::NotBegun { tasks: 1 }));
+}
+
+#[test]
+fn saying_again_that_a_result_waits_hides_nothing() {
+    let mut desk = pair();
+    desk.submit(0..4);
+    for round in 1..6 {
+        desk.waiting(1, 0..1);
+        desk.pass(ms(1_500 * round), &[1]);
+    }
+    assert_eq!(desk.stalls(), [Stall::NotBegun { tasks: 3 }]);
+}
+
+#[test]
+fn results_that_wait_before_and_after_a_worker_was_away_did_not_move() {
+    let mut desk = pair();
+    desk.submit(0..2);
+    desk.waiting(1, 0..2);
+    desk.pass(ms(5_000), &[1]);
+    desk.handle(Event::WorkerLost { worker: WorkerId(1) });
+    desk.pass(ms(5_200), &[]);
+    desk.worker_of(1, 4, true);
+    for task in [TaskId(0), TaskId(1)] {
+        let attempt = Attempt(1);
+        desk.worker_says(1, FromWorker::Have { client: CLIENT, task, attempt, doing: Doing::Done });
+    }
+    desk.worker_says(1, FromWorker::Accounted { client: None });
+    desk.pass(ms(12_000), &[1]);
+    assert_eq!(desk.moves(), 0);
+}
+
+#[test]
+fn a_task_that_is_handed_back_each_time_is_told_of() {
+    let mut desk = pair();
+    desk.submit(0..1);
+    for attempt in 1..10 {
+        desk.pass(desk.now + Duration::from_secs(1), &[1]);
+        assert_eq!(desk.sent(), Some((1, attempt)));
+        let (task, attempt) = (TASK, Attempt(attempt));
+        desk.worker_says(
+            1,
+            FromWorker::Returned { client: CLIENT, task, attempt, why: Returned::NotStarted },
+        );
+    }
+    assert_eq!(desk.stalls(), [Stall::NotBegun { tasks: 1 }]);
+}
+
+#[test]
+fn a_task_that_is_about_to_be_tried_again_is_no_suspect() {
+    let mut desk = Desk::new();
+    desk.worker_of(1, 4, false);
+    desk.client(false, Spec { retries: 20, ..plain() });
+    desk.submit(0..1);
+    for attempt in 1..=7 {
+        desk.finished(1, attempt, Class::Failed);
+        let pause = Duration::from_millis(if attempt < 7 { 100 << (attempt - 1) } else { 0 });
+        desk.pass(desk.now + pause + Duration::from_millis(1_100), &[1]);
+    }
+    desk.submit(1..2);
+    desk.pass(desk.now + Duration::from_secs(4), &[1]);
+    assert_eq!(desk.stalls(), [Stall::NotBegun { tasks: 1 }]);
+}
+
+#[test]
+fn a_suspect_whose_only_worker_keeps_results_waits_for_those() {
+    let mut desk = Desk::new();
+    desk.worker_of(1, 4, false);
+    desk.client(false, plain());
+    desk.submit(0..1);
+    desk.started(1, 1);
+    desk.worker_of(2, 4, false);
+    desk.submit(1..2);
+    desk.waiting(2, 1..2);
+    desk.worker_says(2, FromWorker::Held { client: CLIENT, held: true });
+    desk.handle(Event::WorkerLost { worker: WorkerId(1) });
+    desk.pass(ms(20_000), &[2]);
+    assert_eq!(desk.stalls().last(), Some(&Stall::Held { tasks: 1 }), "{:?}", desk.stalls());
+}
+
+#[test]
+fn a_worker_that_does_not_answer_a_call_back_is_not_what_is_waited_for() {
+    let mut desk = Desk::new();
+    desk.worker(1, false);
+    desk.client(false, plain());
+    desk.submit(0..1);
+    desk.started(1, 1);
+    desk.worker(2, false);
+    desk.submit(1..2);
+    desk.client_says(FromClient::Cancel { task: TaskId(1) });
+    desk.pass(ms(8_000), &[2]);
+    assert_eq!(desk.stalls(), [Stall::Silent { workers: 1 }]);
+}
+
+#[test]
+fn nobody_speaks_of_a_restart_where_there_was_none() {
+    let mut desk = pair();
+    desk.submit(0..1);
+    desk.finished(1, 1, Class::Ok);
+    desk.handle(Event::WorkerLost { worker: WorkerId(1) });
+    desk.client_comes_back(plain());
+    desk.pass(ms(6_000), &[]);
+    assert_eq!(desk.stalls(), [Stall::Silent { workers: 1 }]);
 }
