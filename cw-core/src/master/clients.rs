@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    finish::Report,
-    parked::Parked,
-    reattach::CLAIMS_MAX,
+    parked::ParkedTasks,
+    resume::Resume,
+    tally::Tally,
     tasks::{State, Task},
     watch::Watch,
 };
@@ -16,17 +16,11 @@ use crate::{
     TaskMap, Time,
     ids::{Attempt, ProgramId, TaskId, WorkerId},
     learn::Learned,
-    wire::{Doing, Failure, Spec, Stall},
+    wire::{Failure, Spec, Stall},
 };
 
 /// How many outcomes of one client are remembered beyond their tasks, of each kind.
 pub(super) const KEPT_MAX: usize = 16_384;
-
-/// Bytes of failures that are kept until their client is heard.
-const EARLY_BYTES_MAX: usize = 64 << 20;
-
-/// Attempts of one task that a worker is taken to have: it was given the next as the one before was thought to be lost.
-const CLAIMS_PER_TASK: usize = 8;
 
 /// A connected client, or one that has gone while workers still owe answers about its tasks.
 #[derive(Debug)]
@@ -39,13 +33,12 @@ pub(super) struct Client {
     pub(super) queued: usize,
     /// Bytes of arguments of all its tasks.
     pub(super) bytes: u64,
-    /// Tasks that it gave up and a worker has not answered for, and those of them that have run.
+    /// Tasks that it gave up and a worker has not answered for.
     pub(super) cancelling: usize,
-    cancelling_held: usize,
-    /// Those of them that have not, by worker. No worker in it has none.
-    called_back: BTreeMap<WorkerId, u32>,
-    /// Tasks that have ended and whose results wait, by worker. No worker in it has none.
-    pub(super) held_at: BTreeMap<WorkerId, u32>,
+    /// Those of them that take up room there.
+    pub(super) called_back: Tally,
+    /// Tasks that have ended and whose results wait at their workers.
+    pub(super) held: Tally,
     /// Slot time used, in microseconds, with what its tasks at workers are expected to take: what decides whose
     /// turn it is.
     pub(super) usage: u64,
@@ -63,7 +56,7 @@ pub(super) struct Client {
     /// Since when it has no connection.
     pub(super) detached: Option<Time>,
     /// Tasks that are kept out of the queue, and until when or for what.
-    pub(super) parked: BTreeMap<TaskId, Parked>,
+    pub(super) parked: ParkedTasks,
     /// Attempts that were given up and may still end: their results are as good as any.
     pub(super) given_up: BTreeMap<TaskId, Vec<GivenUp>>,
     /// The workers that were lost under a task, in words.
@@ -134,108 +127,6 @@ impl Ended {
     }
 }
 
-/// A client that came back hands in again what it had handed in, and workers say what they have of it.
-#[derive(Debug, Default)]
-pub(super) struct Resume {
-    /// Whether there is more to come from the client.
-    pub(super) open: bool,
-    /// Whether it was a client of the master before.
-    pub(super) restored: bool,
-    /// Workers that have not said yet what they have.
-    pub(super) awaited: BTreeSet<WorkerId>,
-    /// How often workers were asked on their present connection and have not answered: the answer to an earlier question
-    /// is none to a later one.
-    pub(super) asked: BTreeMap<WorkerId, u32>,
-    /// When they are not waited for any longer.
-    pub(super) until: Time,
-    /// How many tasks the client has handed in again, and how many it says there are.
-    pub(super) arrived: u64,
-    pub(super) announced: Option<u64>,
-    /// What the client has handed in since it is back.
-    pub(super) seen: BTreeSet<TaskId>,
-    /// Results that it was sent since then: it may have handed in those tasks before they arrived.
-    pub(super) passed: BTreeSet<TaskId>,
-    /// Failures of tasks that the client of a former master has not handed in again: they may be tried again, which
-    /// only its word says.
-    pub(super) early: BTreeMap<TaskId, (WorkerId, Report)>,
-    /// The bytes of those.
-    pub(super) early_bytes: usize,
-    /// What workers have of tasks that the client has not handed in again.
-    pub(super) unclaimed: BTreeMap<TaskId, Vec<Claim>>,
-}
-
-impl Resume {
-    /// Keeps a failure until its client is heard. Of several attempts the newest counts: gives back the one that does not,
-    /// or that is too much to be kept: its task is tried again.
-    pub(super) fn keep_early(&mut self, worker: WorkerId, report: Report) -> Option<(WorkerId, Report)> {
-        let (task, attempt) = (report.task, report.attempt);
-        let is_old = |(_, kept): &(WorkerId, Report)| attempt < kept.attempt;
-        let is_full = self.early.len() >= KEPT_MAX || self.early_bytes + report.body.len() > EARLY_BYTES_MAX;
-        if is_full || self.early.get(&task).is_some_and(is_old) {
-            return Some((worker, report));
-        }
-        self.early_bytes += report.body.len();
-        let before = self.early.insert(task, (worker, report));
-        self.early_bytes -= before.as_ref().map_or(0, |(_, kept)| kept.body.len());
-        // The same may come twice.
-        before.filter(|(other, kept)| (*other, kept.attempt) != (worker, attempt))
-    }
-
-    /// What was kept of a task.
-    pub(super) fn take_early(&mut self, task: TaskId) -> Option<(WorkerId, Report)> {
-        let kept = self.early.remove(&task)?;
-        self.early_bytes -= kept.1.body.len();
-        Some(kept)
-    }
-
-    /// All that was kept.
-    pub(super) fn take_all_early(&mut self) -> BTreeMap<TaskId, (WorkerId, Report)> {
-        self.early_bytes = 0;
-        std::mem::take(&mut self.early)
-    }
-
-    /// A result is sent to a client that may have handed its task in before that arrives.
-    pub(super) fn note_passed(&mut self, task: TaskId) {
-        if self.open && self.passed.len() < CLAIMS_MAX {
-            self.passed.insert(task);
-        }
-    }
-}
-
-impl Resume {
-    /// Keeps a worker's word about a task. Of too many that it has of one task, the oldest is given back.
-    pub(super) fn note_claim(&mut self, task: TaskId, claim: Claim) -> Option<Claim> {
-        let claims = self.unclaimed.entry(task).or_default();
-        claims.retain(|other| (other.worker, other.attempt) != (claim.worker, claim.attempt));
-        claims.push(claim);
-        let theirs = || claims.iter().filter(|it| it.worker == claim.worker);
-        if theirs().count() <= CLAIMS_PER_TASK {
-            return None;
-        }
-        let oldest = *theirs().min_by_key(|it| it.attempt)?;
-        claims.retain(|it| (it.worker, it.attempt) != (oldest.worker, oldest.attempt));
-        Some(oldest)
-    }
-
-    /// A worker that was asked has said all that it has.
-    pub(super) fn note_answer(&mut self, worker: WorkerId) {
-        let left = self.asked.remove(&worker).unwrap_or_default().saturating_sub(1);
-        if left > 0 {
-            self.asked.insert(worker, left);
-        } else {
-            self.awaited.remove(&worker);
-        }
-    }
-}
-
-/// A worker's word that it has an attempt.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub(super) worker: WorkerId,
-    pub(super) attempt: Attempt,
-    pub(super) doing: Doing,
-}
-
 /// Whether a client's tasks move.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum Stalling {
@@ -268,9 +159,8 @@ impl Client {
             queued: 0,
             bytes: 0,
             cancelling: 0,
-            cancelling_held: 0,
-            called_back: BTreeMap::new(),
-            held_at: BTreeMap::new(),
+            called_back: Tally::default(),
+            held: Tally::default(),
             usage: 0,
             outstanding: 0,
             ran: 0,
@@ -279,7 +169,7 @@ impl Client {
             lowest_priority: i32::MAX,
             gone: false,
             detached: None,
-            parked: BTreeMap::new(),
+            parked: ParkedTasks::default(),
             given_up: BTreeMap::new(),
             obituaries: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -346,14 +236,12 @@ impl Client {
         let before = std::mem::replace(&mut task.state, state);
         self.note_left(before);
         match state {
-            State::Held { worker } => *self.held_at.entry(worker).or_default() += 1,
-            State::Cancelling { held: true, .. } => {
+            State::Held { worker } => self.held.add(worker),
+            State::Cancelling { worker, held } => {
                 self.cancelling += 1;
-                self.cancelling_held += 1;
-            }
-            State::Cancelling { worker, held: false } => {
-                self.cancelling += 1;
-                *self.called_back.entry(worker).or_default() += 1;
+                if !held {
+                    self.called_back.add(worker);
+                }
             }
             State::Queued | State::Parked | State::Sent { .. } => {}
         }
@@ -361,14 +249,12 @@ impl Client {
 
     fn note_left(&mut self, state: State) {
         match state {
-            State::Held { worker } => drop_one(&mut self.held_at, worker),
-            State::Cancelling { held: true, .. } => {
+            State::Held { worker } => self.held.drop_one(worker),
+            State::Cancelling { worker, held } => {
                 self.cancelling -= 1;
-                self.cancelling_held -= 1;
-            }
-            State::Cancelling { worker, held: false } => {
-                self.cancelling -= 1;
-                drop_one(&mut self.called_back, worker);
+                if !held {
+                    self.called_back.drop_one(worker);
+                }
             }
             State::Queued | State::Parked | State::Sent { .. } => {}
         }
@@ -505,18 +391,7 @@ impl Client {
 
     /// Tasks at workers that are still wanted.
     pub(super) fn out(&self) -> u32 {
-        let called_back = self.cancelling - self.cancelling_held;
-        self.at_workers.saturating_sub(u32::try_from(called_back).unwrap_or(u32::MAX))
-    }
-
-    /// Tasks that take up room at a worker and are not wanted any more.
-    pub(super) fn called_back_at(&self, worker: WorkerId) -> u32 {
-        self.called_back.get(&worker).copied().unwrap_or_default()
-    }
-
-    /// Tasks that have ended and whose results wait at their workers.
-    pub(super) fn held(&self) -> usize {
-        self.moving().saturating_sub(self.at_workers as usize + self.cancelling_held)
+        self.at_workers.saturating_sub(self.called_back.total())
     }
 
     /// Tasks that are with a worker.
@@ -526,14 +401,5 @@ impl Client {
 
     pub(super) fn spec_of(&self, task: &Task) -> &SpecState {
         &self.specs[task.spec.0 as usize]
-    }
-}
-
-/// One less of what is counted by worker.
-fn drop_one(counts: &mut BTreeMap<WorkerId, u32>, worker: WorkerId) {
-    let Some(tasks) = counts.get_mut(&worker) else { return };
-    *tasks -= 1;
-    if *tasks == 0 {
-        counts.remove(&worker);
     }
 }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::{
     Master,
-    clients::{Claim, Ended, KEPT_MAX},
+    clients::{Ended, KEPT_MAX},
     parked::{Parked, Wish},
+    resume::Claim,
     stall::Left,
     tasks::{State, Task},
 };
@@ -168,7 +169,7 @@ impl Master {
     /// Whether a task waits for what workers have of it, and this may be that.
     fn is_awaited_from(&self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) -> bool {
         let Some(client) = self.clients.get(&id) else { return false };
-        let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited));
+        let is_awaited = matches!(client.parked.get(task), Some(Parked::Awaited));
         let may_be = !client.is_overtaken(task, attempt) && self.is_credible(id, task, attempt);
         is_awaited && may_be && self.vouches(worker, id)
     }

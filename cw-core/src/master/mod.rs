@@ -39,8 +39,10 @@ mod members;
 mod parked;
 mod reasons;
 mod reattach;
+mod resume;
 mod shares;
 mod stall;
+mod tally;
 mod tasks;
 mod watch;
 mod workers;
@@ -61,6 +63,8 @@ use clients::Client;
 pub use event::{Action, Event, Member, RosterLine};
 pub use members::Admitted;
 use members::Members;
+#[cfg(any(test, feature = "sim"))]
+use tally::Tally;
 use tasks::{State, Task};
 use workers::Worker;
 
@@ -316,7 +320,7 @@ impl Master {
             }
             FromWorker::Started { client, task, attempt } => self.on_started(worker, client, task, attempt),
             FromWorker::Have { client, task, attempt, doing } => {
-                self.on_have(client, task, clients::Claim { worker, attempt, doing });
+                self.on_have(client, task, resume::Claim { worker, attempt, doing });
             }
             FromWorker::Accounted { client } => self.on_accounted(worker, client),
             FromWorker::Progress { client, task, attempt, thousandths } => {
@@ -366,7 +370,7 @@ impl Master {
         if client.tasks.len() - client.cancelling >= bound || client.bytes > bytes_bound {
             return self.disconnect_client(id, "submitted more than its window allows");
         }
-        if client.resume.open && client.resume.seen.len() >= reattach::CLAIMS_MAX {
+        if client.resume.open && client.resume.seen.len() >= resume::CLAIMS_MAX {
             return self.disconnect_client(id, "never said that it had handed in all");
         }
         if client.resume.open {
@@ -405,7 +409,7 @@ impl Master {
         self.waiting.remove(&(client.usage, id));
         client.queue.clear();
         client.queued = 0;
-        for task in std::mem::take(&mut client.parked).into_keys() {
+        for task in std::mem::take(&mut client.parked).keys() {
             self.wishful.remove(&(id, task));
         }
         let waits = |task: &Task| matches!(task.state, State::Queued | State::Parked);
@@ -503,7 +507,7 @@ impl Master {
             assert_eq!(client.bytes, bytes, "{id}: bytes");
             assert_eq!(client.queued, client.queue.values().map(VecDeque::len).sum::<usize>());
             let parked = client.tasks.sorted_keys(|task| matches!(task.state, State::Parked));
-            assert_eq!(parked, client.parked.keys().copied().collect::<Vec<_>>(), "{id}: parked tasks");
+            assert_eq!(parked, client.parked.keys().collect::<Vec<_>>(), "{id}: parked tasks");
             let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));
             assert_eq!(queued.len(), client.queued, "{id}: queued tasks and the queue differ");
             assert_eq!(self.waiting.contains(&(client.usage, *id)), client.queued > 0, "{id}: waiting list");
@@ -515,11 +519,13 @@ impl Master {
             let of = |is: fn(State) -> bool| client.tasks.sorted_keys(|task| is(task.state)).len();
             assert_eq!(client.out() as usize, of(|it| matches!(it, State::Sent { .. })), "{id}: out");
             let held = of(|it| matches!(it, State::Held { .. }));
-            assert_eq!(client.held(), held, "{id}: held");
-            assert_eq!(client.held_at.values().sum::<u32>() as usize, held, "{id}: held, by worker");
+            assert_eq!(client.held.total() as usize, held, "{id}: held");
             let called_back = of(|it| matches!(it, State::Cancelling { held: false, .. }));
-            let counted: u32 = self.workers.keys().map(|worker| client.called_back_at(*worker)).sum();
-            assert_eq!(counted as usize, called_back, "{id}: called back, by worker");
+            assert_eq!(client.called_back.total() as usize, called_back, "{id}: called back");
+            let counted = |tally: &Tally| self.workers.keys().map(|it| tally.at(*it)).sum::<u32>();
+            for tally in [&client.held, &client.called_back] {
+                assert_eq!(counted(tally), tally.total(), "{id}: only at workers that are here");
+            }
             let is_heard = |worker: &WorkerId| !self.workers[worker].suspect;
             let runs = |task: &Task| {
                 there(task) && task.started && task.state.worker().as_ref().is_some_and(is_heard)

@@ -6,7 +6,7 @@
 //! A task that is to be *alone* may have been what ended its worker. It gets a worker that runs nothing else: one that
 //! is idle, or else one that is sent nothing until it is. At most half of a program's workers are kept so at once.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Master,
@@ -40,6 +40,72 @@ pub(super) enum Parked {
     Awaited,
     /// It wants to be placed with care.
     Wishes(Wish),
+}
+
+impl Parked {
+    /// As how many of those it counts that a worker may have, and that are to be alone.
+    fn counts(self) -> (usize, usize) {
+        match self {
+            Self::Awaited => (1, 0),
+            Self::Wishes(wish) => (0, usize::from(wish.alone)),
+        }
+    }
+}
+
+/// A client's parked tasks.
+#[derive(Debug, Default)]
+pub(super) struct ParkedTasks {
+    tasks: BTreeMap<TaskId, Parked>,
+    /// Those of them that a worker may have, and those that are to be alone.
+    awaited: usize,
+    alone: usize,
+}
+
+impl ParkedTasks {
+    pub(super) fn insert(&mut self, task: TaskId, why: Parked) {
+        self.remove(task);
+        let (awaited, alone) = why.counts();
+        (self.awaited, self.alone) = (self.awaited + awaited, self.alone + alone);
+        self.tasks.insert(task, why);
+    }
+
+    pub(super) fn remove(&mut self, task: TaskId) {
+        let (awaited, alone) = self.tasks.remove(&task).map_or((0, 0), Parked::counts);
+        (self.awaited, self.alone) = (self.awaited - awaited, self.alone - alone);
+    }
+
+    pub(super) fn get(&self, task: TaskId) -> Option<Parked> {
+        self.tasks.get(&task).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.keys().copied()
+    }
+
+    /// Whether any waits for more than that its pause is over.
+    pub(super) fn any_waits(&self) -> bool {
+        self.awaited + self.alone > 0
+    }
+
+    pub(super) fn any_awaited(&self) -> bool {
+        self.awaited > 0
+    }
+
+    /// How many are to be alone on a worker.
+    pub(super) fn alone(&self) -> usize {
+        self.alone
+    }
+
+    /// Those that a worker may have. Walks all, if there are any.
+    pub(super) fn awaited(&self) -> impl DoubleEndedIterator<Item = TaskId> {
+        let is_awaited = |(_, why): &(&TaskId, &Parked)| matches!(why, Parked::Awaited);
+        let tasks = self.any_awaited().then_some(&self.tasks);
+        tasks.into_iter().flatten().filter(is_awaited).map(|(task, _)| *task)
+    }
 }
 
 /// How a task wants to be placed.
@@ -97,7 +163,7 @@ impl Master {
         match self.state_of(id, task) {
             Some(State::Queued) => self.unqueue(id, task),
             Some(State::Parked) => {
-                self.clients.get_mut(&id).expect("state_of found it").parked.remove(&task);
+                self.clients.get_mut(&id).expect("state_of found it").parked.remove(task);
                 self.wishful.remove(&(id, task));
             }
             _ => {}
@@ -108,7 +174,7 @@ impl Master {
     /// no wish left, into its queue.
     fn settle_wish(&mut self, id: ClientId, task: TaskId) {
         let Some(client) = self.clients.get(&id) else { return };
-        let Some(Parked::Wishes(wish)) = client.parked.get(&task).copied() else { return };
+        let Some(Parked::Wishes(wish)) = client.parked.get(task) else { return };
         let program = client.program;
         if self.now < wish.not_before {
             self.wakes.insert((wish.not_before, id, task));
@@ -173,7 +239,7 @@ impl Master {
     }
 
     fn place_one(&mut self, id: ClientId, task: TaskId) {
-        let wish = self.clients.get(&id).and_then(|client| client.parked.get(&task)).copied();
+        let wish = self.clients.get(&id).and_then(|client| client.parked.get(task));
         match wish {
             Some(Parked::Wishes(Wish { alone: true, .. })) => self.place_alone(id, task),
             Some(Parked::Wishes(Wish { avoid: Some((worker, _)), .. })) => {

@@ -2,10 +2,7 @@
 //!
 //! Each costs a look at the workers, not at the tasks: other clients' messages may have it asked for often.
 
-use super::{
-    Client, Master, Worker,
-    parked::{Parked, Wish},
-};
+use super::{Client, Master, Worker};
 use crate::{
     ids::{ClientId, WorkerId},
     wire::Stall,
@@ -35,8 +32,7 @@ impl Master {
 
     /// Workers that may have its tasks have not said so.
     fn why_awaited(&self, client: &Client) -> Option<Stall> {
-        let is_awaited = |wish: &Parked| matches!(wish, Parked::Awaited);
-        if !client.parked.values().any(is_awaited) {
+        if !client.parked.any_awaited() {
             return None;
         }
         let awaited = &client.resume.awaited;
@@ -50,16 +46,17 @@ impl Master {
         let takes = |(id, worker): (&WorkerId, &Worker)| worker.is_well() && !client.held_by.contains(id);
         let piles_up = self.fitting(client).any(|(_, worker)| worker.is_well())
             && !self.fitting(client).any(takes)
-            && client.held() > 0;
-        let is_alone = client.queued == 0 && client.out() == 0 && alone(client) == 0 && client.held() > 0;
+            && client.held.total() > 0;
+        let is_alone =
+            client.queued == 0 && client.out() == 0 && client.parked.alone() == 0 && client.held.total() > 0;
         let is_suspect = |worker: &WorkerId| self.workers.get(worker).is_some_and(|it| it.suspect);
-        let is_there = is_alone && !client.held_at.keys().all(is_suspect);
-        (piles_up || is_there).then(|| Stall::Held { tasks: count(client.held()) })
+        let is_there = is_alone && !client.held.workers().all(is_suspect);
+        (piles_up || is_there).then(|| Stall::Held { tasks: client.held.total() })
     }
 
     /// Each may have ended a worker, and no worker is free of other tasks.
     fn why_alone(&self, client: &Client) -> Option<Stall> {
-        let tasks = alone(client);
+        let tasks = count(client.parked.alone());
         let any = tasks > 0 && self.fitting(client).any(|(_, worker)| worker.is_well());
         any.then_some(Stall::Quarantined { tasks })
     }
@@ -68,16 +65,16 @@ impl Master {
     fn why_silent(&self, id: ClientId, client: &Client) -> Option<Stall> {
         let silent = self.silent(client);
         let is_heard = |(worker, state): (&WorkerId, &Worker)| {
-            !state.suspect && state.shares.of(id) > client.called_back_at(*worker)
+            !state.suspect && state.shares.of(id) > client.called_back.at(*worker)
         };
-        let any = silent > 0 && alone(client) == 0 && !self.fitting(client).any(is_heard);
+        let any = silent > 0 && client.parked.alone() == 0 && !self.fitting(client).any(is_heard);
         any.then_some(Stall::Silent { workers: silent })
     }
 
     /// A worker that is heard has tasks of it, and of nobody else, and begins none.
     fn why_not_begun(&self, id: ClientId, client: &Client) -> Option<Stall> {
         let hangs = |(worker, state): (&WorkerId, &Worker)| {
-            !state.suspect && state.shares.are_of(id) && state.shares.of(id) > client.called_back_at(*worker)
+            !state.suspect && state.shares.are_of(id) && state.shares.of(id) > client.called_back.at(*worker)
         };
         let any = client.out() > 0 && self.fitting(client).any(hangs);
         any.then(|| Stall::NotBegun { tasks: client.out() })
@@ -128,12 +125,6 @@ impl Master {
     fn silent(&self, client: &Client) -> u32 {
         count(self.fitting(client).filter(|(_, worker)| worker.suspect).count())
     }
-}
-
-/// Tasks that are to be alone on a worker.
-fn alone(client: &Client) -> u32 {
-    let is_alone = |wish: &&Parked| matches!(wish, Parked::Wishes(Wish { alone: true, .. }));
-    count(client.parked.values().filter(is_alone).count())
 }
 
 fn count(number: usize) -> u32 {

@@ -21,8 +21,9 @@ use bytes::Bytes;
 
 use super::{
     Master,
-    clients::{Charge, Claim, Client, GivenUp, Resume, Stalling},
+    clients::{Charge, Client, GivenUp, Stalling},
     parked::Parked,
+    resume::{CLAIMS_MAX, Claim, Resume},
     stall::Left,
     tasks::{State, Task},
 };
@@ -34,9 +35,6 @@ use crate::{
 
 /// No task is tried more often in earnest.
 const ATTEMPT_MAX: Attempt = Attempt(u32::MAX / 2);
-
-/// Tasks of one client of which claims are kept until it is back. Far more than its window.
-pub(super) const CLAIMS_MAX: usize = 1 << 20;
 
 impl Master {
     /// The clients of the master before, which may come back; workers may have their tasks.
@@ -282,7 +280,7 @@ impl Master {
         };
         let is_current = entry.is_with(claim.worker, claim.attempt);
         let was_given_up = client.gave_up(task, claim.worker, claim.attempt);
-        let is_awaited = matches!(client.parked.get(&task), Some(Parked::Awaited))
+        let is_awaited = matches!(client.parked.get(task), Some(Parked::Awaited))
             && !client.is_overtaken(task, claim.attempt);
         let speculates = was_given_up && client.spec_of(entry).what.speculate;
         if was_given_up
@@ -439,9 +437,8 @@ impl Master {
             if !resume.awaited.is_empty() {
                 continue;
             }
-            let awaited = client.parked.iter().filter(|(_, why)| matches!(why, Parked::Awaited));
             // Last first, as each goes to the front of the queue.
-            let awaited: Vec<TaskId> = awaited.map(|(task, _)| *task).rev().collect();
+            let awaited: Vec<TaskId> = client.parked.awaited().rev().collect();
             awaited.into_iter().for_each(|task| self.stop_awaiting(id, task));
         }
     }

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::{
     Client, Master,
     clients::Stalling,
-    parked::Parked,
     tasks::{State, Task},
 };
 use crate::{
@@ -131,12 +130,8 @@ pub(super) fn stands_still(client: &Client) -> bool {
     if client.gone || client.detached.is_some() || client.running > 0 {
         return false;
     }
-    let waits = |wish: &Parked| match wish {
-        Parked::Awaited => true,
-        Parked::Wishes(wish) => wish.alone,
-    };
     let is_out = client.out() > 0 && !planted!(TrustWorkers);
-    is_out || client.held() > 0 || client.queued > 0 || client.parked.values().any(waits)
+    is_out || client.held.total() > 0 || client.queued > 0 || client.parked.any_waits()
 }
 
 /// A task that takes up no room at its worker any more.

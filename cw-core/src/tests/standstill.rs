@@ -126,12 +126,6 @@ fn restarted() -> Desk {
     desk
 }
 
-/// The worker says how a task's attempt has ended.
-fn ended(desk: &mut Desk, worker: u32, task: u64, attempt: u32, class: Class) {
-    let (task, attempt) = (TaskId(task), Attempt(attempt));
-    desk.worker_says(worker, FromWorker::Finished { client: CLIENT, task, attempt, class, micros: 1 });
-}
-
 /// Two workers: on the first three tasks have failed that succeeded on the second, so it is set aside.
 fn one_set_aside(first: u64) -> Desk {
     let mut desk = Desk::new();
@@ -139,9 +133,9 @@ fn one_set_aside(first: u64) -> Desk {
     desk.client(false, Spec { retries: 3, ..plain() });
     desk.submit(first..4);
     desk.worker_of(2, 2, false);
-    (1..4).for_each(|task| ended(&mut desk, 1, task, 1, Class::Failed));
+    (1..4).for_each(|task| desk.ended(1, task, 1, Class::Failed));
     desk.pass(ms(1_500), &[1, 2]);
-    (1..4).for_each(|task| ended(&mut desk, 2, task, 2, Class::Ok));
+    (1..4).for_each(|task| desk.ended(2, task, 2, Class::Ok));
     desk
 }
 
