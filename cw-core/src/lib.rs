@@ -24,6 +24,7 @@ macro_rules! planted {
 pub mod client;
 pub mod ids;
 pub mod master;
+pub mod resume;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod wire;

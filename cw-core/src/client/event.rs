@@ -86,9 +86,7 @@ pub enum Action {
         /// The task.
         task: TaskId,
         /// How it ended.
-        class: Class,
-        /// Result or failure.
-        body: Bytes,
+        completion: Completion,
     },
     /// Tell the user that nothing moves, and why.
     Stalled(Stall),

@@ -303,8 +303,7 @@ impl Client {
         }
         let Some(entry) = self.tasks.get_mut(task) else { return };
         entry.state = State::Recording;
-        let (class, body) = (completion.class, completion.body.clone());
-        self.actions.push_back(Action::Record { task, class, body });
+        self.actions.push_back(Action::Record { task, completion: completion.clone() });
         if planted!(AckBeforeRecorded) {
             self.acknowledge(task, completion.attempt, completion.worker);
         }
