@@ -39,10 +39,24 @@ impl Cluster {
 
     /// What the bench's own client function measures, in a process of its own.
     pub(crate) fn client<T: DeserializeOwned>(&self, leg: Leg) -> anyhow::Result<T> {
-        let client = start_client(self.home.path(), leg)?;
+        self.client_with(leg, &[])
+    }
+
+    /// The same with words of the bench's own in its environment.
+    pub(crate) fn client_with<T: DeserializeOwned>(
+        &self,
+        leg: Leg,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<T> {
+        let client = start_client(self.home.path(), leg, environment)?;
         let measured = client.hear(LEG_DEADLINE)?;
         client.end(START_DEADLINE)?;
         Ok(measured)
+    }
+
+    /// A folder that goes with the cluster.
+    pub(crate) fn folder(&self) -> &Path {
+        self.home.path()
     }
 }
 
@@ -57,7 +71,7 @@ impl Starting {
         let home = tempfile::tempdir()?;
         let master = start_master(home.path())?;
         let workers = [start_worker(home.path())?, start_worker(home.path())?];
-        let client = start_client(home.path(), Leg { warm_up: 0, tasks: 1 })?;
+        let client = start_client(home.path(), Leg { warm_up: 0, tasks: 1 }, &[])?;
         Ok(Self { client, _cluster: Cluster { _workers: workers, _master: master, home } })
     }
 
@@ -68,23 +82,22 @@ impl Starting {
 }
 
 fn start_master(home: &Path) -> anyhow::Result<Process> {
-    start(home, "the master", &["--role", "master", "--listen", "127.0.0.1:0"], None)
+    start(home, "the master", &["--role", "master", "--listen", "127.0.0.1:0"], &[])
 }
 
 fn start_worker(home: &Path) -> anyhow::Result<Process> {
-    start(home, "a worker", &["--role", "worker", "--slots", "1"], None)
+    start(home, "a worker", &["--role", "worker", "--slots", "1"], &[])
 }
 
-fn start_client(home: &Path, leg: Leg) -> anyhow::Result<Process> {
-    start(home, "the client", &["--cluster", "default"], Some(leg))
+fn start_client(home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
+    let leg = serde_json::to_string(&leg)?;
+    let environment = [&[(LEG, leg.as_str())], environment].concat();
+    start(home, "the client", &["--cluster", "default"], &environment)
 }
 
-fn start(home: &Path, name: &str, flags: &[&str], leg: Option<Leg>) -> anyhow::Result<Process> {
+fn start(home: &Path, name: &str, flags: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Process> {
     let mut command = process::this_bench()?;
-    command.args(flags).env("CW_HOME", home);
-    if let Some(leg) = leg {
-        command.env(LEG, serde_json::to_string(&leg)?);
-    }
+    command.args(flags).env("CW_HOME", home).envs(environment.iter().copied());
     Process::start(name, &mut command)
 }
 

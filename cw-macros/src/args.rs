@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{Expr, Ident, Lit, LitStr, Token};
+use syn::{Expr, Ident, Lit, LitStr, Path, Token};
 
 use crate::errors::Errors;
 use crate::size::Size;
@@ -23,11 +23,15 @@ pub(crate) struct Options {
     pub(crate) speculate: Option<bool>,
     /// Whether a task whose attempt was lost may run again.
     pub(crate) rerun: Option<bool>,
+    /// Bytes up to which a store keeps arguments and result as JSON too; 0 is never.
+    pub(crate) json_bytes: Option<u32>,
+    /// A function of the arguments whose value tells calls apart.
+    pub(crate) key: Option<Path>,
 }
 
 /// What may be said.
-const NAMES: [&str; 8] =
-    ["name", "handle", "version", "retries", "timeout", "max_bytes", "speculate", "rerun"];
+const NAMES: [&str; 10] =
+    ["name", "handle", "version", "retries", "timeout", "max_bytes", "speculate", "rerun", "json", "key"];
 
 /// `key` or `key = value`; every value is read as an expression first, so that one bad value hides no other.
 struct Setting {
@@ -78,6 +82,8 @@ impl Options {
             "max_bytes" => Size::read(value).and_then(|size| set(&mut self.max_bytes, size, &key)),
             "speculate" => speculate(&value).and_then(|yes| set(&mut self.speculate, yes, &key)),
             "rerun" => rerun(&value).and_then(|always| set(&mut self.rerun, always, &key)),
+            "json" => json(&value).and_then(|bytes| set(&mut self.json_bytes, bytes, &key)),
+            "key" => path(value).and_then(|path| set(&mut self.key, path, &key)),
             _ => timeout(&value).and_then(|millis| set(&mut self.timeout_millis, millis, &key)),
         };
         match given {
@@ -152,6 +158,28 @@ fn speculate(value: &Expr) -> syn::Result<bool> {
     match value {
         Expr::Lit(syn::ExprLit { lit: Lit::Bool(yes), .. }) => Ok(yes.value),
         _ => Err(syn::Error::new_spanned(value, "`speculate` takes `true` or `false`")),
+    }
+}
+
+fn json(value: &Expr) -> syn::Result<u32> {
+    let problem =
+        "`json` takes `false`, or how many bytes a store keeps as JSON at most, like `json = 65536`";
+    match value {
+        Expr::Lit(syn::ExprLit { lit: Lit::Bool(yes), .. }) if !yes.value => Ok(0),
+        Expr::Lit(syn::ExprLit { lit: Lit::Int(number), .. }) => {
+            number.base10_parse().map_err(|_| syn::Error::new_spanned(value, problem))
+        }
+        _ => Err(syn::Error::new_spanned(value, problem)),
+    }
+}
+
+fn path(value: Expr) -> syn::Result<Path> {
+    match value {
+        Expr::Path(path) if path.attrs.is_empty() && path.qself.is_none() => Ok(path.path),
+        other => Err(syn::Error::new_spanned(
+            other,
+            "`key` takes a function of references to the arguments, like `key = run_name` with `fn run_name(seed: &u64) -> String`",
+        )),
     }
 }
 
@@ -249,7 +277,7 @@ mod tests {
     fn all_options() {
         let (options, errors) = parse(quote! {
             name = concat!("a", "b"), handle = Square, version = 3, retries = 2, timeout = "10m",
-            max_bytes = "1 KiB", speculate = false, rerun = "never",
+            max_bytes = "1 KiB", speculate = false, rerun = "never", json = 65536, key = names::of_run,
         });
         assert!(errors.is_empty(), "{errors:?}");
         assert!(options.name.is_some());
@@ -258,6 +286,8 @@ mod tests {
         assert_eq!(options.timeout_millis, Some(600_000));
         assert!(matches!(options.max_bytes, Some(Size::Bytes(1024))));
         assert_eq!((options.speculate, options.rerun), (Some(false), Some(false)));
+        assert_eq!((options.json_bytes, options.key.is_some()), (Some(65_536), true));
+        assert_eq!(parse(quote!(json = false)).0.json_bytes, Some(0));
     }
 
     #[test]
@@ -268,7 +298,7 @@ mod tests {
         assert_eq!(
             errors,
             [
-                "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`, `max_bytes`, `speculate`, `rerun`",
+                "unknown #[cw::job] option; there are `name`, `handle`, `version`, `retries`, `timeout`, `max_bytes`, `speculate`, `rerun`, `json`, `key`",
                 "cannot read the timeout \"10 parsecs\": write numbers with ms, s, m, h or d, like \"90s\" or \"1h30m\"",
                 "this takes a whole number from 0 to 4294967295, like `3`",
                 "`version` needs a value: `version = ..`",
@@ -295,6 +325,12 @@ mod tests {
         }
         for wrong in [quote!(rerun = false), quote!(rerun = "once"), quote!(rerun = never)] {
             assert_eq!(sentence(wrong), "`rerun` takes \"always\" or \"never\"");
+        }
+        for wrong in [quote!(json = true), quote!(json = "4 KiB"), quote!(json = 5000000000)] {
+            assert!(sentence(wrong).starts_with("`json` takes `false`, or how many bytes"));
+        }
+        for wrong in [quote!(key = 3), quote!(key = "f"), quote!(key = |n| n)] {
+            assert!(sentence(wrong).starts_with("`key` takes a function of references"));
         }
     }
 

@@ -180,6 +180,23 @@ fn split(failure: Failure) -> (TaskErrorKind, Option<(u64, Vec<u8>)>) {
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "job {} ({}) ", self.0.job, self.0.task)?;
+        self.predicate(f)
+    }
+}
+
+impl TaskError {
+    /// The sentence without its subject, and with the causes: the same for all tasks that ended alike.
+    pub(crate) fn without_name(&self) -> String {
+        struct Predicate<'a>(&'a TaskError);
+        impl fmt::Display for Predicate<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.predicate(f)
+            }
+        }
+        format!("{:#}", Predicate(self))
+    }
+
+    fn predicate(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.kind {
             TaskErrorKind::Failed { message, chain } => {
                 write!(f, "failed: {message}")?;

@@ -9,6 +9,7 @@
 //! | 13 | the master is of another cluster, or refused this process; or another master took this one's place |
 //! | 14 | no worker runs this build of the program |
 //! | 15 | the system refused something else (memory, threads, the executable cannot be read) |
+//! | 16 | a store cannot be read, has no such job, or could not be written any more |
 
 use std::{fmt, process::ExitCode, sync::atomic::AtomicU8, sync::atomic::Ordering};
 
@@ -36,6 +37,8 @@ pub(crate) const NO_MASTER: u8 = 12;
 pub(crate) const REFUSED: u8 = 13;
 /// Exit code of a build that no worker runs.
 pub(crate) const OTHER_BUILD: u8 = 14;
+/// Exit code of a store.
+pub(crate) const STORE: u8 = 16;
 /// Exit code of all else.
 pub(crate) const SYSTEM: u8 = 15;
 

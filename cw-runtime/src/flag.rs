@@ -23,6 +23,9 @@ pub(crate) fn with_prefix(name: &str) -> String {
 /// The cluster that this process is of, if its name has to be typed.
 static CLUSTER: Mutex<Option<String>> = Mutex::new(None);
 
+/// The word after a program's name that makes it do what the installed `cw` does.
+pub(crate) const CLUSTER_VERB: &str = "cw";
+
 /// The name of a cluster that nobody names.
 pub(crate) const DEFAULT_CLUSTER: &str = "default";
 

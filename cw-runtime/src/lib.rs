@@ -8,6 +8,7 @@
 pub mod access;
 mod api;
 mod caught;
+mod cli;
 mod client;
 mod clock;
 mod error;
@@ -21,6 +22,7 @@ pub mod net;
 mod program;
 mod start;
 mod stderr;
+mod store;
 pub mod testing;
 mod worker;
 
@@ -37,6 +39,11 @@ pub use start::init;
 /// What the macros write code against. No promise is made about any of it.
 #[doc(hidden)]
 pub mod private {
+    /// The verbs of the installed binary.
+    pub mod cli {
+        pub use crate::cli::main;
+    }
+
     pub use crate::hooks::private::*;
     pub use crate::job::private::*;
     pub use crate::start::{MainArgs, MainResult, NoOpts, Program};

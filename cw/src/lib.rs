@@ -67,7 +67,8 @@
 //! }
 //! ```
 //!
-//! A long map shows how far it is with [`progress`](Map::progress).
+//! A long map shows how far it is with [`progress`](Map::progress), and keeps its results on disk with
+//! [`store`](Map::store): run again, the program goes on where it stopped.
 //!
 //! # Arguments and results
 //!
@@ -174,7 +175,7 @@
 //! - A task may *run* more than once: after a crash, a lost worker, a retry. It is reported once. So let jobs write to a
 //!   new name and rename, and not append; or say `#[cw::job(rerun = "never")]`.
 //! - Tasks start in order, but end as they will. `priority` orders one program's tasks, never those of others.
-//! - Nothing is kept on disk yet: a program that is killed starts anew.
+//! - What no store keeps is gone with the program.
 //! - All processes of a cluster have to be the same executable for now; a client of another build is told so, and
 //!   refused.
 //! - Linux is what it is tested on.
@@ -189,12 +190,14 @@
 /// | --- | --- | --- |
 /// | `name = ".."` | module path and function name | the job's identity; no two jobs of a program may share it |
 /// | `handle = Name` | the function's name | names the job apart from the function |
-/// | `version = 1` | 0 | raised by hand when the meaning changes |
+/// | `version = 1` | 0 | raised by hand when the meaning changes, so that results in a store are computed anew |
 /// | `retries = 2` | 0 | further attempts after an error, a panic or a timeout |
 /// | `timeout = "10m"` | none | how long an attempt may run; then its process is killed |
 /// | `max_bytes = "256 MiB"` | 64 MiB | most bytes of the encoded arguments, and of the result; or a number, like `256 << 20`; at most 2 GiB |
 /// | `speculate = true` | `false` | a task may run twice while its worker is merely silent |
 /// | `rerun = "never"` | `"always"` | a task whose attempt was lost does not run again |
+/// | `json = 65536` | 4,096 | bytes of arguments and of the result that a store keeps as JSON too; `false` for none |
+/// | `key = function` | the arguments | what tells calls apart in a store: a function of references to the arguments, whose result has serde's `Serialize` |
 ///
 /// A worker that is not heard may be dead, or its network slow. With `speculate = true` what runs there runs elsewhere as
 /// well once the master has missed it for 2 s (`--suspect-after`); the first result counts, and the other attempt is

@@ -163,6 +163,7 @@ impl Expansion {
         let (vars, coders) = (self.vars(), self.coder_names());
         let (lifetime, output) = (lifetime(), self.output());
         let (path, signature, consts) = (self.path(), job.signature(), self.consts());
+        let canonical = self.canonical();
         let args_type = self.named_type(quote!(Args<#lifetime>), quote!((#(#types,)*)));
         let output_type = self.named_type(quote!(Output), output);
         let decode = quote_spanned! {at(job.result.span)=>
@@ -189,6 +190,33 @@ impl Expansion {
                     ::core::result::Result::Ok(())
                 }
                 #decode
+                #canonical
+            }
+        }
+    }
+
+    /// What tells calls of the job apart, in bytes: its arguments, or what its key makes of them.
+    fn canonical(&self) -> TokenStream {
+        let (vars, coders) = (self.vars(), self.coder_names());
+        let put = match &self.options.key {
+            None => quote!(#(#coders.canonical(#vars, __cw_out)?;)*),
+            Some(key) => {
+                let args = self.job.params.iter().map(|Param { var, pass, .. }| match pass {
+                    Pass::Owned(_) => quote!(#var),
+                    _ => quote!(*#var),
+                });
+                quote_spanned!(at(key.span())=> ::cw::__private::put_key(&#key(#(#args),*), __cw_out)?;)
+            }
+        };
+        quote! {
+            fn canonical(
+                __cw_args: &Self::Args<'_>,
+                __cw_out: &mut ::std::vec::Vec<u8>,
+            ) -> ::core::result::Result<(), ::cw::__private::CodecError> {
+                let (#(#vars,)*) = __cw_args;
+                let _ = &__cw_out;
+                #put
+                ::core::result::Result::Ok(())
             }
         }
     }
@@ -218,7 +246,9 @@ impl Expansion {
     }
 
     fn consts(&self) -> TokenStream {
-        let Options { version, retries, timeout_millis, max_bytes, speculate, rerun, .. } = &self.options;
+        let Options { version, retries, timeout_millis, max_bytes, speculate, rerun, json_bytes, .. } =
+            &self.options;
+        let body = self.body_hash();
         let version = version.map(|version| quote!(const VERSION: u32 = #version;));
         let retries = retries.map(|retries| {
             quote!(const RETRIES: ::core::option::Option<u32> = ::core::option::Option::Some(#retries);)
@@ -232,7 +262,18 @@ impl Expansion {
         let max_bytes = max_bytes.as_ref().map(|size| quote!(const MAX_BYTES: usize = #size;));
         let speculate = speculate.map(|yes| quote!(const SPECULATE: bool = #yes;));
         let rerun = rerun.map(|always| quote!(const RERUN: bool = #always;));
-        quote!(#version #retries #timeout #max_bytes #speculate #rerun)
+        let json = json_bytes.map(|bytes| quote!(const JSON_BYTES: u32 = #bytes;));
+        let body = quote!(const BODY: u64 = #body;);
+        quote!(#version #retries #timeout #max_bytes #speculate #rerun #json #body)
+    }
+
+    /// Tells one text of the function from another; layout and comments do not count.
+    fn body_hash(&self) -> u64 {
+        let ItemFn { sig, block, .. } = &self.job.func;
+        let text = quote!(#sig #block).to_string();
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 
     pub(super) fn vars(&self) -> Vec<&Ident> {

@@ -90,6 +90,7 @@ impl Expansion {
 
     pub(super) fn entry(&self) -> TokenStream {
         let (handle, coders) = (&self.handle, self.coder_names());
+        let shows = self.shows();
         let kind = if self.job.is_async() { quote!(Async) } else { quote!(Sync) };
         let trace = quote_spanned!(at(self.job.result.span)=> __CW_RESULT.trace(__cw_schema));
         quote! {
@@ -98,13 +99,42 @@ impl Expansion {
                 #(let __cw_schema = #coders.trace(__cw_schema);)*
                 #trace.finish()
             }
+            #shows
             ::cw::__private::inventory::submit! {
                 ::cw::__private::JobEntry::new::<#handle>(
                     ::cw::__private::Run::#kind(__cw_run),
                     __cw_schema,
+                    ::cw::__private::Shows { args: __cw_show_args, result: __cw_show_result },
                     ::core::file!(),
                     ::core::line!(),
                 )
+            }
+        }
+    }
+
+    /// What people read of a call in a store: its arguments and its result as JSON.
+    fn shows(&self) -> TokenStream {
+        let (vars, coders) = (self.vars(), self.coder_names());
+        let mutability = (!vars.is_empty()).then(|| quote!(mut));
+        let result = quote_spanned!(at(self.job.result.span)=> __CW_RESULT.show(__cw_bytes, __cw_json));
+        quote! {
+            fn __cw_show_args(
+                __cw_bytes: &[u8],
+                __cw_json: &mut ::cw::__private::Json,
+            ) -> ::core::result::Result<(), ::cw::__private::CodecError> {
+                let #mutability __cw_in = ::cw::__private::Reader::new(__cw_bytes);
+                #(
+                    let #vars = #coders.take(&mut __cw_in)?;
+                    #coders.show(&#vars, __cw_json);
+                )*
+                let _ = &__cw_json;
+                __cw_in.end()
+            }
+            fn __cw_show_result(
+                __cw_bytes: &[u8],
+                __cw_json: &mut ::cw::__private::Json,
+            ) -> ::core::result::Result<(), ::cw::__private::CodecError> {
+                #result
             }
         }
     }

@@ -14,6 +14,7 @@ use super::{block::block_on, options::Reading};
 use crate::{
     client::{hub::Command, session, sink::Slot},
     error::TaskError,
+    store,
 };
 
 /// A call that is under way: a future of its result.
@@ -45,7 +46,7 @@ impl<R> TaskHandle<R> {
         if !self.is_finished()
             && let Ok(hub) = session::hub()
         {
-            hub.push([Command::Cancel(self.task)]);
+            store::after_calls(hub, || Command::Cancel(self.task));
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::Future,
     marker::PhantomData,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -16,7 +17,7 @@ use futures_core::Stream;
 
 use super::{
     block::block_on,
-    options::{Caller, Reading, refused, unencodable},
+    options::{Caller, Reading, Way, refused, unencodable},
 };
 use crate::{
     client::{
@@ -26,6 +27,7 @@ use crate::{
     },
     error::TaskError,
     job::CodecError,
+    store::{self, Call, StoreAt, ToStore},
 };
 
 /// Tasks in flight unless said otherwise: enough to keep a thousand slots busy.
@@ -37,8 +39,9 @@ const BYTES_MAX: usize = 64 << 20;
 /// Arguments are encoded into pieces of this size, many to a piece.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Appends the next input's encoding; `None` at the end.
-pub(super) type Source<'i> = Box<dyn FnMut(&mut Vec<u8>) -> Option<Result<(), CodecError>> + Send + 'i>;
+/// Appends the next input's encoding, and what tells it from others where that is wanted; `None` at the end.
+pub(super) type Source<'i> =
+    Box<dyn FnMut(&mut Vec<u8>, Option<&mut Vec<u8>>) -> Option<Result<(), CodecError>> + Send + 'i>;
 
 /// A job over many inputs, made by [`map`](super::map).
 ///
@@ -83,6 +86,16 @@ impl<'i, R> Map<'i, R> {
         self
     }
 
+    /// Keeps results in this file, each before it is handed out, and takes those that are there: a program that was ended,
+    /// however, goes on where it stopped when it is run again. See [`Options::store`](super::Options::store).
+    ///
+    /// Inputs are compared with those of the run before, in order; where they have changed, results are found by their
+    /// arguments. Equal inputs have a result each.
+    pub fn store(mut self, path: impl AsRef<Path>) -> Self {
+        self.caller.store = Some(Arc::new(StoreAt::new(path.as_ref())));
+        self
+    }
+
     /// How many tasks are under way or unread at most. Default 4,096; 0 is taken for 1.
     pub fn in_flight(mut self, tasks: usize) -> Self {
         self.in_flight = tasks.max(1);
@@ -94,7 +107,9 @@ impl<'i, R> Map<'i, R> {
     pub fn unordered(self) -> Unordered<'i, R> {
         Unordered {
             map: self,
-            hub: None,
+            way: None,
+            number: 0,
+            canonical: Vec::new(),
             queue: Arc::default(),
             is_shown: false,
             ready: VecDeque::new(),
@@ -155,7 +170,10 @@ impl Average {
 #[must_use = "a stream does nothing unless it is read"]
 pub struct Unordered<'i, R> {
     map: Map<'i, R>,
-    hub: Option<Arc<Hub>>,
+    way: Option<Way>,
+    /// Which map of its store it is.
+    number: u32,
+    canonical: Vec<u8>,
     queue: Arc<StreamQueue>,
     /// Whether the progress is shown, if it is asked for.
     is_shown: bool,
@@ -230,32 +248,47 @@ impl<'i, R> Unordered<'i, R> {
         if self.exhausted || is_little || !self.has_room() {
             return;
         }
-        let hub = match &self.hub {
-            Some(hub) => Arc::clone(hub),
-            None => match self.map.caller.hub() {
-                Ok(hub) => Arc::clone(self.hub.insert(hub)),
+        let Way { hub, store } = match &self.way {
+            Some(way) => way.clone(),
+            None => match self.map.caller.way() {
+                Ok(way) => self.begin(way),
                 Err((hub, failure)) => return self.refuse_next(&hub, &failure),
             },
         };
-        let spec = self.map.caller.spec(&hub);
-        let mut commands = Vec::new();
+        let (spec, job) = (self.map.caller.spec(&hub), self.map.caller.job());
+        let (mut commands, mut calls) = (Vec::new(), Vec::new());
         commands.extend(self.show_progress().map(Command::Watch));
         while self.has_room() {
             let Some(args) = self.next_input() else { break };
             let (task, bytes) = (hub.new_task(), args.as_ref().map_or(0, Bytes::len));
             let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");
             let sink = Sink::Stream(Arc::clone(&self.queue), self.next_index, args_bytes);
+            let input = Some(self.next_index);
             self.next_index += 1;
             self.open += 1;
             self.args_bytes += bytes;
-            commands.push(match args {
-                Ok(args) => Command::Submit { task, spec, args, sink },
-                Err(failure) => Command::Answer { task, sink, completion: refused(&failure) },
-            });
+            match args {
+                Err(failure) => commands.push(Command::Answer { task, sink, completion: refused(&failure) }),
+                Ok(args) if store.is_none() => {
+                    commands.push(Command::Submit { task, spec, args, sink, ticket: None });
+                }
+                Ok(args) => {
+                    let hash = store::hash_of(&self.canonical);
+                    calls.push(Call { task, spec, job, hash, args, sink, input });
+                }
+            }
+        }
+        if let Some(store) = store.filter(|_| !calls.is_empty()) {
+            store.push(ToStore::Calls { hub: Arc::clone(&hub), map: self.number, calls });
         }
         if !commands.is_empty() {
             hub.push(commands);
         }
+    }
+
+    fn begin(&mut self, way: Way) -> Way {
+        self.number = way.store.as_ref().map_or(0, |store| store.new_map());
+        self.way.insert(way).clone()
     }
 
     /// Begins to show the progress, if that is asked for and was not done.
@@ -279,7 +312,9 @@ impl<'i, R> Unordered<'i, R> {
     /// The next input, encoded; `None` at the end of the iterator, which is not read again.
     fn next_input(&mut self) -> Option<Result<Bytes, Failure>> {
         self.scratch.clear();
-        let Some(encoded) = (self.map.source)(&mut self.scratch) else {
+        self.canonical.clear();
+        let canonical = self.map.caller.store.is_some().then_some(&mut self.canonical);
+        let Some(encoded) = (self.map.source)(&mut self.scratch, canonical) else {
             self.exhausted = true;
             if let Some(progress) = self.queue.progress() {
                 progress.settle_total(self.next_index);
@@ -318,10 +353,10 @@ impl<'i, R> Unordered<'i, R> {
 
 impl<R> Drop for Unordered<'_, R> {
     fn drop(&mut self) {
-        if let Some(hub) = &self.hub
+        if let Some(way) = &self.way
             && self.open > self.ready.len()
         {
-            hub.push([Command::CancelStream(Arc::clone(&self.queue))]);
+            store::after_calls(&way.hub, || Command::CancelStream(Arc::clone(&self.queue)));
         }
         self.end_progress();
     }

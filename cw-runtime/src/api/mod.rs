@@ -12,6 +12,7 @@ mod submit;
 pub use cluster::{Cluster, Connect};
 pub use handle::TaskHandle;
 pub use map::{Blocking, Collect, Map, Next, Unordered};
+pub(crate) use options::refused;
 pub use options::{Options, options};
 pub use ready::{Ready, ready};
 pub use set::{JoinNext, JoinNextWithId, SpawnWhenReady, TaskSet};

@@ -1,6 +1,6 @@
 //! How calls are made: retries, timeout, priority; and what all calls share.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cw_core::{
@@ -19,6 +19,7 @@ use crate::{
     error::TaskError,
     executor::{self, run::check_size},
     job::{CodecError, IntoArgs, Job, Registry},
+    store::{self, Call, Hash, Store, StoreAt, ToStore},
 };
 
 /// How often an executor may die under a task before the task is given up.
@@ -35,6 +36,7 @@ pub struct Options {
     retries: Option<u32>,
     timeout: Option<Duration>,
     priority: i32,
+    store: Option<Arc<StoreAt>>,
 }
 
 /// Options to make calls with: `cw::options().retries(3).spawn(job, args)`.
@@ -66,10 +68,28 @@ impl Options {
         self
     }
 
+    /// Keeps results in this file, each before the caller has it, and takes those that are there: a program that was
+    /// ended, however, goes on where it stopped when it is run again.
+    ///
+    /// A result counts for a call of the same job with the same arguments, as long as the job's text, types and `version`
+    /// are the same; what failed runs again. Single calls are taken in the order in which they are made; where that, or
+    /// their arguments, have changed, they are found by their arguments. `--fresh` computes all anew.
+    ///
+    /// The file is an SQLite database with a view `results` for people; `cw results FILE` shows it. Its folder is made if
+    /// there is none.
+    ///
+    /// # Errors
+    /// A file that is no store, is in use, or cannot be opened: each call is refused with the reason.
+    #[must_use]
+    pub fn store(mut self, path: impl AsRef<Path>) -> Self {
+        self.store = Some(Arc::new(StoreAt::new(path.as_ref())));
+        self
+    }
+
     /// As [`spawn`](super::spawn), with these options.
     pub fn spawn<'a, J: Job, A: IntoArgs<J::Args<'a>>>(&self, _job: J, args: A) -> TaskHandle<J::Output> {
         let slot = Arc::new(Slot::default());
-        let task = self.call::<J>(encode::<J>(&args.into_args()), |_| Sink::Slot(Arc::clone(&slot)));
+        let task = self.call::<J>(self.encode::<J>(&args.into_args()), |_| Sink::Slot(Arc::clone(&slot)));
         TaskHandle::new(Reading::of::<J>, task, slot)
     }
 
@@ -81,11 +101,28 @@ impl Options {
         let mut inputs = inputs.into_iter();
         let (least, most) = inputs.size_hint();
         let total = u64::try_from(least).ok().filter(|_| Some(least) == most);
-        let source: Source<'i> = Box::new(move |out| {
-            let input = inputs.next()?;
-            Some(J::encode(&input.into_args(), out))
+        let source: Source<'i> = Box::new(move |out, canonical| {
+            let args = inputs.next()?.into_args();
+            let encoded = J::encode(&args, out);
+            Some(encoded.and_then(|()| canonical.map_or(Ok(()), |canonical| J::canonical(&args, canonical))))
         });
         Map::new(source, total, Caller::of::<J>(self), Reading::of::<J>)
+    }
+
+    /// Encodes arguments, with what tells them from others where a store wants that.
+    pub(super) fn encode<J: Job>(&self, args: &J::Args<'_>) -> Result<Encoded, Failure> {
+        let mut out = Vec::new();
+        let unencodable = |error: CodecError| unencodable(&error);
+        J::encode(args, &mut out).map_err(unencodable)?;
+        check_size("arguments", out.len(), J::MAX_BYTES)?;
+        let mut hash = Hash::default();
+        if self.store.is_some() {
+            let mut canonical = Vec::new();
+            J::canonical(args, &mut canonical).map_err(unencodable)?;
+            hash = store::hash_of(&canonical);
+        }
+        // Without spare room the bytes need no second allocation while the call waits.
+        Ok(Encoded { args: out.into_boxed_slice().into(), hash })
     }
 
     /// As [`submit`](super::submit), with these options.
@@ -95,7 +132,7 @@ impl Options {
         args: A,
         done: impl FnOnce(TaskId, Result<J::Output, TaskError>) + Send + 'static,
     ) -> TaskId {
-        self.call::<J>(encode::<J>(&args.into_args()), |hub| {
+        self.call::<J>(self.encode::<J>(&args.into_args()), |hub| {
             hub.submitted();
             Sink::Callback(Box::new(move |task, completion| {
                 done(task, Reading::of::<J>().open(task, completion));
@@ -106,12 +143,12 @@ impl Options {
     /// Hands one call over, or answers it at once where it cannot be made.
     pub(super) fn call<J: Job>(
         &self,
-        args: Result<Bytes, Failure>,
+        args: Result<Encoded, Failure>,
         sink: impl FnOnce(&Hub) -> Sink,
     ) -> TaskId {
         let caller = Caller::of::<J>(self);
-        let hub = match caller.hub() {
-            Ok(hub) => hub,
+        let Way { hub, store } = match caller.way() {
+            Ok(way) => way,
             Err((hub, failure)) => {
                 let task = hub.new_task();
                 let completion = refused(&failure);
@@ -120,13 +157,32 @@ impl Options {
             }
         };
         let (task, sink) = (hub.new_task(), sink(&hub));
-        let command = match args {
-            Ok(args) => Command::Submit { task, spec: caller.spec(&hub), args, sink },
-            Err(failure) => Command::Answer { task, sink, completion: refused(&failure) },
-        };
-        hub.push([command]);
+        match args {
+            Ok(Encoded { args, hash }) => {
+                let call =
+                    Call { task, spec: caller.spec(&hub), job: caller.job(), hash, args, sink, input: None };
+                match store {
+                    None => hub.push([call.unkept()]),
+                    Some(store) => store.push(ToStore::Calls { hub, map: 0, calls: vec![call] }),
+                }
+            }
+            Err(failure) => hub.push([Command::Answer { task, sink, completion: refused(&failure) }]),
+        }
         task
     }
+}
+
+/// The arguments of a call as bytes, and their hash where a store wants it.
+pub(super) struct Encoded {
+    pub(super) args: Bytes,
+    pub(super) hash: Hash,
+}
+
+/// Where calls go.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub(super) hub: Arc<Hub>,
+    pub(super) store: Option<Arc<Store>>,
 }
 
 /// A job and options, ready to be handed over.
@@ -139,6 +195,8 @@ pub(super) struct Caller {
     max_bytes: usize,
     speculate: bool,
     rerun: bool,
+    is_in_place: bool,
+    pub(super) store: Option<Arc<StoreAt>>,
 }
 
 impl Caller {
@@ -151,6 +209,9 @@ impl Caller {
             max_bytes: J::MAX_BYTES,
             speculate: J::SPECULATE,
             rerun: J::RERUN,
+            // As `cw::job_fn!` names it.
+            is_in_place: J::PATH.contains("::closure@"),
+            store: options.store.clone(),
         }
     }
 
@@ -174,10 +235,31 @@ impl Caller {
         Err((Arc::new(Hub::new()), Failure::Refused { why }))
     }
 
-    pub(super) fn spec(&self, hub: &Hub) -> SpecIndex {
+    /// Where calls go; or, where none can be made, a hub that leads nowhere and the reason.
+    pub(super) fn way(&self) -> Result<Way, (Arc<Hub>, Failure)> {
+        let hub = self.hub()?;
+        let refused = |why: &str| (Arc::new(Hub::new()), Failure::Refused { why: why.to_owned() });
+        let store = match &self.store {
+            None => None,
+            Some(_) if self.is_in_place => {
+                return Err(refused(
+                    "a job in place is named by its line, under which no later run would find its results: write a \
+                     function with `#[cw::job]` for a store",
+                ));
+            }
+            Some(at) => Some(Arc::clone(at.get().map_err(|why| refused(why))?)),
+        };
+        Ok(Way { hub, store })
+    }
+
+    /// The job's index in this program.
+    pub(super) fn job(&self) -> u32 {
         let registry = Registry::global().expect("the session did not start with two jobs of one name");
-        let index = registry.index_of(self.id).expect("a job's handle is only made beside its registration");
-        hub.spec(&self.spec_of(JobIndex(index)))
+        registry.index_of(self.id).expect("a job's handle is only made beside its registration")
+    }
+
+    pub(super) fn spec(&self, hub: &Hub) -> SpecIndex {
+        hub.spec(&self.spec_of(JobIndex(self.job())))
     }
 
     fn spec_of(&self, job: JobIndex) -> Spec {
@@ -196,20 +278,12 @@ impl Caller {
     }
 }
 
-pub(super) fn encode<J: Job>(args: &J::Args<'_>) -> Result<Bytes, Failure> {
-    let mut out = Vec::new();
-    J::encode(args, &mut out).map_err(|error| unencodable(&error))?;
-    check_size("arguments", out.len(), J::MAX_BYTES)?;
-    // Without spare room the bytes need no second allocation while the call waits.
-    Ok(out.into_boxed_slice().into())
-}
-
 pub(super) fn unencodable(error: &CodecError) -> Failure {
     Failure::Refused { why: error.to_string() }
 }
 
 /// The answer of a task that was never sent.
-pub(super) fn refused(failure: &Failure) -> Completion {
+pub(crate) fn refused(failure: &Failure) -> Completion {
     let class = failure.class();
     Completion { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, body: failure.encode() }
 }

@@ -9,12 +9,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
 use cw_core::{IdHash, ids::TaskId, wire::Failure};
 
 use super::{
     block::block_on,
-    options::{Options, Reading, encode, options},
+    options::{Encoded, Options, Reading, options},
     ready::poll_ready,
 };
 use crate::{
@@ -25,6 +24,7 @@ use crate::{
     },
     error::TaskError,
     job::{IntoArgs, Job},
+    store,
 };
 
 /// Calls of any jobs with one type of result, joined as they end; as tokio's `JoinSet`.
@@ -58,7 +58,7 @@ impl<R> TaskSet<R> {
         _job: J,
         args: A,
     ) -> TaskId {
-        self.add::<J>(options, encode::<J>(&args.into_args()))
+        self.add::<J>(options, options.encode::<J>(&args.into_args()))
     }
 
     /// As [`spawn`](Self::spawn), once there is room: see [`ready`](super::ready). The arguments are encoded at
@@ -68,11 +68,11 @@ impl<R> TaskSet<R> {
         _job: J,
         args: A,
     ) -> SpawnWhenReady<'_, R> {
-        let args = Some(encode::<J>(&args.into_args()));
+        let args = Some(options().encode::<J>(&args.into_args()));
         SpawnWhenReady { set: self, args, add: |set, args| set.add::<J>(&options(), args) }
     }
 
-    fn add<J: Job<Output = R>>(&mut self, options: &Options, args: Result<Bytes, Failure>) -> TaskId {
+    fn add<J: Job<Output = R>>(&mut self, options: &Options, args: Result<Encoded, Failure>) -> TaskId {
         let queue = &self.queue;
         let task = options.call::<J>(args, |_| Sink::Stream(Arc::clone(queue), 0, 0));
         if self.hub.is_none() {
@@ -117,7 +117,8 @@ impl<R> TaskSet<R> {
     /// Cancels all calls that have not ended. They stay in the set, and are joined as `Cancelled`.
     pub fn abort_all(&mut self) {
         if let Some(hub) = &self.hub {
-            hub.push(self.open.keys().map(|task| Command::Cancel(*task)));
+            let each = self.open.keys();
+            each.for_each(|task| store::after_calls(hub, || Command::Cancel(*task)));
         }
     }
 
@@ -156,7 +157,7 @@ impl<R> Drop for TaskSet<R> {
         if self.open.len() > self.ready.len()
             && let Some(hub) = &self.hub
         {
-            hub.push([Command::CancelStream(Arc::clone(&self.queue))]);
+            store::after_calls(hub, || Command::CancelStream(Arc::clone(&self.queue)));
         }
     }
 }
@@ -213,8 +214,8 @@ impl<R> Future for JoinNextWithId<'_, R> {
 #[must_use = "nothing is called unless this is awaited"]
 pub struct SpawnWhenReady<'s, R> {
     set: &'s mut TaskSet<R>,
-    args: Option<Result<Bytes, Failure>>,
-    add: fn(&mut TaskSet<R>, Result<Bytes, Failure>) -> TaskId,
+    args: Option<Result<Encoded, Failure>>,
+    add: fn(&mut TaskSet<R>, Result<Encoded, Failure>) -> TaskId,
 }
 
 impl<R> SpawnWhenReady<'_, R> {

@@ -24,13 +24,23 @@ use super::{
     progress::Progress,
     sink::{Answer, Answers, Callback, Sink, StreamQueue},
 };
+use crate::store::{Ticket, ToStore};
 
 /// What a program's thread wants of the client's.
 pub(crate) enum Command {
     /// A new combination of job and options; it takes the next index.
     Declare(Spec),
     /// A call.
-    Submit { task: TaskId, spec: SpecIndex, args: Bytes, sink: Sink },
+    Submit {
+        task: TaskId,
+        spec: SpecIndex,
+        args: Bytes,
+        sink: Sink,
+        /// Where its end is recorded before the caller has it.
+        ticket: Option<Box<Ticket>>,
+    },
+    /// The ends of these tasks are on the disk.
+    Recorded(Vec<TaskId>),
     /// An answer that needs no cluster, such as a refusal.
     Answer { task: TaskId, sink: Sink, completion: Completion },
     /// The result is not wanted.
@@ -133,6 +143,13 @@ impl Hub {
         inbox.asleep = true;
     }
 
+    /// The oldest command that nobody has taken.
+    #[cfg(test)]
+    pub(crate) fn take_one(&self) -> Option<Command> {
+        let mut inbox = self.inbox.lock().expect("no holder panics");
+        (!inbox.commands.is_empty()).then(|| inbox.commands.remove(0))
+    }
+
     pub(crate) fn submitted(&self) {
         self.submitted.lock().expect("no holder panics").open += 1;
     }
@@ -193,6 +210,7 @@ pub(crate) struct Desk {
     hub: Arc<Hub>,
     pub(crate) machine: Client,
     sinks: TaskMap<Sink>,
+    tickets: TaskMap<Box<Ticket>>,
     commands: Vec<Command>,
     answers: Answers,
     callbacks: Option<std::sync::mpsc::Sender<(TaskId, Completion, Callback)>>,
@@ -212,6 +230,7 @@ impl Desk {
             hub,
             machine: Client::new(config),
             sinks: TaskMap::default(),
+            tickets: TaskMap::default(),
             commands: Vec::new(),
             answers: Answers::default(),
             callbacks: None,
@@ -240,10 +259,17 @@ impl Desk {
     fn on_command(&mut self, now: Time, command: Command) {
         match command {
             Command::Declare(what) => self.machine.handle(now, Event::Declare { what }),
-            Command::Submit { task, spec, args, sink } => {
+            Command::Submit { task, spec, args, sink, ticket } => {
                 self.waited = (self.waited.0 + 1, self.waited.1 + args.len() as u64);
                 self.sinks.insert(task, sink);
-                self.machine.handle(now, Event::Submit { task, spec, durable: false, args });
+                let durable = ticket.is_some();
+                if let Some(ticket) = ticket {
+                    self.tickets.insert(task, ticket);
+                }
+                self.machine.handle(now, Event::Submit { task, spec, durable, args });
+            }
+            Command::Recorded(tasks) => {
+                tasks.into_iter().for_each(|task| self.machine.handle(now, Event::Recorded { task }));
             }
             Command::Answer { task, sink, completion } => self.answer(task, sink, completion),
             Command::Cancel(task) => self.machine.handle(now, Event::Cancel { task }),
@@ -316,13 +342,13 @@ impl Desk {
             match action {
                 Action::Tell { message, body } => tell(message, body),
                 Action::Complete { task, completion } => {
+                    self.tickets.remove(task);
                     // Without a sink nobody wants it: its map was dropped.
                     if let Some(sink) = self.sinks.remove(task) {
                         self.answer(task, sink, completion);
                     }
                 }
-                // No call asks for a store yet, so none is durable.
-                Action::Record { task, .. } => self.machine.handle(now, Event::Recorded { task }),
+                Action::Record { task, completion } => self.record(task, completion),
                 Action::Stalled(why) => self.notices.stalled(&why),
                 Action::Moving => self.notices.moving(),
                 Action::SetAside { worker, why } => self.notices.set_aside(&worker, &why),
@@ -332,6 +358,12 @@ impl Desk {
         }
         self.tell_backlog();
         any
+    }
+
+    fn record(&mut self, task: TaskId, completion: Completion) {
+        let ticket = self.tickets.remove(task).expect("what is durable came with a ticket");
+        let store = Arc::clone(&ticket.store);
+        store.push(ToStore::Record { task, ticket, completion });
     }
 
     fn answer(&mut self, task: TaskId, sink: Sink, completion: Completion) {

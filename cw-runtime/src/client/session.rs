@@ -17,6 +17,7 @@ use crate::{
     job::{self, Registry},
     net::connect::{Search, Wanted},
     program::{self, Image},
+    store,
     worker::pool::Kind,
 };
 
@@ -58,6 +59,8 @@ pub(crate) struct Init {
     pub(crate) connect_timeout: Option<Duration>,
     /// After how long without any progress all calls fail, if ever.
     pub(crate) give_up_after: Option<Duration>,
+    /// Whether stored results are computed anew.
+    pub(crate) fresh: bool,
 }
 
 static INIT: OnceLock<Init> = OnceLock::new();
@@ -70,6 +73,11 @@ pub(crate) fn note_init(init: Init) {
 /// How long a master is waited for, if the user said so.
 pub(crate) fn connect_timeout() -> Option<Duration> {
     INIT.get()?.connect_timeout
+}
+
+/// Whether stored results are computed anew.
+pub(crate) fn is_fresh() -> bool {
+    INIT.get().is_some_and(|init| init.fresh)
 }
 
 /// Whether this process knows what it is, so that executors can be processes of its program.
@@ -146,6 +154,7 @@ pub(crate) fn start_now() -> Result<(), Trouble> {
 pub(crate) fn close() {
     if let Some(hub) = SESSION.get() {
         hub.close(CLOSE_WAIT);
+        store::close_all(CLOSE_WAIT);
     }
     executor::scratch::finish_removals();
     crate::stderr::flush();

@@ -3,13 +3,13 @@
 use std::{
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{hub::Hub, notice::say, progress};
-use crate::worker;
+use crate::{store, worker};
 
 /// How long the end of the client is waited for. The program must be gone within five seconds.
 const CLOSE_WAIT: Duration = Duration::from_secs(4);
@@ -36,7 +36,11 @@ pub(super) fn watch(hub: &Arc<Hub>) {
             let hub = CURRENT.lock().expect("no holder panics").clone().expect("set before the thread began");
             hub.interrupt();
             progress::end_all();
-            let close = tokio::task::spawn_blocking(move || hub.close(CLOSE_WAIT));
+            let close = tokio::task::spawn_blocking(move || {
+                let until = Instant::now() + CLOSE_WAIT;
+                hub.close(CLOSE_WAIT);
+                store::close_all(until.saturating_duration_since(Instant::now()));
+            });
             // Both end the program.
             tokio::select! {
                 _ = close => {}

@@ -6,7 +6,9 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::canonical;
 use super::codec::{CodecError, Place, Reader, put, put_owned};
+use super::json::Json;
 use super::schema::SchemaBuilder;
 
 /// An argument taken by value.
@@ -26,6 +28,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Arg for T {
         name: "",
         put: put_owned::<Self>,
         take: |reader, place| reader.take_owned(place),
+        canonical: canonical::put::<Self>,
+        show: Json::add::<Self>,
         trace: SchemaBuilder::argument::<Self>,
     };
 }
@@ -50,12 +54,15 @@ where
         name: "",
         put: put::<Self>,
         take: |reader, place| reader.take(place),
+        canonical: canonical::put::<Self>,
+        show: Json::add::<Self>,
         trace: SchemaBuilder::lent::<Self>,
     };
 }
 
 type Put<T> = fn(&T, Place, &mut Vec<u8>) -> Result<(), CodecError>;
 type Take<T> = for<'a> fn(&mut Reader<'a>, Place) -> Result<T, CodecError>;
+type Show<T> = fn(&mut Json, &'static str, &T);
 type Trace = fn(SchemaBuilder, &'static str) -> SchemaBuilder;
 
 /// Codes an argument taken by value.
@@ -64,6 +71,8 @@ pub struct OwnedArg<T> {
     name: &'static str,
     put: Put<T>,
     take: Take<T>,
+    canonical: Put<T>,
+    show: Show<T>,
     trace: Trace,
 }
 
@@ -76,6 +85,16 @@ impl<T> OwnedArg<T> {
     /// Appends the argument to `out`.
     pub fn put(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
         (self.put)(value, Place::argument::<T>(self.name), out)
+    }
+
+    /// Appends the argument to `out`, the same for equal values.
+    pub fn canonical(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        (self.canonical)(value, Place::argument::<T>(self.name), out)
+    }
+
+    /// Adds the argument to what people read.
+    pub fn show(&self, value: &T, json: &mut Json) {
+        (self.show)(json, self.name, value);
     }
 
     /// Reads the argument.
@@ -95,6 +114,8 @@ pub struct BorrowedArg<T: ?Sized> {
     name: &'static str,
     put: Put<T>,
     take: Take<Box<T>>,
+    canonical: Put<T>,
+    show: Show<T>,
     trace: Trace,
 }
 
@@ -107,6 +128,16 @@ impl<T: ?Sized> BorrowedArg<T> {
     /// Appends the argument to `out`.
     pub fn put(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
         (self.put)(value, Place::argument::<T>(self.name), out)
+    }
+
+    /// Appends the argument to `out`, the same for equal values.
+    pub fn canonical(&self, value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        (self.canonical)(value, Place::argument::<T>(self.name), out)
+    }
+
+    /// Adds the argument to what people read.
+    pub fn show(&self, value: &T, json: &mut Json) {
+        (self.show)(json, self.name, value);
     }
 
     /// Reads the argument, to be lent to the function.
@@ -140,6 +171,16 @@ impl TextArg {
         put(value, Place::argument::<str>(self.name), out)
     }
 
+    /// As [`put`](Self::put).
+    pub fn canonical(&self, value: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.put(value, out)
+    }
+
+    /// Adds the argument to what people read.
+    pub fn show(&self, value: &str, json: &mut Json) {
+        json.add(self.name, value);
+    }
+
     /// Reads the argument.
     pub fn take<'a>(&self, reader: &mut Reader<'a>) -> Result<&'a str, CodecError> {
         reader.take(Place::argument::<str>(self.name))
@@ -169,6 +210,16 @@ impl BytesArg {
     /// Appends the argument to `out`.
     pub fn put(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
         put(serde_bytes::Bytes::new(value), Place::argument::<[u8]>(self.name), out)
+    }
+
+    /// As [`put`](Self::put).
+    pub fn canonical(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.put(value, out)
+    }
+
+    /// Adds the argument to what people read.
+    pub fn show(&self, value: &[u8], json: &mut Json) {
+        json.add(self.name, value);
     }
 
     /// Reads the argument.

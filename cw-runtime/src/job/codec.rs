@@ -62,6 +62,11 @@ impl Place {
         Self::Result { type_name: std::any::type_name::<T>() }
     }
 
+    /// Its `Serialize` refused it.
+    pub(super) fn refused(self) -> CodecError {
+        self.failed(postcard::Error::SerdeSerCustom)
+    }
+
     fn failed(self, error: postcard::Error) -> CodecError {
         CodecError { place: self, reason: Reason::Postcard(error) }
     }

@@ -4,9 +4,11 @@
 //! This folder knows no cluster: it neither runs, sends nor retries anything.
 
 mod args;
+mod canonical;
 mod codec;
 mod dummies;
 mod fitness;
+mod json;
 mod outcome;
 mod quiet;
 mod recorder;
@@ -21,10 +23,14 @@ use cw_core::wire::PAYLOAD_BYTES_DEFAULT;
 
 pub use codec::CodecError;
 pub(crate) use codec::put_argument;
+pub(crate) use json::Json;
 pub use outcome::{Fail, FailKind, type_hash};
-pub(crate) use registry::problems;
-pub use registry::{DuplicateJob, JobEntry, JobInfo, Registry, Run, jobs};
+pub use registry::{DuplicateJob, JobEntry, JobInfo, Registry, Run, Shows, jobs};
+pub(crate) use registry::{problems, schema_hash};
 pub use schema::Schema;
+
+/// Longer texts are not kept as JSON unless a job says so.
+const JSON_BYTES_DEFAULT: u32 = 4_096;
 
 /// A function registered with `#[cw::job]`, which a worker can run.
 ///
@@ -70,6 +76,12 @@ pub trait Job: Copy + Send + Sync + 'static {
     /// Raised by hand when the meaning changes, so that stored results of the old one are not taken for new.
     const VERSION: u32 = 0;
 
+    /// A hash of the function's text, so that stored results of another are not taken for its own.
+    const BODY: u64 = 0;
+
+    /// Bytes up to which a store keeps arguments and result as JSON too; 0 is never.
+    const JSON_BYTES: u32 = JSON_BYTES_DEFAULT;
+
     /// Most bytes of the encoded arguments, and of the encoded result. Default 64 MiB; at most 2 GiB.
     const MAX_BYTES: usize = PAYLOAD_BYTES_DEFAULT;
 
@@ -79,6 +91,16 @@ pub trait Job: Copy + Send + Sync + 'static {
     ///
     /// When a `Serialize` implementation refuses its value. `out` then holds the arguments before that one.
     fn encode(args: &Self::Args<'_>, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Appends what tells calls apart to `out`, the same in each run of the program: the arguments with the entries of
+    /// maps in order, or what the job's `key` makes of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Job::encode).
+    fn canonical(args: &Self::Args<'_>, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        Self::encode(args, out)
+    }
 
     /// Reads what the job's run wrote.
     ///
@@ -137,12 +159,14 @@ pub(crate) const fn fnv1a64(text: &str) -> u64 {
 pub mod private {
     pub use super::BoxFuture;
     pub use super::args::{Arg, BorrowedArg, BytesArg, Lend, OwnedArg, TextArg};
+    pub use super::canonical::put_key;
     pub use super::codec::{CodecError, Reader};
+    pub use super::json::Json;
     pub use super::outcome::{
         ByDebug, ByDisplay, ByDynError, ByDynErrorSync, ByError, ByName, ByNothing, BySerde, Fail, Fallible,
         Out, Probe, ResultCode, Texts,
     };
-    pub use super::registry::{JobEntry, Run};
+    pub use super::registry::{JobEntry, Run, Shows};
     pub use super::schema::{Schema, SchemaBuilder};
     /// The most that `max_bytes` may say.
     pub use cw_core::wire::PAYLOAD_BYTES_MAX;

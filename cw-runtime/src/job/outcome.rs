@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::codec::{CodecError, Place, put_owned, whole};
+use super::json::Json;
 use super::schema::SchemaBuilder;
 
 /// A call that gave no result. A panic is not one of these: it is caught around the call.
@@ -73,8 +74,12 @@ pub trait Out: Sized {
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Out for T {
-    const CODER: ResultCode<Self> =
-        ResultCode { put: put_owned::<Self>, decode: whole::<Self>, trace: SchemaBuilder::result::<Self> };
+    const CODER: ResultCode<Self> = ResultCode {
+        put: put_owned::<Self>,
+        decode: whole::<Self>,
+        show: Json::set::<Self>,
+        trace: SchemaBuilder::result::<Self>,
+    };
 }
 
 /// Codes a job's result. As with arguments, only the trait [`Out`] asks for serde.
@@ -82,6 +87,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Out for T {
 pub struct ResultCode<T> {
     put: fn(&T, Place, &mut Vec<u8>) -> Result<(), CodecError>,
     decode: fn(&[u8], Place) -> Result<T, CodecError>,
+    show: fn(&mut Json, &T),
     trace: fn(SchemaBuilder) -> SchemaBuilder,
 }
 
@@ -94,6 +100,12 @@ impl<T> ResultCode<T> {
     /// Reads a result, which has to be all of `bytes`.
     pub fn decode(&self, bytes: &[u8]) -> Result<T, CodecError> {
         (self.decode)(bytes, Place::result::<T>())
+    }
+
+    /// Writes a result for people.
+    pub fn show(&self, bytes: &[u8], json: &mut Json) -> Result<(), CodecError> {
+        (self.show)(json, &self.decode(bytes)?);
+        Ok(())
     }
 
     /// Adds the result's type to the schema.

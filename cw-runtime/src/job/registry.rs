@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::codec::CodecError;
+use super::json::Json;
 use super::outcome::Fail;
 use super::schema::Schema;
 use super::{BoxFuture, Job};
@@ -21,6 +23,15 @@ pub enum Run {
 }
 
 type Encoded = Result<Vec<u8>, Fail>;
+
+/// What people read of a call: bytes to JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct Shows {
+    /// Of its arguments.
+    pub args: fn(&[u8], &mut Json) -> Result<(), CodecError>,
+    /// Of its result.
+    pub result: fn(&[u8], &mut Json) -> Result<(), CodecError>,
+}
 
 /// One registered job.
 #[derive(Debug)]
@@ -43,6 +54,12 @@ pub struct JobEntry {
     pub run: Run,
     /// Traces the types; it costs some microseconds, so call it once and keep the answer.
     pub schema: fn() -> Schema,
+    /// [`Job::BODY`].
+    pub body: u64,
+    /// [`Job::JSON_BYTES`].
+    pub json_bytes: u32,
+    /// For people.
+    pub shows: Shows,
     /// Source file, for messages only.
     pub file: &'static str,
     /// Line in that file.
@@ -51,7 +68,13 @@ pub struct JobEntry {
 
 impl JobEntry {
     /// The entry of `J`; const, because it is placed in a static before `main`.
-    pub const fn new<J: Job>(run: Run, schema: fn() -> Schema, file: &'static str, line: u32) -> Self {
+    pub const fn new<J: Job>(
+        run: Run,
+        schema: fn() -> Schema,
+        shows: Shows,
+        file: &'static str,
+        line: u32,
+    ) -> Self {
         Self {
             id: J::ID,
             path: J::PATH,
@@ -62,6 +85,9 @@ impl JobEntry {
             max_bytes: J::MAX_BYTES,
             run,
             schema,
+            body: J::BODY,
+            json_bytes: J::JSON_BYTES,
+            shows,
             file,
             line,
         }
@@ -159,6 +185,11 @@ pub struct JobInfo {
     pub schema: u64,
 }
 
+/// The schema hash of the job at this index.
+pub(crate) fn schema_hash(index: u32) -> u64 {
+    described().get(index as usize).map_or(0, |(_, schema)| schema.hash)
+}
+
 /// The jobs linked into this program, by ascending id.
 ///
 /// A crate that is a dependency but is named nowhere in the source is not linked, so its jobs are missing here and on
@@ -215,6 +246,9 @@ mod tests {
             max_bytes: 1 << 20,
             run: Run::Sync(|_, _| Ok(())),
             schema: || SchemaBuilder::new("()->()").finish(),
+            body: 0,
+            json_bytes: 0,
+            shows: Shows { args: |_, _| Ok(()), result: |_, _| Ok(()) },
             file: "src/app.rs",
             line,
         }

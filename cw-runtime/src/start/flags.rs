@@ -92,6 +92,10 @@ pub(crate) struct ClusterFlags {
     /// Have all tasks fail once none has moved for so long (client). Default: never
     #[arg(id = "cw::give_up_after", long = "give-up-after", env = "CW_GIVE_UP_AFTER", value_name = "TIME", value_parser = time)]
     pub(crate) give_up_after: Option<Duration>,
+
+    /// Compute all anew that stores have from runs before (client)
+    #[arg(id = "cw::fresh", long = "fresh", env = "CW_FRESH", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) fresh: bool,
 }
 
 /// The least time of silence that means something: below it any busy machine is silent now and then.

@@ -13,6 +13,7 @@ use super::{
     roles::{Next, enter},
 };
 use crate::{
+    cli,
     client::session,
     executor::{nonce, process},
     exit::{self, Trouble},
@@ -110,6 +111,9 @@ fn main_sync<A: Args, T: Termination>(program: Program, body: impl FnOnce(A) -> 
     if nonce::is_executor() {
         return ExitCode::from(process::main());
     }
+    if cli::is_called() {
+        return ExitCode::from(cli::called());
+    }
     match read_flags::<A>(program) {
         Err(code) => code,
         Ok(options) => {
@@ -200,6 +204,9 @@ fn relaxed(mut command: Command) -> Command {
 pub fn init() -> crate::error::Result<()> {
     if nonce::is_executor() {
         leave(outside_of_runtimes(process::main));
+    }
+    if cli::is_called() {
+        std::process::exit(i32::from(cli::called()));
     }
     let flags = match own_flags() {
         Ok(flags) => flags,

@@ -65,6 +65,7 @@ fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
         advice: mention_cluster,
         connect_timeout: flags.connect_timeout,
         give_up_after: flags.give_up_after,
+        fresh: flags.fresh,
     });
     let on_cluster =
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();

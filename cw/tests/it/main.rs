@@ -23,6 +23,8 @@ mod roles;
 mod sets;
 #[cfg(target_os = "linux")]
 mod signals;
+#[cfg(target_os = "linux")]
+mod stores;
 mod support;
 mod testing;
 mod unfit;

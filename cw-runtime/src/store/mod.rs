@@ -1,0 +1,186 @@
+//! Results on disk as they arrive, and runs that go on where they stopped.
+//!
+//! ```text
+//!  cw::map(..).store(p)  --Calls-->  store's thread  --Submit-->  hub -> Client (machine)
+//!                                       |  ^   |                       |
+//!                     a row is there:   |  |   +------Record-----------+  a task has ended
+//!                     Answer -> hub <---+  |
+//!                                          +-- written and synced: Recorded -> hub -> the caller has it, acknowledged
+//! ```
+//!
+//! Each store has one thread and one connection. Calls go through it in order, and it alone decides, by the rules of
+//! [`cw_core::resume`], which run. What is to be written is kept in order until a transaction with it has succeeded:
+//! many at a time (see `thread`), and again and again while the disk is full.
+//!
+//! The file (`file`): a row per task, keyed by its place; `job` and `build` say whose code it is, `block` which map. A
+//! row counts for a call if its job has the same path, types, text and version: another build's results are taken, as
+//! long as the job itself was not edited, and the user is told.
+
+mod file;
+mod inbox;
+mod place;
+mod rows;
+pub(crate) mod show;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod words;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cw_core::{
+    client::Completion,
+    ids::{SpecIndex, TaskId},
+    resume::Place,
+};
+
+use crate::client::{
+    hub::{Command, Hub},
+    notice::say,
+    sink::Sink,
+};
+use inbox::Inbox;
+pub(crate) use rows::Hash;
+
+/// What tells a call's arguments from others: a hash of their canonical form.
+pub(crate) fn hash_of(canonical: &[u8]) -> Hash {
+    rows::short(&blake3::hash(canonical))
+}
+
+/// A store that a program named; it is opened with the first call.
+pub(crate) struct StoreAt {
+    path: PathBuf,
+    opened: OnceLock<Result<Arc<Store>, String>>,
+}
+
+impl StoreAt {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), opened: OnceLock::new() }
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// A line, the same each time: why it cannot be had.
+    pub(crate) fn get(&self) -> Result<&Arc<Store>, &String> {
+        self.opened.get_or_init(|| Store::open(&self.path)).as_ref()
+    }
+}
+
+impl fmt::Debug for StoreAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreAt({})", self.path.display())
+    }
+}
+
+/// An open store: the way to its thread.
+pub(crate) struct Store {
+    inbox: Inbox,
+    maps: AtomicU32,
+}
+
+/// A call whose result is kept.
+pub(crate) struct Call {
+    pub(crate) task: TaskId,
+    pub(crate) spec: SpecIndex,
+    /// The job's index in this program's registry.
+    pub(crate) job: u32,
+    pub(crate) hash: Hash,
+    pub(crate) args: Bytes,
+    pub(crate) sink: Sink,
+    /// The how-manieth input of its map; none for a single call.
+    pub(crate) input: Option<u64>,
+}
+
+impl Call {
+    /// The same without a store.
+    pub(crate) fn unkept(self) -> Command {
+        let Self { task, spec, args, sink, .. } = self;
+        Command::Submit { task, spec, args, sink, ticket: None }
+    }
+}
+
+/// Where the result of a task goes.
+pub(crate) struct Ticket {
+    pub(crate) store: Arc<Store>,
+    place: Place,
+    job: u32,
+    hash: Hash,
+    args: Bytes,
+}
+
+/// What a store's thread is told.
+pub(crate) enum ToStore {
+    /// Calls of a map, by its number in this process; 0 are single ones.
+    Calls { hub: Arc<Hub>, map: u32, calls: Vec<Call> },
+    /// A task has ended.
+    Record { task: TaskId, ticket: Box<Ticket>, completion: Completion },
+    /// A word for the hub that must not overtake the calls before it.
+    Forward { hub: Arc<Hub>, command: Command },
+    /// The program ends.
+    Close,
+}
+
+/// The stores of this process, by their canonical path.
+static OPEN: Mutex<Option<HashMap<PathBuf, Arc<Store>>>> = Mutex::new(None);
+
+impl Store {
+    fn open(path: &Path) -> Result<Arc<Self>, String> {
+        let mut open = OPEN.lock().expect("no holder panics");
+        let open = open.get_or_insert_default();
+        if let Some(store) = open.get(&file::canonical(path)) {
+            return Ok(Arc::clone(store));
+        }
+        let file = file::open(path)?;
+        let store = Arc::new(Self { inbox: Inbox::default(), maps: AtomicU32::new(1) });
+        thread::start(Arc::clone(&store), file, path.to_owned())?;
+        open.insert(file::canonical(path), Arc::clone(&store));
+        Ok(store)
+    }
+
+    /// The number of the next map, in the order in which a program begins to read them.
+    pub(crate) fn new_map(&self) -> u32 {
+        self.maps.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn push(&self, message: ToStore) {
+        self.inbox.push(message);
+    }
+}
+
+/// Has the hub do something after all calls that were made before, also those that a store has not passed on yet. It may
+/// be done more than once.
+pub(crate) fn after_calls(hub: &Arc<Hub>, command: impl Fn() -> Command) {
+    let open = OPEN.lock().expect("no holder panics");
+    let stores = open.as_ref().map(HashMap::values).into_iter().flatten();
+    if stores.map(|store| store.push(ToStore::Forward { hub: Arc::clone(hub), command: command() })).count()
+        == 0
+    {
+        hub.push([command()]);
+    }
+}
+
+/// Writes what has ended, and closes all stores. Waits for that at most so long.
+pub(crate) fn close_all(at_most: Duration) {
+    let open = OPEN.lock().expect("no holder panics").take().unwrap_or_default();
+    open.values().for_each(|store| store.push(ToStore::Close));
+    let until = Instant::now() + at_most;
+    for (path, store) in &open {
+        if !store.inbox.wait_closed(until.saturating_duration_since(Instant::now())) {
+            say(&format!(
+                "store {}: not all could be written in time; what is missing is computed again by the next run",
+                path.display()
+            ));
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Rows, and what is written: statements in, errors out. Nothing here decides anything.
+
+use bytes::Bytes;
+use cw_core::{resume::Place, wire::Class};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// The first 16 bytes of a BLAKE3 hash.
+pub(crate) type Hash = [u8; 16];
+
+/// Longer values are read one at a time.
+const SMALL: i64 = 4_096;
+
+/// Rows that are read ahead.
+const AHEAD: i64 = 1_024;
+
+/// A row as far as it is needed to compare it with a call.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) place: Place,
+    pub(super) job: i64,
+    pub(super) hash: Hash,
+    pub(super) build: i64,
+    pub(super) is_ok: bool,
+    pub(super) attempts: u32,
+    pub(super) micros: u64,
+    /// Its value, unless that is long.
+    pub(super) value: Option<Bytes>,
+}
+
+/// A task's end, as it is written.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) place: Place,
+    pub(super) job: i64,
+    pub(super) hash: Hash,
+    pub(super) build: i64,
+    pub(super) class: Class,
+    pub(super) value: Option<Bytes>,
+    pub(super) error: Option<String>,
+    /// Arguments that are not kept as JSON.
+    pub(super) args: Option<Bytes>,
+    pub(super) args_json: Option<String>,
+    pub(super) value_json: Option<String>,
+    pub(super) attempts: u32,
+    pub(super) worker: Option<u32>,
+    pub(super) micros: u64,
+    pub(super) recorded: i64,
+}
+
+/// One build of one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct JobRow {
+    pub(super) path: &'static str,
+    pub(super) signature: &'static str,
+    pub(super) schema: i64,
+    pub(super) body: i64,
+    pub(super) version: u32,
+}
+
+/// What is written, in order. Any of it may be written again after a transaction that failed.
+#[derive(Debug)]
+pub(super) enum Write {
+    Ended(Box<Ended>),
+    Build {
+        id: i64,
+        program: Vec<u8>,
+        name: String,
+        cw: &'static str,
+        now: i64,
+    },
+    Run {
+        id: i64,
+        build: i64,
+        command: String,
+        host: String,
+        pid: u32,
+        now: i64,
+    },
+    RunEnded {
+        id: i64,
+        now: i64,
+    },
+    Job {
+        id: i64,
+        row: JobRow,
+        generation: i64,
+    },
+    Block {
+        id: u32,
+        map: u32,
+    },
+    /// A row moves to where its call is now.
+    Move {
+        from: Place,
+        to: Place,
+    },
+    /// The rows of so many first inputs move to another block.
+    MoveBlock {
+        from: u32,
+        to: u32,
+        inputs: u32,
+    },
+}
+
+/// The number of a class in the file, which stays what it is.
+pub(super) fn status(class: Class) -> i64 {
+    match class {
+        Class::Ok => 0,
+        Class::Failed => 1,
+        Class::Panicked => 2,
+        Class::Crashed => 3,
+        Class::TimedOut => 4,
+        Class::Cancelled => 5,
+        Class::Lost => 6,
+        Class::Refused => 7,
+        Class::TooLarge => 8,
+        Class::Disconnected => 9,
+    }
+}
+
+/// What tells whether a value is still what was written.
+pub(super) fn digest(value: &[u8]) -> Hash {
+    short(&blake3::hash(value))
+}
+
+pub(super) fn short(hash: &blake3::Hash) -> Hash {
+    *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "the same bits, as SQLite has signed numbers only")]
+pub(super) fn signed(number: u64) -> i64 {
+    number as i64
+}
+
+#[expect(clippy::cast_sign_loss, reason = "the same bits, as SQLite has signed numbers only")]
+pub(super) fn unsigned(number: i64) -> u64 {
+    number as u64
+}
+
+impl Write {
+    pub(super) fn run(&self, db: &Connection) -> rusqlite::Result<()> {
+        match self {
+            Self::Ended(row) => row.insert(db),
+            Self::Build { id, program, name, cw, now } => db
+                .prepare_cached("INSERT OR IGNORE INTO build VALUES(?, ?, ?, ?, ?)")?
+                .execute(params![id, program, name, cw, now])
+                .map(drop),
+            Self::Run { id, build, command, host, pid, now } => db
+                .prepare_cached("INSERT OR REPLACE INTO run VALUES(?, ?, ?, ?, ?, ?, NULL)")?
+                .execute(params![id, build, command, host, pid, now])
+                .map(drop),
+            Self::RunEnded { id, now } => db
+                .prepare_cached("UPDATE run SET ended_us = ? WHERE id = ?")?
+                .execute(params![now, id])
+                .map(drop),
+            Self::Job { id, row, generation } => {
+                db.prepare_cached("UPDATE job SET is_current = (id = ?) WHERE path = ?")?
+                    .execute(params![id, row.path])?;
+                db.prepare_cached("INSERT OR IGNORE INTO job VALUES(?, ?, ?, ?, ?, ?, ?, 1)")?
+                    .execute(params![
+                        id,
+                        row.path,
+                        row.signature,
+                        row.schema,
+                        row.body,
+                        row.version,
+                        generation
+                    ])
+                    .map(drop)
+            }
+            Self::Block { id, map } => {
+                db.prepare_cached("UPDATE block SET is_current = 0 WHERE map = ?")?.execute([map])?;
+                db.prepare_cached("INSERT OR REPLACE INTO block VALUES(?, ?, 1)")?
+                    .execute(params![id, map])
+                    .map(drop)
+            }
+            Self::Move { from, to } => db
+                .prepare_cached("UPDATE OR REPLACE task SET place = ? WHERE place = ?")?
+                .execute(params![signed(to.0), signed(from.0)])
+                .map(drop),
+            Self::MoveBlock { from, to, inputs } => {
+                let (first, end) = (Place::new(*from, 0), Place::new(*from, *inputs));
+                let far = signed(Place::new(*to, 0).0) - signed(first.0);
+                db.prepare_cached("UPDATE task SET place = place + ? WHERE place >= ? AND place < ?")?
+                    .execute(params![far, signed(first.0), signed(end.0)])
+                    .map(drop)
+            }
+        }
+    }
+
+    /// About how many bytes it has.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Ended(row) => row.value.as_ref().map_or(0, Bytes::len) + 200,
+            _ => 100,
+        }
+    }
+}
+
+impl Ended {
+    fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
+        let value = self.value.as_deref();
+        let sql = "INSERT OR REPLACE INTO task VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        db.prepare_cached(sql)?
+            .execute(params![
+                signed(self.place.0),
+                self.job,
+                self.hash,
+                self.build,
+                status(self.class),
+                value,
+                value.map(digest),
+                self.error,
+                self.args.as_deref(),
+                self.args_json,
+                self.value_json,
+                self.attempts,
+                self.worker,
+                signed(self.micros),
+                self.recorded,
+            ])
+            .map(drop)
+    }
+}
+
+const HEAD: &str = "SELECT place, job, hash, build, status, attempts, duration_us, \
+                    CASE WHEN length(value) <= ?2 THEN value END FROM task";
+
+fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
+    let value: Option<Vec<u8>> = row.get(7)?;
+    Ok(Head {
+        place: Place(unsigned(row.get(0)?)),
+        job: row.get(1)?,
+        hash: row.get(2)?,
+        build: row.get(3)?,
+        is_ok: row.get::<_, i64>(4)? == 0,
+        attempts: row.get(5)?,
+        micros: unsigned(row.get(6)?),
+        value: value.map(Bytes::from),
+    })
+}
+
+/// The next rows of a block from a place on, at most [`AHEAD`].
+pub(super) fn ahead(db: &Connection, from: Place) -> rusqlite::Result<Vec<Head>> {
+    let end = Place((u64::from(from.block()) + 1) << 32);
+    let sql = format!("{HEAD} WHERE place >= ?1 AND place < ?3 ORDER BY place LIMIT {AHEAD}");
+    let mut statement = db.prepare_cached(&sql)?;
+    statement.query_map(params![signed(from.0), SMALL, signed(end.0)], head)?.collect()
+}
+
+/// The row at a place.
+pub(super) fn at(db: &Connection, place: Place) -> rusqlite::Result<Option<Head>> {
+    let sql = format!("{HEAD} WHERE place = ?1");
+    db.prepare_cached(&sql)?.query_row(params![signed(place.0), SMALL], head).optional()
+}
+
+/// The value at a place, however long.
+pub(super) fn value(db: &Connection, place: Place) -> rusqlite::Result<Bytes> {
+    let sql = "SELECT value FROM task WHERE place = ?";
+    let value: Option<Vec<u8>> = db.prepare_cached(sql)?.query_row([signed(place.0)], |row| row.get(0))?;
+    Ok(value.unwrap_or_default().into())
+}
+
+/// The results of a job, by the beginning of their hash. Walks the whole table.
+pub(super) fn results_of(db: &Connection, job: i64) -> rusqlite::Result<Vec<(u64, Place)>> {
+    let mut statement = db.prepare("SELECT place, hash FROM task WHERE job = ? AND status = 0")?;
+    let rows = statement.query_map([job], |row| Ok((prefix(&row.get(1)?), Place(unsigned(row.get(0)?)))))?;
+    rows.collect()
+}
+
+/// The beginning of a hash.
+pub(super) fn prefix(hash: &Hash) -> u64 {
+    u64::from_le_bytes(*hash.first_chunk().expect("a hash has 16 bytes"))
+}
+
+/// The number of a job as it is, if it has one, and how often all was computed anew by the user's wish. Rows of a job
+/// from before the last time count no more.
+pub(super) fn known_job(db: &Connection, job: &JobRow) -> rusqlite::Result<(Option<i64>, i64)> {
+    let latest = "SELECT coalesce(max(generation), 0) FROM job WHERE path = ?";
+    let generation: i64 = db.query_row(latest, [job.path], |row| row.get(0))?;
+    let sql = "SELECT id FROM job WHERE path = ? AND signature = ? AND schema = ? AND body = ? AND version = ? \
+               AND generation = ?";
+    let is = params![job.path, job.signature, job.schema, job.body, job.version, generation];
+    Ok((db.query_row(sql, is, |row| row.get(0)).optional()?, generation))
+}
+
+/// Older blocks of which nothing is left.
+pub(super) fn forget_empty_blocks(db: &Connection) -> rusqlite::Result<()> {
+    let has_rows = "SELECT 1 FROM task WHERE place >= block.id << 32 AND place < (block.id + 1) << 32";
+    db.execute(&format!("DELETE FROM block WHERE NOT is_current AND NOT EXISTS({has_rows})"), []).map(drop)
+}
