@@ -75,6 +75,10 @@ struct Opts {
     /// Held-out digits per task
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     chunk: u32,
+
+    /// Keep results in this file, and go on where an earlier run stopped
+    #[arg(long, value_name = "FILE.db")]
+    store: Option<PathBuf>,
 }
 
 /// For each k from 1 to `K_MAX`, how many of the samples `first .. first + count` their neighbours name rightly.
@@ -102,7 +106,11 @@ async fn main(opts: Opts) -> cw::Result<()> {
         .collect();
 
     // `map` keeps the order of its input, so each answer finds its task again.
-    let answers: Vec<Vec<u32>> = cw::map(classify, tasks.clone()).await?;
+    let mut map = cw::map(classify, tasks.clone());
+    if let Some(store) = &opts.store {
+        map = map.store(store);
+    }
+    let answers: Vec<Vec<u32>> = map.await?;
     let curves = settings.map(|distance| {
         let mut right = [0; K_MAX];
         for ((of, ..), answer) in tasks.iter().zip(&answers) {

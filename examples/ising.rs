@@ -61,6 +61,10 @@ struct Opts {
     /// Draw the magnetisation over temperature into this file
     #[arg(long, value_name = "FILE.svg", default_value = "ising.svg")]
     plot: PathBuf,
+
+    /// Keep results in this file, and go on where an earlier run stopped
+    #[arg(long, value_name = "FILE.db")]
+    store: Option<PathBuf>,
 }
 
 /// One temperature: the mean of |m| over its runs, and the standard error of that mean.
@@ -94,7 +98,11 @@ async fn main(opts: Opts) -> cw::Result<()> {
     let temperatures = (0..40).map(|step| f64::from(150 + 5 * step) / 100.0);
     // A seed for each task, or points that should be independent would share their noise.
     let tasks = temperatures.clone().flat_map(|t| [t; RUNS]).zip(0u64..);
-    let runs: Vec<f64> = cw::map(simulate, tasks).progress("simulating").await?;
+    let mut map = cw::map(simulate, tasks).progress("simulating");
+    if let Some(store) = &opts.store {
+        map = map.store(store);
+    }
+    let runs: Vec<f64> = map.await?;
     let points: Vec<Point> =
         temperatures.zip(runs.chunks(RUNS)).map(|(t, runs)| Point::new(t, runs)).collect();
 
