@@ -267,10 +267,12 @@ impl Expansion {
         quote!(#version #retries #timeout #max_bytes #speculate #rerun #json #body)
     }
 
-    /// Tells one text of the function from another; layout and comments do not count.
+    /// Tells one text of the function from another; layout and comments do not count. What its calls are told apart by
+    /// is part of it: under another key the same hash means another call.
     fn body_hash(&self) -> u64 {
         let ItemFn { sig, block, .. } = &self.job.func;
-        let text = quote!(#sig #block).to_string();
+        let key = &self.options.key;
+        let text = quote!(#sig #block #key).to_string();
         text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })

@@ -249,3 +249,18 @@ fn all_mistakes_are_told_at_once() {
         6
     );
 }
+
+#[test]
+fn the_texts_hash_knows_the_text_and_the_key_and_not_the_layout() {
+    let hash = |options: TokenStream, item: &str| {
+        let text = expanded(options, item.parse().expect("tokens"));
+        let (_, rest) = text.split_once("const BODY : u64 = ").expect("it has one");
+        rest.split_once(';').expect("a number").0.to_owned()
+    };
+    let plain = hash(quote!(), "fn f(n: u64) -> u64 { n + 1 }");
+    assert_eq!(plain, hash(quote!(retries = 2), "fn f(n: u64) -> u64 {\n  /* more */ n + 1 }"));
+    assert_ne!(plain, hash(quote!(), "fn f(n: u64) -> u64 { n + 2 }"));
+    let keyed = hash(quote!(key = by_one), "fn f(n: u64) -> u64 { n + 1 }");
+    assert_ne!(plain, keyed);
+    assert_ne!(keyed, hash(quote!(key = by_other), "fn f(n: u64) -> u64 { n + 1 }"));
+}
