@@ -9,6 +9,7 @@ use std::fmt::Display;
 use serde::ser::{self, Serialize};
 
 use super::codec::{CodecError, Place};
+use super::strict::{Skips, Value};
 
 /// Appends a value to `out`, or leaves `out` as it was.
 pub(super) fn put<T: Serialize + ?Sized>(
@@ -26,9 +27,12 @@ pub(super) fn put<T: Serialize + ?Sized>(
 /// Appends what a job's `key` made of its arguments.
 ///
 /// # Errors
-/// A `Serialize` that refuses its value.
+/// A `Serialize` that refuses its value, or leaves a field out: two keys could then be taken for one.
 pub fn put_key<T: Serialize + ?Sized>(key: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    put(key, Place::argument::<T>("key"), out)
+    let skips = Skips::fatal();
+    let place = Place::argument::<T>("key");
+    put(&Value { value: key, skips: &skips }, place, out)
+        .map_err(|error| place.skipped(skips).unwrap_or(error))
 }
 
 /// A `Serialize` refused its value.
@@ -316,6 +320,20 @@ mod tests {
             assert_eq!(bytes(&hashed), bytes(&sorted));
             assert_eq!(bytes(&vec![hashed]), bytes(&vec![&sorted]), "inside another value too");
         }
+    }
+
+    #[test]
+    fn a_key_that_leaves_a_field_out_is_refused() {
+        #[derive(serde::Serialize)]
+        struct Key {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            a: Option<u32>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            b: Option<u32>,
+        }
+        let error = put_key(&Key { a: Some(1), b: None }, &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("field `b` of Key is left out"), "{error}");
+        put_key(&Key { a: Some(1), b: Some(1) }, &mut Vec::new()).unwrap();
     }
 
     #[test]

@@ -73,10 +73,13 @@ impl Place {
 
     /// The field that was left out counts more than the error it led to, which has no text.
     fn unserializable(self, error: postcard::Error, skips: Skips) -> CodecError {
-        match skips.into_found().first() {
-            Some(skipped) => CodecError { place: self, reason: Reason::Skipped(*skipped) },
-            None => self.failed(error),
-        }
+        self.skipped(skips).unwrap_or_else(|| self.failed(error))
+    }
+
+    /// The first field that was left out, if any was.
+    pub(super) fn skipped(self, skips: Skips) -> Option<CodecError> {
+        let skipped = *skips.into_found().first()?;
+        Some(CodecError { place: self, reason: Reason::Skipped(skipped) })
     }
 
     fn left_over(self, bytes: usize) -> CodecError {
