@@ -30,7 +30,7 @@ CREATE TABLE build(
 ) STRICT;
 CREATE TABLE run(
     id INTEGER PRIMARY KEY, build INTEGER NOT NULL, command TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
-    started_us INTEGER NOT NULL, ended_us INTEGER
+    generation INTEGER NOT NULL, started_us INTEGER NOT NULL, ended_us INTEGER
 ) STRICT;
 CREATE TABLE job(
     id INTEGER PRIMARY KEY, path TEXT NOT NULL, signature TEXT NOT NULL, schema INTEGER NOT NULL,
@@ -63,7 +63,7 @@ pub(super) struct StoreFile {
     pub(super) connection: Connection,
     pub(super) is_on_network: bool,
     /// Held for as long as the file is ours. Closed last: closing any descriptor of a file drops SQLite's own locks on it.
-    _lock: File,
+    _locked: File,
 }
 
 /// Opens a store to write to, or makes one.
@@ -73,11 +73,9 @@ pub(super) struct StoreFile {
 pub(super) fn open(path: &Path) -> Result<StoreFile, String> {
     check_library()?;
     let named = |what: String| format!("store {}: {what}", path.display());
-    let lock = take(path).map_err(named)?;
-    check_header(&lock).map_err(named)?;
-    let is_on_network = is_on_network(path);
+    let (locked, is_on_network) = take(path).map_err(named)?;
     let connection = connect(path, is_on_network).map_err(|error| named(in_words(&error)))?;
-    Ok(StoreFile { connection, is_on_network, _lock: lock })
+    Ok(StoreFile { connection, is_on_network, _locked: locked })
 }
 
 /// Opens a store to read from, whoever writes to it.
@@ -92,13 +90,29 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, String> {
     }
     let read = connect_to_read(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
     let connection = match read {
-        // A program was killed while it made the file, which is made whole by taking that back.
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
-            connect_to_read(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        // Nobody writes to it, and its folder is not ours: SQLite could not even make what readers share.
+        Err(error)
+            if is_kept_from(&error)
+                && !beside(path, "-wal").exists()
+                && !beside(path, "-journal").exists() =>
+        {
+            connect_to_read(&unchanging(path), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
         }
+        // A program was killed while it made the file, which is made whole by taking that back.
+        Err(error) if is_kept_from(&error) => connect_to_read(path, OpenFlags::SQLITE_OPEN_READ_WRITE),
         other => other,
     };
     connection.map_err(|error| named(in_words(&error)))
+}
+
+fn is_kept_from(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen))
+}
+
+/// A file that nobody writes to, as SQLite wants to hear it.
+fn unchanging(path: &Path) -> PathBuf {
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{path}?immutable=1").into()
 }
 
 fn connect_to_read(path: &Path, flag: OpenFlags) -> rusqlite::Result<Connection> {
@@ -117,20 +131,39 @@ fn check_library() -> Result<(), String> {
     }
 }
 
-/// Makes the file if there is none, and takes it for this process.
-fn take(path: &Path) -> Result<File, String> {
+/// Makes the file if there is none, and takes it for this process; says whether it is on a network.
+///
+/// On a local file system the lock is on the file itself, where SQLite's own are of another kind. Over a network, and on
+/// systems other than Linux, both are of one kind and would exclude each other: there it is on a file beside it.
+fn take(path: &Path) -> Result<(File, bool), String> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder)
             .map_err(|error| format!("cannot make the folder {}: {error}", folder.display()))?;
     }
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path);
-    let file = file.map_err(|error| format!("cannot be opened: {error}"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(format!("it is in use by {}", holder(path))),
-        Err(error) => Err(format!("cannot be locked: {}", io::Error::from(error))),
+    let open =
+        |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let file = open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let is_on_network = is_on_network(path);
+    let locked = if is_on_network || !cfg!(target_os = "linux") {
+        let beside = beside(path, ".lock");
+        open(&beside).map_err(|error| format!("{} cannot be opened: {error}", beside.display()))?
+    } else {
+        file.try_clone().map_err(|error| format!("cannot be opened: {error}"))?
+    };
+    match flock(&locked, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(format!("it is in use by {}", holder(path))),
+        Err(error) => return Err(format!("cannot be locked: {}", io::Error::from(error))),
     }
+    check_header(&file)?;
+    Ok((locked, is_on_network))
+}
+
+/// The file of a name that begins as this one's.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// Who has a store open, as the store itself says.

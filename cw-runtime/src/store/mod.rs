@@ -136,15 +136,18 @@ static OPEN: Mutex<Option<HashMap<PathBuf, Arc<Store>>>> = Mutex::new(None);
 
 impl Store {
     fn open(path: &Path) -> Result<Arc<Self>, String> {
-        let mut open = OPEN.lock().expect("no holder panics");
-        let open = open.get_or_insert_default();
-        if let Some(store) = open.get(&file::canonical(path)) {
-            return Ok(Arc::clone(store));
+        // Apart from the list, which is looked at by whoever cancels or closes: opening may take a while.
+        static OPENING: Mutex<()> = Mutex::new(());
+        let _opening = OPENING.lock().expect("no holder panics");
+        let known = || OPEN.lock().expect("no holder panics").as_ref()?.get(&file::canonical(path)).cloned();
+        if let Some(store) = known() {
+            return Ok(store);
         }
         let file = file::open(path)?;
         let store = Arc::new(Self { inbox: Inbox::default(), maps: AtomicU32::new(1) });
         thread::start(Arc::clone(&store), file, path.to_owned())?;
-        open.insert(file::canonical(path), Arc::clone(&store));
+        let mut open = OPEN.lock().expect("no holder panics");
+        open.get_or_insert_default().insert(file::canonical(path), Arc::clone(&store));
         Ok(store)
     }
 
@@ -163,11 +166,10 @@ impl Store {
 pub(crate) fn after_calls(hub: &Arc<Hub>, command: impl Fn() -> Command) {
     let open = OPEN.lock().expect("no holder panics");
     let stores = open.as_ref().map(HashMap::values).into_iter().flatten();
-    if stores.map(|store| store.push(ToStore::Forward { hub: Arc::clone(hub), command: command() })).count()
-        == 0
-    {
-        hub.push([command()]);
-    }
+    stores.for_each(|store| store.push(ToStore::Forward { hub: Arc::clone(hub), command: command() }));
+    drop(open);
+    // At once too: a store whose disk is full passes nothing on.
+    hub.push([command()]);
 }
 
 /// Writes what has ended, and closes all stores. Waits for that at most so long.

@@ -74,6 +74,7 @@ pub(super) enum Write {
         command: String,
         host: String,
         pid: u32,
+        generation: i64,
         now: i64,
     },
     RunEnded {
@@ -89,6 +90,8 @@ pub(super) enum Write {
         id: u32,
         map: u32,
     },
+    /// Older blocks of which nothing is left go.
+    ForgetBlocks,
     /// A row moves to where its call is now.
     Move {
         from: Place,
@@ -145,10 +148,11 @@ impl Write {
                 .prepare_cached("INSERT OR IGNORE INTO build VALUES(?, ?, ?, ?, ?)")?
                 .execute(params![id, program, name, cw, now])
                 .map(drop),
-            Self::Run { id, build, command, host, pid, now } => db
-                .prepare_cached("INSERT OR REPLACE INTO run VALUES(?, ?, ?, ?, ?, ?, NULL)")?
-                .execute(params![id, build, command, host, pid, now])
-                .map(drop),
+            Self::Run { id, build, command, host, pid, generation, now } => {
+                db.prepare_cached("INSERT OR REPLACE INTO run VALUES(?, ?, ?, ?, ?, ?, ?, NULL)")?
+                    .execute(params![id, build, command, host, pid, generation, now])?;
+                db.execute("UPDATE job SET is_current = 0 WHERE generation < ?", [generation]).map(drop)
+            }
             Self::RunEnded { id, now } => db
                 .prepare_cached("UPDATE run SET ended_us = ? WHERE id = ?")?
                 .execute(params![now, id])
@@ -174,6 +178,9 @@ impl Write {
                     .execute(params![id, map])
                     .map(drop)
             }
+            Self::ForgetBlocks => db
+                .execute(&format!("DELETE FROM block WHERE NOT is_current AND NOT {HAS_ROWS}"), [])
+                .map(drop),
             Self::Move { from, to } => db
                 .prepare_cached("UPDATE OR REPLACE task SET place = ? WHERE place = ?")?
                 .execute(params![signed(to.0), signed(from.0)])
@@ -273,19 +280,27 @@ pub(super) fn prefix(hash: &Hash) -> u64 {
     u64::from_le_bytes(*hash.first_chunk().expect("a hash has 16 bytes"))
 }
 
-/// The number of a job as it is, if it has one, and how often all was computed anew by the user's wish. Rows of a job
-/// from before the last time count no more.
-pub(super) fn known_job(db: &Connection, job: &JobRow) -> rusqlite::Result<(Option<i64>, i64)> {
-    let latest = "SELECT coalesce(max(generation), 0) FROM job WHERE path = ?";
-    let generation: i64 = db.query_row(latest, [job.path], |row| row.get(0))?;
+/// How often all was computed anew by the user's wish.
+pub(super) fn generation(db: &Connection) -> rusqlite::Result<i64> {
+    db.query_row("SELECT coalesce(max(generation), 0) FROM run", [], |row| row.get(0))
+}
+
+/// The number of a job as it is, if it has one. Rows of before all was last computed anew count no more.
+pub(super) fn known_job(db: &Connection, job: &JobRow, generation: i64) -> rusqlite::Result<Option<i64>> {
     let sql = "SELECT id FROM job WHERE path = ? AND signature = ? AND schema = ? AND body = ? AND version = ? \
                AND generation = ?";
     let is = params![job.path, job.signature, job.schema, job.body, job.version, generation];
-    Ok((db.query_row(sql, is, |row| row.get(0)).optional()?, generation))
+    db.query_row(sql, is, |row| row.get(0)).optional()
 }
 
-/// Older blocks of which nothing is left.
-pub(super) fn forget_empty_blocks(db: &Connection) -> rusqlite::Result<()> {
-    let has_rows = "SELECT 1 FROM task WHERE place >= block.id << 32 AND place < (block.id + 1) << 32";
-    db.execute(&format!("DELETE FROM block WHERE NOT is_current AND NOT EXISTS({has_rows})"), []).map(drop)
+/// Whether anything is left of a block.
+const HAS_ROWS: &str =
+    "EXISTS(SELECT 1 FROM task WHERE place >= block.id << 32 AND place < (block.id + 1) << 32)";
+
+/// The blocks that are a map's present one, or have rows: the number, the map, and which of both.
+pub(super) fn blocks(db: &Connection) -> rusqlite::Result<Vec<(u32, (u32, bool))>> {
+    let mut statement =
+        db.prepare(&format!("SELECT id, map, is_current FROM block WHERE is_current OR {HAS_ROWS}"))?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    rows.collect()
 }

@@ -18,6 +18,9 @@ use crate::job::{self, Json, Registry};
 /// Longer texts are no use to people.
 const JSON_MAX: usize = 64 << 20;
 
+/// Rows that are read at once.
+const PAGE: u32 = 32;
+
 /// How many of the slowest, and of the messages, a summary names.
 const NAMED: usize = 5;
 
@@ -103,31 +106,22 @@ impl Reader {
         if self.version.replace(version) == Some(version) {
             return Ok(());
         }
-        let sql =
-            "SELECT task.place, task.recorded_us, job.path, job.schema, block.map, task.place & 4294967295,
-                task.status, task.args, task.value, task.error, task.attempts, task.worker, task.duration_us,
-                strftime('%Y-%m-%dT%H:%M:%fZ', task.recorded_us / 1e6, 'unixepoch'),
-                substr(lower(hex(build.program)), 1, 12), task.args_json, task.value_json
-            FROM task JOIN job ON job.id = task.job AND job.is_current JOIN build ON build.id = task.build
-                LEFT JOIN block ON block.id = task.place >> 32
-            WHERE task.recorded_us >= ?1 AND (?2 IS NULL OR substr(job.path, -length(?2)) = ?2)
-                AND (NOT ?3 OR task.status <> 0)
-            ORDER BY task.place";
-        let (mut until, mut places) = (self.until, Vec::new());
-        let mut statement = self.db.prepare_cached(sql)?;
-        let mut rows = statement.query(params![self.until, self.job, self.failed])?;
-        while let Some(row) = rows.next()? {
-            let (place, recorded): (i64, i64) = (row.get(0)?, row.get(1)?);
-            if recorded == self.until && self.places.contains(&place) {
-                continue;
+        // What is recorded from now on is of this moment or later, and is read the next time.
+        let until = self.db.query_row("SELECT max(recorded_us) FROM task", [], |row| row.get(0))?;
+        let Some(until): Option<i64> = until else { return Ok(()) };
+        let (mut after, mut places) = (-1, Vec::new());
+        loop {
+            let page = self.page(after, until)?;
+            let Some((last, ..)) = page.last() else { break };
+            after = *last;
+            for (place, recorded, row) in page {
+                if recorded == until {
+                    places.push(place);
+                }
+                if recorded > self.until || !self.places.contains(&place) {
+                    take(row);
+                }
             }
-            if recorded > until {
-                (until, places) = (recorded, Vec::new());
-            }
-            if recorded == until {
-                places.push(place);
-            }
-            take(Row::read(row)?);
         }
         if until == self.until {
             self.places.extend(places);
@@ -135,6 +129,29 @@ impl Reader {
             (self.until, self.places) = (until, places);
         }
         Ok(())
+    }
+
+    /// The next rows. A few at a time: as long as a statement is open, the log of the store cannot be emptied, and whoever
+    /// reads this program's output may take a while.
+    fn page(&self, after: i64, until: i64) -> rusqlite::Result<Vec<(i64, i64, Row)>> {
+        let sql = format!(
+            "SELECT task.place, task.recorded_us, job.path, job.schema, block.map, task.place & 4294967295, task.status,
+                CASE WHEN task.args_json IS NULL THEN task.args END,
+                CASE WHEN task.value_json IS NULL THEN task.value END,
+                task.error, task.attempts, task.worker, task.duration_us,
+                strftime('%Y-%m-%dT%H:%M:%fZ', task.recorded_us / 1e6, 'unixepoch'),
+                substr(lower(hex(build.program)), 1, 12), task.args_json, task.value_json
+            FROM task JOIN job ON job.id = task.job AND job.is_current JOIN build ON build.id = task.build
+                LEFT JOIN block ON block.id = task.place >> 32
+            WHERE task.place > ?1 AND task.recorded_us BETWEEN ?2 AND ?3
+                AND (?4 IS NULL OR substr(job.path, -length(?4)) = ?4) AND (NOT ?5 OR task.status <> 0)
+            ORDER BY task.place LIMIT {PAGE}"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let rows = statement.query_map(params![after, self.until, until, self.job, self.failed], |row| {
+            Ok((row.get(0)?, row.get(1)?, Row::read(row)?))
+        })?;
+        rows.collect()
     }
 
     /// Reads all of the file, and says on standard output what is wrong with it; whether anything is.

@@ -45,6 +45,12 @@ const BYTES_MAX: usize = 8 << 20;
 /// How long is waited until a write that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// The stack that jobs may count on: their values are read here for people.
+const STACK_BYTES: usize = 8 << 20;
+
+/// No JSON is so much shorter than what it shows.
+const SHORTER: usize = 4;
+
 /// Starts a store's thread.
 ///
 /// # Errors
@@ -52,7 +58,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) fn start(store: Arc<Store>, file: StoreFile, path: PathBuf) -> Result<(), String> {
     let named = |what: String| format!("store {}: {what}", path.display());
     let keeper = Keeper::new(store, file, path.clone()).map_err(|error| named(in_words(&error)))?;
-    let thread = std::thread::Builder::new().name("cw-store".to_owned());
+    let thread = std::thread::Builder::new().name("cw-store".to_owned()).stack_size(STACK_BYTES);
     let body = || {
         if panic::catch_unwind(AssertUnwindSafe(|| keeper.run())).is_err() {
             // Every result would be waited for in vain.
@@ -78,6 +84,8 @@ struct Keeper {
     last: (Instant, Duration),
     build: i64,
     run: i64,
+    /// How often all was computed anew by the user's wish, this time included.
+    generation: i64,
     /// Jobs by their index in the registry.
     jobs: HashMap<u32, i64>,
     /// The path of each job row, and its highest number.
@@ -115,19 +123,13 @@ impl Keeper {
             paths.insert(id, path);
         }
         drop(statement);
-        rows::forget_empty_blocks(db)?;
-        let mut blocks = BTreeMap::new();
-        let mut statement = db.prepare("SELECT id, map, is_current FROM block")?;
-        for row in statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))? {
-            let (id, block) = row?;
-            blocks.insert(id, block);
-        }
-        drop(statement);
+        let blocks = rows::blocks(db)?.into_iter().collect();
         let program = program::own_id().map(|id| id.0.to_vec()).unwrap_or_default();
         let known = db.query_row("SELECT id FROM build WHERE program = ?", [&program], |row| row.get(0));
         let next_build = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM build", [], |row| row.get(0))?;
         let run = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM run", [], |row| row.get(0))?;
         let build = known.unwrap_or(next_build);
+        let generation = rows::generation(db)? + i64::from(session::is_fresh());
         let mut keeper = Self {
             store,
             file,
@@ -140,6 +142,7 @@ impl Keeper {
             last: (Instant::now(), Duration::ZERO),
             build,
             run,
+            generation,
             jobs: HashMap::new(),
             paths,
             blocks,
@@ -153,12 +156,14 @@ impl Keeper {
 
     /// Says which program writes here from now on.
     fn introduce(&mut self, program: Vec<u8>) {
+        self.write(Write::ForgetBlocks);
         let (build, now) = (self.build, now_micros());
         let name = program::file_name();
         self.write(Write::Build { id: build, program, name, cw: program::VERSION, now });
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let host = program::host_name();
-        self.write(Write::Run { id: self.run, build, command, host, pid: std::process::id(), now });
+        let (id, pid, generation) = (self.run, std::process::id(), self.generation);
+        self.write(Write::Run { id, build, command, host, pid, generation, now });
     }
 
     fn run(mut self) {
@@ -190,7 +195,8 @@ impl Keeper {
         self.commit();
         self.tell_hub();
         self.words.summary();
-        let _ = self.file.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        // Whoever still reads is not waited for: all is on the disk.
+        let _ = self.file.connection.execute_batch("PRAGMA busy_timeout=0; PRAGMA wal_checkpoint(TRUNCATE)");
         let store = Arc::clone(&self.store);
         drop(self);
         store.inbox.note_closed();
@@ -260,12 +266,16 @@ impl Keeper {
     /// on the disk.
     fn on_failed_commit(&mut self, error: &rusqlite::Error) {
         const IO_WRITE: i32 = rusqlite::ffi::SQLITE_IOERR_WRITE;
+        // The log's index cannot grow: nothing of this was written.
+        const IO_SHARED: i32 = rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
         match (error.sqlite_error_code(), error.sqlite_error().map(|error| error.extended_code)) {
             (Some(ErrorCode::DiskFull), _) => self.words.waiting("its disk is full"),
             (Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked), _) => {
                 self.words.waiting("another program has it locked");
             }
-            (_, Some(IO_WRITE)) => self.words.waiting(&format!("it cannot be written ({})", in_words(error))),
+            (_, Some(IO_WRITE | IO_SHARED)) => {
+                self.words.waiting(&format!("it cannot be written ({})", in_words(error)))
+            }
             _ => self.die(&in_words(error)),
         }
     }
@@ -332,9 +342,8 @@ impl Keeper {
             body: rows::signed(entry.body),
             version: entry.version,
         };
-        let (known, generation) = self.read(rows::known_job(&self.file.connection, &row));
-        let is_fresh = session::is_fresh();
-        let id = match known.filter(|_| !is_fresh) {
+        let generation = self.generation;
+        let id = match self.read(rows::known_job(&self.file.connection, &row, generation)) {
             Some(id) => id,
             None => {
                 let id = self.paths.keys().max().map_or(1, |last| last + 1);
@@ -343,7 +352,6 @@ impl Keeper {
                 id
             }
         };
-        let generation = generation + i64::from(is_fresh);
         self.write(Write::Job { id, row, generation });
         self.paths.insert(id, entry.path.to_owned());
         self.jobs.insert(index, id);
@@ -465,11 +473,11 @@ impl Keeper {
     }
 
     fn on_ended(&mut self, task: TaskId, ticket: Ticket, completion: Completion) {
-        self.recorded.push(task);
         // It has no end that is worth a row: it runs again.
         if matches!(completion.class, Class::Cancelled | Class::Disconnected) {
-            return;
+            return self.out.push(Command::Recorded(vec![task]));
         }
+        self.recorded.push(task);
         let place = self.place_now(ticket.place);
         let row = self.ended(&ticket, place, task, completion);
         self.write(Write::Ended(Box::new(row)));
@@ -489,9 +497,15 @@ impl Keeper {
         let entry = Registry::global().ok().and_then(|registry| registry.entry(ticket.job));
         let entry = entry.expect("the call had it from there");
         let is_ok = completion.class == Class::Ok;
+        let most = entry.json_bytes as usize;
         let json = |show: fn(&[u8], &mut Json) -> Result<(), job::CodecError>, bytes: &[u8]| {
-            let mut json = Json::new(entry.json_bytes as usize);
-            (entry.json_bytes > 0 && show(bytes, &mut json).is_ok()).then_some(json)
+            if most == 0 || bytes.len() > most.saturating_mul(SHORTER) {
+                return None;
+            }
+            let mut json = Json::new(most);
+            // It is the user's code, and not worth a run that it panics.
+            let shown = panic::catch_unwind(AssertUnwindSafe(|| show(bytes, &mut json)));
+            matches!(shown, Ok(Ok(()))).then_some(json)
         };
         let args_json = json(entry.shows.args, &ticket.args).and_then(Json::into_object);
         let value_json =
@@ -508,7 +522,8 @@ impl Keeper {
             class: completion.class,
             value: is_ok.then_some(completion.body),
             error,
-            args: args_json.is_none().then(|| ticket.args.clone()),
+            // `null` may stand for what is no number.
+            args: args_json.as_ref().is_none_or(|json| json.contains("null")).then(|| ticket.args.clone()),
             args_json,
             value_json,
             attempts: completion.attempts,

@@ -474,3 +474,58 @@ fn memory_stays_flat_over_many_results_and_when_they_are_walked_through_again() 
         assert!(early > 0 && late < early + (32 << 10), "from {early} to {late} KiB");
     }
 }
+
+#[test]
+fn fresh_is_for_the_whole_file_also_for_what_that_run_does_not_come_to() {
+    let runs = Runs::new();
+    runs.run(&["keyed", "--to", "3"]).well();
+    runs.run(&["map", "--to", "5"]).well();
+    runs.start(&["--threads", "--fresh"], &["map", "--to", "5"]).finish().well();
+    assert_eq!(runs.query::<i64>("SELECT count(*) FROM results"), [5], "what counts");
+    runs.run(&["keyed", "--to", "3"]).well();
+    assert_eq!(count(&runs.ran(), "begins keyed"), 6);
+    runs.run(&["keyed", "--to", "3"]).well();
+    runs.run(&["map", "--to", "5"]).well();
+    assert_eq!((count(&runs.ran(), "begins keyed"), count(&runs.ran(), "begins")), (6, 16));
+}
+
+#[test]
+fn a_reader_that_takes_its_time_holds_up_no_end() {
+    let runs = Runs::new();
+    runs.run(&["map", "--to", "5"]).well();
+    let reader = open(&runs.store());
+    reader.execute_batch("BEGIN; SELECT count(*) FROM results;").expect("it can be read");
+    let finished = runs.run(&["map", "--to", "10"]).well();
+    assert!(!finished.stderr.contains("in time"), "{finished:?}");
+    drop(reader);
+    assert_eq!(runs.recorded().len(), 10);
+}
+
+#[test]
+fn an_aborted_call_ends_though_a_store_cannot_be_written() {
+    let runs = Runs::new();
+    runs.run(&["map", "--to", "5"]).well();
+    let writer = open(&runs.store());
+    writer.execute_batch("BEGIN IMMEDIATE").expect("nobody writes");
+    let aborted = runs.start(&["--slots", "1"], &["abort-elsewhere"]);
+    aborted.said("Err(true)");
+    drop(writer);
+    aborted.finish().well();
+}
+
+#[test]
+fn on_a_network_the_lock_is_beside_the_file() {
+    let runs = Runs::new();
+    let start =
+        |words: &[&str]| Process::start(runs.command(&["--slots", "1"], words).env("CW_STORE_NETWORK", "1"));
+    let first = start(&["map", "--to", "1000", "--millis", "50"]);
+    first.complained("it lies on a network file system");
+    first.said("10 results");
+    let second = start(&["weigh"]).finish().with_code(1);
+    assert!(second.stderr.contains("it is in use by "), "{second:?}");
+    first.signal(Signal::KILL);
+    drop(first);
+    start(&["map", "--to", "20", "--millis", "50"]).finish().well();
+    assert!(runs.home.path().join("runs").join("x.db.lock").exists());
+    assert!(runs.recorded().len() >= 20);
+}

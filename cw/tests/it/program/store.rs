@@ -142,6 +142,14 @@ async fn main(opts: Opts) -> cw::Result<()> {
             let job = cw::job_fn!(|x: u64| -> u64 { x + 1 });
             println!("{:?}", cw::options().store(&store).spawn(job, 1).await);
         }
+        // Aborts a call without a store, while a store may not be able to write.
+        "abort-elsewhere" => {
+            let kept = cw::options().store(&store).spawn(half, 1);
+            let handle = cw::spawn(square, (1, 600_000, log));
+            handle.abort();
+            println!("{:?}", handle.await.map_err(|error| error.is_cancelled()));
+            kept.await?;
+        }
         "abort" => {
             let handle = cw::options().store(&store).spawn(square, (1, 600_000, log));
             handle.abort();
