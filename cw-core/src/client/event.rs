@@ -21,6 +21,14 @@ pub enum Event {
         /// The encoded arguments.
         args: Bytes,
     },
+    /// Another process of this program called a job in this client's session, and has ended. What there is of the task
+    /// is wanted, and recorded; if there is nothing, it ends as lost. Comes before the first master.
+    Claim {
+        /// The task's name.
+        task: TaskId,
+        /// Job and options, declared before.
+        spec: SpecIndex,
+    },
     /// The master said something.
     MasterSaid {
         /// What.

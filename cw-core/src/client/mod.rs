@@ -24,6 +24,9 @@
 //! where the master that died had said that it had sent out nothing from a certain task on ([`ToClient::Dispatched`]):
 //! what lies above starts at once. A result of such a task is taken whenever it comes.
 //!
+//! A process that goes on with the session of one that has died *claims* that one's tasks: it begins with them in `Again`,
+//! without their arguments, and says `Claim` for each. What neither the master nor a worker has ends as lost.
+//!
 //! Where the user set a limit, tasks of which none has moved for so long end with the reason.
 
 mod event;
@@ -49,6 +52,9 @@ use window::{InFlight, Waiting};
 pub struct Config {
     /// Tasks of which none has moved for so long are given up; none means never.
     pub give_up_after: Option<Duration>,
+    /// For how long the master is asked to keep the session of a client whose results are recorded, should its connection
+    /// end: another process may go on with it. None means as long as any client's.
+    pub keep_for: Option<Duration>,
 }
 
 /// The client's state. See the [module](self) for the states of a task.
@@ -74,6 +80,9 @@ pub struct Client {
     resubmitted: u64,
     /// No task from this one on had been sent to a worker when the master last said so.
     dispatched: TaskId,
+    /// Whether any task is durable.
+    any_durable: bool,
+    config: Config,
     patience: Patience,
     actions: VecDeque<Action>,
 }
@@ -91,6 +100,8 @@ struct Received {
 struct Task {
     spec: SpecIndex,
     durable: bool,
+    /// Only what there is of it is wanted.
+    claimed: bool,
     args: Bytes,
     state: State,
 }
@@ -128,6 +139,8 @@ impl Client {
             resuming: false,
             resubmitted: 0,
             dispatched: TaskId(0),
+            any_durable: false,
+            config,
             patience: Patience::new(config.give_up_after),
             actions: VecDeque::new(),
         }
@@ -137,6 +150,7 @@ impl Client {
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Submit { task, spec, durable, args } => self.on_submit(task, spec, durable, args),
+            Event::Claim { task, spec } => self.on_claim(task, spec),
             Event::MasterSaid { message, body } => self.on_master_said(now, message, body),
             Event::Recorded { task } => self.on_recorded(task),
             Event::Declare { what } => self.on_declare(what),
@@ -190,7 +204,26 @@ impl Client {
 
     fn on_submit(&mut self, task: TaskId, spec: SpecIndex, durable: bool, args: Bytes) {
         self.waiting.push_back(self.priority(spec), task, args.len() as u64);
-        self.tasks.insert(task, Task { spec, durable, args, state: State::Waiting });
+        self.tasks.insert(task, Task { spec, durable, claimed: false, args, state: State::Waiting });
+        if durable && !std::mem::replace(&mut self.any_durable, true) {
+            self.say_keep();
+        }
+    }
+
+    fn on_claim(&mut self, task: TaskId, spec: SpecIndex) {
+        self.any_durable = true;
+        self.again += 1;
+        self.waiting.push_back(self.priority(spec), task, 0);
+        let args = Bytes::new();
+        self.tasks.insert(task, Task { spec, durable: true, claimed: true, args, state: State::Again });
+    }
+
+    /// Asks for a longer life of the session than that of one whose results nobody keeps.
+    fn say_keep(&mut self) {
+        if let Some(keep_for) = self.config.keep_for.filter(|_| self.connected && self.any_durable) {
+            let seconds = u32::try_from(keep_for.as_secs()).unwrap_or(u32::MAX);
+            self.tell(FromClient::Keep { seconds }, Bytes::new());
+        }
     }
 
     fn priority(&self, spec: SpecIndex) -> i32 {
@@ -213,12 +246,16 @@ impl Client {
             }
             self.waiting.pop_first(bytes);
             self.in_flight.add(priority, bytes);
-            let spec = entry.spec;
+            let (spec, claimed) = (entry.spec, entry.claimed);
             let message = match std::mem::replace(&mut entry.state, State::Sent) {
                 State::Again => {
                     self.again -= 1;
                     self.resubmitted += 1;
-                    FromClient::Resubmit { task, spec }
+                    if claimed {
+                        FromClient::Claim { task, spec }
+                    } else {
+                        FromClient::Resubmit { task, spec }
+                    }
                 }
                 _ => FromClient::Submit { task, spec },
             };
@@ -397,9 +434,10 @@ impl Client {
             Resumed::NextMaster => self.dispatched,
         };
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Again)) {
-            if session == Resumed::No && self.may_have_begun_once(task) {
+            let claimed = self.tasks.get(task).is_some_and(|task| task.claimed);
+            if session == Resumed::No && (claimed || self.may_have_begun_once(task)) {
                 self.lose(task);
-            } else if task >= may_have_run {
+            } else if task >= may_have_run && !claimed {
                 self.again -= 1;
                 self.tasks.get_mut(task).expect("just listed").state = State::Waiting;
             }
@@ -412,6 +450,7 @@ impl Client {
             let spec = SpecIndex(u32::try_from(index).expect("declared under this index"));
             self.tell(FromClient::Declare { spec, what: Box::new(what) }, Bytes::new());
         }
+        self.say_keep();
         if self.watched {
             self.tell(FromClient::Watch { on: true }, Bytes::new());
         }

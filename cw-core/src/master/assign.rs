@@ -306,6 +306,9 @@ impl Master {
         }
         self.charge(id, charge, 0);
         self.note_waiting(id);
+        if self.is_claim(id, task_id) {
+            return self.end_as_lost(id, task_id);
+        }
         self.keep_alone(id, task_id);
     }
 

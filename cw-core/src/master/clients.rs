@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
 };
 
 use super::{
@@ -55,6 +56,8 @@ pub(super) struct Client {
     pub(super) gone: bool,
     /// Since when it has no connection.
     pub(super) detached: Option<Time>,
+    /// For how long it wants its session to be kept then.
+    pub(super) keep_for: Duration,
     /// Tasks that are kept out of the queue, and until when or for what.
     pub(super) parked: ParkedTasks,
     /// Attempts that were given up and may still end: their results are as good as any.
@@ -169,6 +172,7 @@ impl Client {
             lowest_priority: i32::MAX,
             gone: false,
             detached: None,
+            keep_for: Duration::ZERO,
             parked: ParkedTasks::default(),
             given_up: BTreeMap::new(),
             obituaries: BTreeMap::new(),
@@ -192,6 +196,13 @@ impl Client {
         self.has_once |= !what.rerun;
         self.lowest_priority = self.lowest_priority.min(what.priority);
         self.specs.push(SpecState::new(what));
+    }
+
+    /// When its session ends, as it has no connection: first what waits is dropped, and once nothing does, all.
+    pub(super) fn ends(&self, grace: Duration) -> Option<Time> {
+        let since = self.detached.filter(|_| !self.gone)?;
+        let waits = self.queued > 0 || self.parked.len() > 0;
+        Some(since + if waits { grace } else { grace.max(self.keep_for) })
     }
 
     /// The priority of its next task.

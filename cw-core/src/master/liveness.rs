@@ -36,6 +36,9 @@ const EXPOSURES: u8 = 2;
 /// slower than suspicion, moving brings no task anywhere.
 const MOVES_MAX: u8 = 8;
 
+/// No session is kept for longer than this.
+const KEEP_MAX: Duration = Duration::from_secs(3_600);
+
 impl Master {
     fn beat_every(&self) -> Duration {
         self.config.suspect_after / 4
@@ -295,10 +298,19 @@ impl Master {
             return;
         }
         let grace = self.config.client_grace;
-        let is_over = |since: Time| since + grace <= self.now;
-        let over = self.clients.iter().filter(|(_, it)| !it.gone && it.detached.is_some_and(is_over));
+        let over = self.clients.iter().filter(|(_, it)| it.ends(grace).is_some_and(|end| end <= self.now));
         for client in over.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.end_session(client);
+            self.drop_waiting(client);
+            if self.clients[&client].ends(grace).is_some_and(|end| end <= self.now) {
+                self.end_session(client);
+            }
+        }
+    }
+
+    /// A client's results are recorded, so another process of its program may go on with its session.
+    pub(super) fn on_keep(&mut self, id: ClientId, seconds: u32) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.keep_for = Duration::from_secs(u64::from(seconds)).min(KEEP_MAX);
         }
     }
 
@@ -306,8 +318,8 @@ impl Master {
         if planted!(GraceForEver) {
             return None;
         }
-        let away = self.clients.values().filter(|client| !client.gone).filter_map(|client| client.detached);
-        away.min().map(|since| since + self.config.client_grace)
+        let grace = self.config.client_grace;
+        self.clients.values().filter_map(|client| client.ends(grace)).min()
     }
 
     /// A client's connection broke: it has a while to come back.

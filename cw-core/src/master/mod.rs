@@ -284,7 +284,7 @@ impl Master {
             return;
         }
         match message {
-            FromClient::Submit { task, spec } => self.on_submit(client, task, spec, body),
+            FromClient::Submit { task, spec } => self.on_submit(client, task, Task::new(spec, body)),
             FromClient::Received { first, tasks, attempt, worker } => {
                 let known = self.clients.get_mut(&client).expect("just seen");
                 known.note_received(first, tasks, attempt);
@@ -295,9 +295,14 @@ impl Master {
             FromClient::Leave => self.end_session(client),
             FromClient::Watch { on } => self.on_watch(client, on),
             FromClient::Resubmit { task, spec } => {
-                self.on_resubmit(client, task, spec, body);
+                self.on_resubmit(client, task, Task::new(spec, body));
                 self.note_resubmitted(client, 1, None);
             }
+            FromClient::Claim { task, spec } => {
+                self.on_resubmit(client, task, Task::claimed(spec));
+                self.note_resubmitted(client, 1, None);
+            }
+            FromClient::Keep { seconds } => self.on_keep(client, seconds),
             FromClient::Resubmitted { tasks } => self.note_resubmitted(client, 0, Some(tasks)),
             FromClient::Noted { below } => self.on_noted(client, below),
         }
@@ -348,7 +353,7 @@ impl Master {
         }
     }
 
-    fn on_submit(&mut self, id: ClientId, task: TaskId, spec: SpecIndex, args: Bytes) {
+    fn on_submit(&mut self, id: ClientId, task: TaskId, entry: Task) {
         let bound = self.window_told as usize * 2;
         if self.clients[&id].queued == 0 {
             self.level(id);
@@ -362,7 +367,7 @@ impl Master {
         if task >= TASKS_END {
             return self.disconnect_client(id, "numbered a task beyond all bounds");
         }
-        let Some(declared) = client.specs.get(spec.0 as usize) else {
+        let Some(declared) = client.specs.get(entry.spec.0 as usize) else {
             return self.disconnect_client(id, "submitted a task without declaring its spec");
         };
         // One task may be beyond the window, however big.
@@ -381,7 +386,7 @@ impl Master {
             return;
         }
         let priority = declared.what.priority;
-        client.take_in(task, Task::new(spec, args));
+        client.take_in(task, entry);
         client.push_back(priority, task);
         let is_claimed = client.resume.unclaimed.contains_key(&task);
         self.note_waiting(id);
@@ -406,6 +411,21 @@ impl Master {
         if std::mem::replace(&mut client.gone, true) {
             return;
         }
+        self.drop_waiting(id);
+        let client = self.clients.get_mut(&id).expect("just seen");
+        let unanswered = |task: &Task| matches!(task.state, State::Sent { .. } | State::Held { .. });
+        for task in client.tasks.sorted_keys(unanswered) {
+            if let Some(worker) = self.state_of(id, task).and_then(State::worker) {
+                self.cancel_sent(id, task, worker);
+            }
+        }
+        self.drop_member(id.0);
+        self.forget_if_done(id);
+    }
+
+    /// Drops what is queued or parked.
+    fn drop_waiting(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
         self.waiting.remove(&(client.usage, id));
         client.queue.clear();
         client.queued = 0;
@@ -416,14 +436,6 @@ impl Master {
         for task in client.tasks.sorted_keys(waits) {
             client.take_out(task);
         }
-        let unanswered = |task: &Task| matches!(task.state, State::Sent { .. } | State::Held { .. });
-        for task in client.tasks.sorted_keys(unanswered) {
-            if let Some(worker) = self.state_of(id, task).and_then(State::worker) {
-                self.cancel_sent(id, task, worker);
-            }
-        }
-        self.drop_member(id.0);
-        self.forget_if_done(id);
     }
 
     /// Removes a client that has gone once no worker owes an answer about its tasks.

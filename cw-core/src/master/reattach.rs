@@ -13,6 +13,8 @@
 //! workers that came back, or were asked, only. A task that is being called back is as unknown: another result of it was
 //! passed on, which may not have arrived.
 //!
+//! A client may hand in what it has no arguments of (`Claim`): that ends as lost where it would be queued.
+//!
 //! After a restart the master waits for the workers of its predecessor, which its roster names.
 
 use std::collections::BTreeSet;
@@ -29,7 +31,7 @@ use super::{
 };
 use crate::{
     Time,
-    ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
+    ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
     wire::{Doing, ToClient, ToWorker},
 };
 
@@ -107,7 +109,7 @@ impl Master {
         self.tell_worker(worker_id, ToWorker::Credit { client: id, bytes });
     }
 
-    pub(super) fn on_resubmit(&mut self, id: ClientId, task: TaskId, spec: SpecIndex, args: Bytes) {
+    pub(super) fn on_resubmit(&mut self, id: ClientId, task: TaskId, entry: Task) {
         if let Some((attempts, verdict)) = self.clients[&id].verdicts.get(&task).cloned() {
             return self.end_here(id, task, attempts, &verdict);
         }
@@ -117,7 +119,7 @@ impl Master {
             // It began where it must not begin twice.
             return;
         }
-        self.on_submit(id, task, spec, args);
+        self.on_submit(id, task, entry);
         if (is_known && !is_back) || self.state_of(id, task) != Some(State::Queued) {
             return;
         }
@@ -453,9 +455,18 @@ impl Master {
         }
     }
 
+    /// Whether a task cannot be tried again, as its client has not handed in its arguments.
+    pub(super) fn is_claim(&self, id: ClientId, task: TaskId) -> bool {
+        let entry = self.clients.get(&id).and_then(|client| client.tasks.get(task));
+        entry.is_some_and(|entry| entry.is_claim) && !planted!(TryClaims)
+    }
+
     /// No worker has a task that may have run.
     fn stop_awaiting(&mut self, id: ClientId, task: TaskId) {
         self.recall_counts(id, task);
+        if self.is_claim(id, task) {
+            return self.end_as_lost(id, task);
+        }
         if self.needs_free_slot(id, task) {
             let client = self.clients.get_mut(&id).expect("needs_free_slot found it");
             let obituary = "a worker that has not come back since the connection was lost".to_owned();

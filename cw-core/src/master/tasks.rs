@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub(super) alone: bool,
     /// Whether its worker has said that it runs.
     pub(super) started: bool,
+    /// Whether its client has not handed in its arguments: it cannot be tried again.
+    pub(super) is_claim: bool,
     /// Whether its outcome, which is at a worker, was passed on before and may not have arrived: it is not tried again.
     pub(super) settled: bool,
 }
@@ -69,8 +71,14 @@ impl Task {
             moves: 0,
             alone: false,
             started: false,
+            is_claim: false,
             settled: false,
         }
+    }
+
+    /// One whose client wants only what there is of it.
+    pub(super) fn claimed(spec: SpecIndex) -> Self {
+        Self { is_claim: true, ..Self::new(spec, Bytes::new()) }
     }
 
     /// Whether this attempt is the current one, and there.

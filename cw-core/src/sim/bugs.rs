@@ -81,6 +81,8 @@ pub enum Bug {
     MostUsedFirst,
     /// Tasks are asked to make way again and again.
     AskAgain,
+    /// A task whose arguments its client has not handed in is tried again without.
+    TryClaims,
 }
 
 /// All of them.
@@ -121,6 +123,7 @@ pub const ALL: &[Bug] = &[
     Bug::FeedBlocked,
     Bug::MostUsedFirst,
     Bug::AskAgain,
+    Bug::TryClaims,
 ];
 
 thread_local! {

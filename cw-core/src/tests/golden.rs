@@ -60,6 +60,8 @@ fn from_client() {
     );
     assert_eq!(golden(FromClient::Resubmitted { tasks: 300 }, b""), "0300000007ac02");
     assert_eq!(golden(FromClient::Noted { below: TASK }, b""), "0300000008ac02");
+    assert_eq!(golden(FromClient::Claim { task: TASK, spec: SpecIndex(1) }, b""), "0400000009ac0201");
+    assert_eq!(golden(FromClient::Keep { seconds: 900 }, b""), "030000000a8407");
 }
 
 #[test]

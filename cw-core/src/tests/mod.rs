@@ -1,6 +1,7 @@
 //! The three machines against each other, on virtual time.
 
 mod calls;
+mod claims;
 mod desk;
 mod fair;
 mod golden;

@@ -128,6 +128,8 @@ pub(super) struct World {
     masters: u32,
     /// Executors keep up to so many results back, as real ones do under load.
     pub(super) bundle: usize,
+    /// For how long the sessions of new clients are to be kept.
+    pub(super) keep_for: Option<Duration>,
     pub(super) disconnected: Vec<(ClientId, &'static str)>,
     /// Workers that clients were told are sent no more.
     pub(super) set_aside: Vec<String>,
@@ -146,6 +148,7 @@ impl World {
             roster_end: 0,
             masters: 0,
             bundle: 1,
+            keep_for: None,
             disconnected: Vec::new(),
             set_aside: Vec::new(),
         }
@@ -197,7 +200,7 @@ impl World {
 
     pub(super) fn client_of(&mut self, program: ProgramId) -> usize {
         self.clients.push(ClientHost {
-            machine: Client::default(),
+            machine: Client::new(client::Config { keep_for: self.keep_for, ..client::Config::default() }),
             link: 0,
             id: None,
             program,
@@ -303,6 +306,20 @@ impl World {
         self.master.handle(self.now, master::Event::ClientLost { client });
         self.settle();
         self.client_event(index, client::Event::MasterLost);
+    }
+
+    /// A client's process is dead; another goes on with its session and claims these tasks, of the first spec.
+    pub(super) fn succeed_client(&mut self, index: usize, spec: Spec, claims: &[TaskId]) {
+        let host = &mut self.clients[index];
+        host.machine = Client::default();
+        // It has seen no master yet.
+        host.master = u32::MAX;
+        host.done.clear();
+        host.machine.handle(self.now, client::Event::Declare { what: spec });
+        for task in claims {
+            host.machine.handle(self.now, client::Event::Claim { task: *task, spec: SpecIndex(0) });
+        }
+        self.connect_client(index);
     }
 
     /// A client dies while there is no connection that could break.

@@ -64,6 +64,19 @@ pub enum FromClient {
         /// What that said.
         below: TaskId,
     },
+    /// As `Resubmit`, without the arguments, from the next process of a program: it wants what is there of the task. If
+    /// nothing is, or what there was is lost, it ends as `Lost`.
+    Claim {
+        /// Its name.
+        task: TaskId,
+        /// What was run and how, declared before.
+        spec: SpecIndex,
+    },
+    /// The client's results are worth a wait: should its connection end, its session is to be kept for so long.
+    Keep {
+        /// Seconds; a master keeps none for more than an hour.
+        seconds: u32,
+    },
 }
 
 /// From the master to a client.
