@@ -14,7 +14,7 @@ use cw_core::{
     TaskMap, Time,
     client::{self, Action, Client, Completion, Event},
     ids::{SpecIndex, TaskId},
-    wire::{Counts, FromClient, Spec},
+    wire::{Counts, FromClient, Session, Spec},
 };
 use tokio::sync::Notify;
 
@@ -24,7 +24,7 @@ use super::{
     progress::Progress,
     sink::{Answer, Answers, Callback, Sink, StreamQueue},
 };
-use crate::store::{Ticket, ToStore};
+use crate::store::Ticket;
 
 /// What a program's thread wants of the client's.
 pub(crate) enum Command {
@@ -39,6 +39,8 @@ pub(crate) enum Command {
         /// Where its end is recorded before the caller has it.
         ticket: Option<Box<Ticket>>,
     },
+    /// What there is of a call of an earlier process, whose session this is.
+    Claim { task: TaskId, spec: SpecIndex, ticket: Box<Ticket> },
     /// The ends of these tasks are on the disk.
     Recorded(Vec<TaskId>),
     /// An answer that needs no cluster, such as a refusal.
@@ -58,6 +60,8 @@ pub(crate) struct Hub {
     inbox: Mutex<Inbox>,
     pub(crate) wake: Notify,
     specs: Mutex<HashMap<Spec, SpecIndex>>,
+    /// By what a master of its cluster knows this client, once one has let it in.
+    session: Mutex<Option<Session>>,
     submitted: Mutex<Submitted>,
     backlog: Backlog,
     /// Whether there is a client's thread that reads the commands.
@@ -87,6 +91,7 @@ impl Hub {
             inbox: Mutex::default(),
             wake: Notify::new(),
             specs: Mutex::default(),
+            session: Mutex::default(),
             submitted: Mutex::default(),
             backlog: Backlog::default(),
             served: AtomicBool::new(false),
@@ -113,6 +118,24 @@ impl Hub {
         // Under the lock, so that declarations arrive in the order of their indices.
         self.push([Command::Declare(what.clone())]);
         index
+    }
+
+    /// All combinations of job and options, in the order of their indices.
+    pub(crate) fn specs(&self) -> Vec<Spec> {
+        let specs = self.specs.lock().expect("no holder panics");
+        let mut all: Vec<(SpecIndex, Spec)> =
+            specs.iter().map(|(spec, index)| (*index, spec.clone())).collect();
+        all.sort_unstable_by_key(|(index, _)| *index);
+        all.into_iter().map(|(_, spec)| spec).collect()
+    }
+
+    pub(crate) fn note_session(&self, session: Session) {
+        *self.session.lock().expect("no holder panics") = Some(session);
+    }
+
+    /// By what the cluster's masters know this client; none where there is no cluster.
+    pub(crate) fn session(&self) -> Option<Session> {
+        *self.session.lock().expect("no holder panics")
     }
 
     /// Hands commands over, waking the client's thread if it sleeps.
@@ -188,6 +211,11 @@ impl Hub {
         self.interrupted.load(Ordering::SeqCst)
     }
 
+    /// Says that there is, or is about to be, a client's thread.
+    pub(crate) fn note_served(&self) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
     /// Says that the client's thread is done.
     pub(crate) fn note_closed(&self) {
         *self.closed.0.lock().expect("no holder panics") = true;
@@ -225,7 +253,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(hub: Arc<Hub>, config: client::Config) -> Self {
-        hub.served.store(true, Ordering::Relaxed);
+        hub.note_served();
         Self {
             hub,
             machine: Client::new(config),
@@ -267,6 +295,10 @@ impl Desk {
                     self.tickets.insert(task, ticket);
                 }
                 self.machine.handle(now, Event::Submit { task, spec, durable, args });
+            }
+            Command::Claim { task, spec, ticket } => {
+                self.tickets.insert(task, ticket);
+                self.machine.handle(now, Event::Claim { task, spec });
             }
             Command::Recorded(tasks) => {
                 tasks.into_iter().for_each(|task| self.machine.handle(now, Event::Recorded { task }));
@@ -342,7 +374,10 @@ impl Desk {
             match action {
                 Action::Tell { message, body } => tell(message, body),
                 Action::Complete { task, completion } => {
-                    self.tickets.remove(task);
+                    // It ended without a record.
+                    if let Some(ticket) = self.tickets.remove(task).filter(|ticket| ticket.is_claim()) {
+                        ticket.record(task, completion.clone());
+                    }
                     // Without a sink nobody wants it: its map was dropped.
                     if let Some(sink) = self.sinks.remove(task) {
                         self.answer(task, sink, completion);
@@ -361,9 +396,7 @@ impl Desk {
     }
 
     fn record(&mut self, task: TaskId, completion: Completion) {
-        let ticket = self.tickets.remove(task).expect("what is durable came with a ticket");
-        let store = Arc::clone(&ticket.store);
-        store.push(ToStore::Record { task, ticket, completion });
+        self.tickets.remove(task).expect("what is durable came with a ticket").record(task, completion);
     }
 
     fn answer(&mut self, task: TaskId, sink: Sink, completion: Completion) {

@@ -60,6 +60,30 @@ pub(crate) async fn serve(
     }
 }
 
+/// Serves a hub that goes on with the session of an earlier process, until it is closed. The user hears nothing of it:
+/// what cannot be had is computed again.
+pub(crate) async fn serve_quietly(hub: Arc<Hub>, mut search: Search, config: Config) {
+    let mut shell = Shell { clock: Clock::start(), desk: Desk::new(hub, config), epoch: None };
+    loop {
+        let joined = match shell.join(&mut search).await {
+            Some(Ok(joined)) => joined,
+            Some(Err(trouble)) => return shell.end_all(&trouble).await,
+            // Closed before it was connected: what runs of it must end.
+            None => return shell.end_session(search).await,
+        };
+        if shell.serve(joined).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Ends the session of an earlier process: what runs of it is in the way.
+pub(crate) async fn end_session(hub: Arc<Hub>, search: Search) {
+    Shell { clock: Clock::start(), desk: Desk::new(hub, Config::default()), epoch: None }
+        .end_session(search)
+        .await;
+}
+
 struct Shell {
     clock: Clock,
     desk: Desk,
@@ -81,6 +105,7 @@ impl Shell {
         let successor = successor_of(number_and_epoch(&joined.welcome).1, &joined.path);
         tokio::pin!(successor);
         let connected = self.connected(&joined.welcome);
+        self.desk.hub().note_session(joined.session);
         let mut link = Link::over(joined.lanes, joined.read, (), &deliver);
         self.desk.machine.handle(self.clock.now(), connected);
         let mut lost = None;
@@ -195,6 +220,18 @@ impl Shell {
     /// Ends all that is open, and all that is still to come.
     async fn give_up(&mut self, trouble: &Trouble) {
         exit::note_fatal(trouble.code());
+        self.end_all(trouble).await;
+    }
+
+    /// Joins to say that it leaves.
+    async fn end_session(&mut self, mut search: Search) {
+        if let Ok(joined) = search.join(search.patience()).await {
+            self.desk.closing = true;
+            self.serve(joined).await;
+        }
+    }
+
+    async fn end_all(&mut self, trouble: &Trouble) {
         while !self.desk.closing {
             let now = self.clock.now();
             self.desk.take_commands(now);

@@ -24,6 +24,10 @@ use crate::{
 /// How long a program's end waits for its client's.
 const CLOSE_WAIT: Duration = Duration::from_secs(4);
 
+/// How long a cluster keeps what it has of a program whose results are recorded, once that has died: long enough for
+/// somebody to see it and to start it again.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(900);
+
 /// Where this process's tasks run.
 #[derive(Clone, Debug)]
 pub(crate) enum Mode {
@@ -145,6 +149,14 @@ pub(crate) fn hub_for_call() -> Result<&'static Arc<Hub>, Trouble> {
     hub()
 }
 
+/// The cluster that this process's tasks run on, if they do.
+pub(crate) fn cluster() -> Option<Wanted> {
+    match MODE.lock().expect("no holder panics").as_ref() {
+        Some(Mode::Remote(wanted)) => Some(wanted.clone()),
+        _ => None,
+    }
+}
+
 /// Starts the client now, and waits until it is connected if it needs to be.
 pub(crate) fn start_now() -> Result<(), Trouble> {
     hub().map(drop)
@@ -185,7 +197,7 @@ fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
 
 /// What the user said about how the client is to behave.
 fn client_config() -> Config {
-    Config { give_up_after: INIT.get().and_then(|init| init.give_up_after) }
+    Config { give_up_after: INIT.get().and_then(|init| init.give_up_after), keep_for: Some(KEPT_FOR) }
 }
 
 fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
@@ -206,7 +218,10 @@ fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
 
 /// Runs the client on a thread and a runtime of its own: a user's task that blocks its thread, or a user's
 /// runtime that ends early, must not cut the connection.
-fn spawn_thread(hub: &Arc<Hub>, serve: impl Future<Output = ()> + Send + 'static) -> Result<(), Trouble> {
+pub(crate) fn spawn_thread(
+    hub: &Arc<Hub>,
+    serve: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Trouble> {
     let hub = Arc::clone(hub);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = move || {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use cw_core::wire::{self, Hello, Refusal as Refused, Reply, Welcome};
+use cw_core::wire::{self, Hello, Refusal as Refused, Reply, Session, Welcome};
 use tokio::task::JoinSet;
 
 use super::{
@@ -70,6 +70,8 @@ pub(crate) struct Joined {
     pub(crate) lanes: [(quinn::SendStream, quinn::RecvStream); 2],
     pub(crate) read: BytesMut,
     pub(crate) welcome: Welcome,
+    /// By what its masters know this process from now on.
+    pub(crate) session: Session,
     pub(crate) address: SocketAddr,
     /// The access file that led there.
     pub(crate) path: PathBuf,
@@ -103,11 +105,18 @@ pub(crate) struct Search {
     hello: Hello,
     /// The highest epoch of the masters that welcomed this process.
     epoch: u64,
+    /// Whether the user reads nothing of it.
+    is_quiet: bool,
 }
 
 impl Search {
     pub(crate) fn new(wanted: Wanted, hello: Hello) -> Self {
-        Self { wanted, hello, epoch: 0 }
+        Self { wanted, hello, epoch: 0, is_quiet: false }
+    }
+
+    /// A search of which nothing is said.
+    pub(crate) fn quiet(wanted: Wanted, hello: Hello) -> Self {
+        Self { is_quiet: true, ..Self::new(wanted, hello) }
     }
 
     /// How long the first master is looked for.
@@ -120,9 +129,9 @@ impl Search {
     /// # Errors
     /// Files that cannot be used, a master that refuses, or none in time.
     pub(crate) async fn join(&mut self, patience: Patience) -> Result<Joined, Trouble> {
-        let joined = join(&self.wanted, &self.hello, self.epoch, patience).await?;
-        let (id, epoch) = number_and_epoch(&joined.welcome);
-        self.hello.session.known = Some(id);
+        let joined = join(self, patience).await?;
+        let (_, epoch) = number_and_epoch(&joined.welcome);
+        self.hello.session = joined.session;
         self.epoch = self.epoch.max(epoch);
         Ok(joined)
     }
@@ -141,18 +150,19 @@ pub(crate) fn followed(epoch: u64) -> String {
     format!("there is a newer one, of epoch {epoch}")
 }
 
-async fn join(wanted: &Wanted, hello: &Hello, epoch: u64, patience: Patience) -> Result<Joined, Trouble> {
+async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
+    let Search { wanted, hello, epoch, is_quiet } = search;
     let path = wanted.path()?;
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
     // Who was let in before has something to lose, and what now stands in the way may pass: another cluster's
     // master on the port, a file system that does not answer. And its user has read that the master is lost.
     let is_new = hello.session.known.is_none();
-    let mut waiting = Waiting::new(patience, !is_new);
+    let mut waiting = Waiting::new(patience, !is_new, *is_quiet);
     loop {
         let time = TRY_TIME.min(patience.time.saturating_sub(start.elapsed()));
         let tried = {
-            let trying = try_once(wanted, &path, hello, epoch, time);
+            let trying = try_once(wanted, &path, hello, *epoch, time);
             tokio::pin!(trying);
             loop {
                 // The try goes on where it was.
@@ -188,17 +198,18 @@ async fn join(wanted: &Wanted, hello: &Hello, epoch: u64, patience: Patience) ->
 struct Waiting {
     next: Duration,
     said: bool,
+    is_quiet: bool,
     patience: Patience,
 }
 
 impl Waiting {
-    fn new(patience: Patience, said: bool) -> Self {
+    fn new(patience: Patience, said: bool, is_quiet: bool) -> Self {
         // Processes that are started together find each other within this; no need to worry anybody.
-        Self { next: Duration::from_millis(500), said, patience }
+        Self { next: Duration::from_millis(500), said, is_quiet, patience }
     }
 
     fn say(&mut self, waited: Duration, why: &str) {
-        if waited < self.next {
+        if waited < self.next || self.is_quiet {
             return;
         }
         let left = self.patience.time.saturating_sub(waited).as_secs();
@@ -213,7 +224,7 @@ impl Waiting {
     }
 
     fn over(&self, joined: &Joined) {
-        if self.said {
+        if self.said && !self.is_quiet {
             say(&format!("connected to the master at {}", joined.address));
         }
     }
@@ -420,7 +431,8 @@ async fn greet(
         Reply::Refused(refusal) => Err(refused(in_words(&refusal))),
         Reply::Welcome(welcome) => {
             let lanes = [(send, receive), (send_long, receive_long)];
-            Ok(Joined { endpoint, connection, lanes, read, welcome, address, path: path.to_owned() })
+            let session = Session { known: Some(number_and_epoch(&welcome).0), ..hello.session };
+            Ok(Joined { endpoint, connection, lanes, read, welcome, session, address, path: path.to_owned() })
         }
     }
 }

@@ -44,6 +44,12 @@ CREATE TABLE task(
     status INTEGER NOT NULL, value BLOB, digest BLOB, error TEXT, args BLOB, args_json TEXT, value_json TEXT,
     attempts INTEGER NOT NULL, worker INTEGER, duration_us INTEGER NOT NULL, recorded_us INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE session(
+    id INTEGER PRIMARY KEY, build INTEGER NOT NULL, token BLOB NOT NULL, number INTEGER NOT NULL, specs BLOB NOT NULL
+) STRICT;
+CREATE TABLE sent(
+    id INTEGER PRIMARY KEY, session INTEGER NOT NULL, spec INTEGER NOT NULL, job INTEGER NOT NULL, tasks BLOB NOT NULL
+) STRICT;
 CREATE VIEW results AS
 SELECT job.path AS job, block.map AS map, task.place & 4294967295 AS input,
     CASE task.status WHEN 0 THEN 'ok' WHEN 1 THEN 'failed' WHEN 2 THEN 'panicked' WHEN 3 THEN 'crashed'

@@ -15,11 +15,17 @@
 //! The file (`file`): a row per task, keyed by its place; `job` and `build` say whose code it is, `block` which map. A
 //! row counts for a call if its job has the same path, types, text and version: another build's results are taken, as
 //! long as the job itself was not edited, and the user is told.
+//!
+//! What was handed to a cluster is noted too (`sent`), with what the masters know the client by. If the program is killed,
+//! the next run of the same build goes on with that session over a connection of its own (`claims`): a call that was handed
+//! in before takes what there is of it, and runs only if there is nothing.
 
+mod claims;
 mod file;
 mod inbox;
 mod place;
 mod rows;
+mod sent;
 pub(crate) mod show;
 #[cfg(test)]
 mod tests;
@@ -112,11 +118,35 @@ impl Call {
 
 /// Where the result of a task goes.
 pub(crate) struct Ticket {
-    pub(crate) store: Arc<Store>,
-    place: Place,
+    store: Arc<Store>,
+    of: TicketOf,
+}
+
+enum TicketOf {
+    /// A call of this process.
+    Call { place: Place, kept: Kept, sent: Option<i64> },
+    /// One of an earlier process, whose session is the how-manieth of those that are gone on with.
+    Claim { session: usize },
+}
+
+/// What is kept of a call until its row is written.
+struct Kept {
     job: u32,
     hash: Hash,
     args: Bytes,
+}
+
+impl Ticket {
+    /// Whether the call was another process's.
+    pub(crate) fn is_claim(&self) -> bool {
+        matches!(self.of, TicketOf::Claim { .. })
+    }
+
+    /// The task has ended.
+    pub(crate) fn record(self: Box<Self>, task: TaskId, completion: Completion) {
+        let store = Arc::clone(&self.store);
+        store.push(ToStore::Record { task, ticket: self, completion });
+    }
 }
 
 /// What a store's thread is told.

@@ -90,6 +90,18 @@ pub(super) enum Write {
         id: u32,
         map: u32,
     },
+    /// What the cluster's masters know this process by, and the specs that it has declared so far.
+    Session(SessionRow),
+    /// Tasks were handed in.
+    Sent(SentRow),
+    /// All of those have ended.
+    ForgetSent {
+        id: i64,
+    },
+    /// A session is over.
+    ForgetSession {
+        id: i64,
+    },
     /// Older blocks of which nothing is left go.
     ForgetBlocks,
     /// A row moves to where its call is now.
@@ -103,6 +115,28 @@ pub(super) enum Write {
         to: u32,
         inputs: u32,
     },
+}
+
+/// A client's session with a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SessionRow {
+    pub(super) id: i64,
+    pub(super) build: i64,
+    pub(super) token: Vec<u8>,
+    pub(super) number: u32,
+    /// All specs, in order, encoded.
+    pub(super) specs: Vec<u8>,
+}
+
+/// Tasks of one spec that were handed in together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SentRow {
+    pub(super) id: i64,
+    pub(super) session: i64,
+    pub(super) spec: u32,
+    pub(super) job: i64,
+    /// See `sent::Sent`.
+    pub(super) tasks: Vec<u8>,
 }
 
 /// The number of a class in the file, which stays what it is.
@@ -178,6 +212,21 @@ impl Write {
                     .execute(params![id, map])
                     .map(drop)
             }
+            Self::Session(SessionRow { id, build, token, number, specs }) => db
+                .prepare_cached("INSERT OR REPLACE INTO session VALUES(?, ?, ?, ?, ?)")?
+                .execute(params![id, build, token, number, specs])
+                .map(drop),
+            Self::Sent(SentRow { id, session, spec, job, tasks }) => db
+                .prepare_cached("INSERT OR REPLACE INTO sent VALUES(?, ?, ?, ?, ?)")?
+                .execute(params![id, session, spec, job, tasks])
+                .map(drop),
+            Self::ForgetSent { id } => {
+                db.prepare_cached("DELETE FROM sent WHERE id = ?")?.execute([id]).map(drop)
+            }
+            Self::ForgetSession { id } => {
+                db.execute("DELETE FROM sent WHERE session = ?", [id])?;
+                db.execute("DELETE FROM session WHERE id = ?", [id]).map(drop)
+            }
             Self::ForgetBlocks => db
                 .execute(&format!("DELETE FROM block WHERE NOT is_current AND NOT {HAS_ROWS}"), [])
                 .map(drop),
@@ -199,6 +248,7 @@ impl Write {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Ended(row) => row.value.as_ref().map_or(0, Bytes::len) + 200,
+            Self::Sent(row) => row.tasks.len() + 100,
             _ => 100,
         }
     }
@@ -273,6 +323,33 @@ pub(super) fn results_of(db: &Connection, job: i64) -> rusqlite::Result<Vec<(u64
     let mut statement = db.prepare("SELECT place, hash FROM task WHERE job = ? AND status = 0")?;
     let rows = statement.query_map([job], |row| Ok((prefix(&row.get(1)?), Place(unsigned(row.get(0)?)))))?;
     rows.collect()
+}
+
+/// Sessions of earlier processes that were not ended.
+pub(super) fn sessions(db: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
+    let mut statement = db.prepare("SELECT id, build, token, number, specs FROM session ORDER BY id")?;
+    let read = |row: &Row<'_>| {
+        let (id, build, token) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(SessionRow { id, build, token, number: row.get(3)?, specs: row.get(4)? })
+    };
+    statement.query_map([], read)?.collect()
+}
+
+/// What was handed in during a session and had not all ended.
+pub(super) fn sent(db: &Connection, session: i64) -> rusqlite::Result<Vec<SentRow>> {
+    let mut statement = db.prepare("SELECT id, spec, job, tasks FROM sent WHERE session = ? ORDER BY id")?;
+    let read = |row: &Row<'_>| {
+        Ok(SentRow { id: row.get(0)?, session, spec: row.get(1)?, job: row.get(2)?, tasks: row.get(3)? })
+    };
+    statement.query_map([session], read)?.collect()
+}
+
+/// Numbers that no session and nothing that was sent has.
+pub(super) fn next_session(db: &Connection) -> rusqlite::Result<(i64, i64)> {
+    let next = |table: &str| {
+        db.query_row(&format!("SELECT coalesce(max(id), 0) + 1 FROM {table}"), [], |row| row.get(0))
+    };
+    Ok((next("session")?, next("sent")?))
 }
 
 /// The beginning of a hash.

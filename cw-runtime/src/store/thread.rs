@@ -21,9 +21,11 @@ use cw_core::{
 use rusqlite::ErrorCode;
 
 use super::{
-    Call, Store, Ticket, ToStore,
+    Call, Kept, Store, Ticket, TicketOf, ToStore,
+    claims::{self, Called, Claims, Found, Key},
     file::{StoreFile, in_words},
     rows::{self, Ended, Head, JobRow, Write},
+    sent::{Entry, Sent},
     words::Words,
 };
 use crate::{
@@ -44,6 +46,9 @@ const BYTES_MAX: usize = 8 << 20;
 
 /// How long is waited until a write that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// So many earlier processes' sessions are gone on with at most, the newest.
+const SESSIONS_MAX: usize = 8;
 
 /// The stack that jobs may count on: their values are read here for people.
 const STACK_BYTES: usize = 8 << 20;
@@ -81,6 +86,11 @@ struct Keeper {
     bytes: usize,
     /// Tasks that are recorded once the writes are.
     recorded: Vec<TaskId>,
+    /// Calls whose results came from an earlier process's session, which have them then, and their claims.
+    answers: Vec<Command>,
+    claimed: Vec<Key>,
+    sent: Sent,
+    claims: Claims,
     last: (Instant, Duration),
     build: i64,
     run: i64,
@@ -129,6 +139,7 @@ impl Keeper {
         let next_build = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM build", [], |row| row.get(0))?;
         let run = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM run", [], |row| row.get(0))?;
         let build = known.unwrap_or(next_build);
+        let sent = Sent::new(build, rows::next_session(db)?);
         let generation = rows::generation(db)? + i64::from(session::is_fresh());
         let mut keeper = Self {
             store,
@@ -139,6 +150,10 @@ impl Keeper {
             writes: Vec::new(),
             bytes: 0,
             recorded: Vec::new(),
+            answers: Vec::new(),
+            claimed: Vec::new(),
+            sent,
+            claims: Claims::default(),
             last: (Instant::now(), Duration::ZERO),
             build,
             run,
@@ -167,12 +182,14 @@ impl Keeper {
     }
 
     fn run(mut self) {
+        self.go_on();
         // So that whoever finds the file taken learns by whom.
         self.commit();
         let mut messages = Vec::new();
         let mut is_closing = false;
         while !is_closing {
-            self.store.inbox.take(self.due(), &mut messages);
+            let until = [self.due(), self.claims.until()].into_iter().flatten().min();
+            self.store.inbox.take(until, &mut messages);
             for message in messages.drain(..) {
                 is_closing |= matches!(message, ToStore::Close);
                 self.on(message);
@@ -183,13 +200,45 @@ impl Keeper {
             if self.due().is_some_and(|due| due <= Instant::now()) {
                 self.commit();
             }
+            self.claims.give_up_uncalled();
+            self.forget_sessions();
             self.tell_hub();
         }
         self.end();
     }
 
+    /// Goes on with the sessions of processes that were killed, as far as their tasks are of any use.
+    fn go_on(&mut self) {
+        let all = self.read(rows::sessions(&self.file.connection));
+        let newest = all.len().saturating_sub(SESSIONS_MAX);
+        for (number, row) in all.into_iter().enumerate() {
+            if row.build != self.build || session::is_fresh() || number < newest {
+                self.claims.end_session(&row);
+                continue;
+            }
+            let sent = self.read(rows::sent(&self.file.connection, row.id));
+            let db = &self.file.connection;
+            let is_there = |entry: &Entry| match rows::at(db, entry.place) {
+                Ok(head) => head.is_some_and(|head| head.is_ok && head.hash == entry.hash),
+                Err(_) => false,
+            };
+            self.claims.go_on(&self.store, &row, &sent, |entry| !is_there(entry));
+        }
+        self.forget_sessions();
+    }
+
+    fn forget_sessions(&mut self) {
+        for id in self.claims.end_empty() {
+            self.write(Write::ForgetSession { id });
+        }
+    }
+
     /// Writes the rest, and leaves one file.
     fn end(mut self) {
+        self.commit();
+        let left = self.claims.close().into_iter().map(|id| Write::ForgetSession { id });
+        let all: Vec<Write> = left.chain(self.sent.close()).collect();
+        all.into_iter().for_each(|write| self.write(write));
         let now = now_micros();
         self.write(Write::RunEnded { id: self.run, now });
         self.commit();
@@ -217,9 +266,10 @@ impl Keeper {
                     self.on_call(map, call);
                 }
             }
-            ToStore::Record { task, ticket, completion } => self.on_ended(task, *ticket, completion),
+            ToStore::Record { task, ticket, completion } => self.on_ended(task, ticket.of, completion),
             ToStore::Forward { hub, command } => {
                 self.hub = Some(hub);
+                self.cancel_claimed(&command);
                 self.out.push(command);
             }
             ToStore::Close => {}
@@ -227,11 +277,9 @@ impl Keeper {
     }
 
     fn tell_hub(&mut self) {
-        if let Some(hub) = &self.hub
-            && !self.out.is_empty()
-        {
-            hub.push(self.out.drain(..));
-        }
+        let Some(hub) = self.hub.clone().filter(|_| !self.out.is_empty()) else { return };
+        self.sent.take(&hub).into_iter().for_each(|write| self.write(write));
+        hub.push(self.out.drain(..));
     }
 
     fn write(&mut self, write: Write) {
@@ -254,6 +302,10 @@ impl Keeper {
         if !self.recorded.is_empty() {
             self.out.push(Command::Recorded(std::mem::take(&mut self.recorded)));
         }
+        self.out.append(&mut self.answers);
+        let claimed = std::mem::take(&mut self.claimed);
+        claimed.into_iter().for_each(|key| self.claims.release(key));
+        self.forget_sessions();
     }
 
     fn try_commit(&mut self) -> rusqlite::Result<()> {
@@ -313,7 +365,7 @@ impl Keeper {
         let is_own = |head: &Head| head.job == job && head.is_ok;
         match (step, head) {
             (Step::Take, Some(head)) if is_own(&head) => self.answer(call, head),
-            (Step::Take | Step::Run, _) => self.submit(call, place),
+            (Step::Take | Step::Run, _) => self.begin(call, job, place),
             (Step::Search, _) => self.search(call, job, place),
             (Step::Diverge, _) => {
                 let block = self.diverge(map, input);
@@ -449,8 +501,59 @@ impl Keeper {
                 self.write(Write::Move { from: head.place, to: place });
                 self.answer(call, head);
             }
-            None => self.submit(call, place),
+            None => self.begin(call, job, place),
         }
+    }
+
+    /// No row has the call's result. An earlier process may have handed it in.
+    fn begin(&mut self, call: Call, job: i64, place: Place) {
+        match self.claims.find(job, call, place) {
+            Found::Nothing(call) => self.submit(call, job, place),
+            Found::Waits => {}
+            Found::Result(key, call, completion) => self.take_claimed(key, call, place, completion),
+        }
+    }
+
+    /// A call has the result that an earlier process's session brought, once it is recorded.
+    fn take_claimed(&mut self, key: Key, call: Call, place: Place, completion: Completion) {
+        let Call { task, job, hash, args, sink, .. } = call;
+        self.words.drained += 1;
+        self.record(Kept { job, hash, args }, place, task, completion.clone());
+        self.answers.push(Command::Answer { task, sink, completion });
+        self.claimed.push(key);
+    }
+
+    fn on_claim_ended(&mut self, key: Key, completion: Completion) {
+        match self.claims.end(key, completion) {
+            claims::Ended::Done => {}
+            claims::Ended::Result(called, completion) => {
+                let Called { call, place } = *called;
+                self.take_claimed(key, call, self.place_now(place), completion);
+            }
+            claims::Ended::Runs(called) => {
+                let Called { call, place } = *called;
+                let job = self.job(call.job);
+                self.submit(call, job, self.place_now(place));
+            }
+        }
+        self.forget_sessions();
+    }
+
+    /// Calls that wait for what an earlier process left are not with the hub.
+    fn cancel_claimed(&mut self, command: &Command) {
+        if self.claims.is_empty() {
+            return;
+        }
+        let calls = match command {
+            Command::Cancel(task) => self.claims.cancel(|call| call.task == *task),
+            Command::CancelStream(stream) => self.claims.cancel(|call| claims::is_of(call, stream)),
+            _ => return,
+        };
+        for call in calls {
+            let completion = refused(&Failure::Cancelled);
+            self.out.push(Command::Answer { task: call.task, sink: call.sink, completion });
+        }
+        self.forget_sessions();
     }
 
     /// The result was there.
@@ -466,20 +569,33 @@ impl Keeper {
         self.out.push(Command::Answer { task: call.task, sink: call.sink, completion });
     }
 
-    fn submit(&mut self, call: Call, place: Place) {
+    fn submit(&mut self, call: Call, row: i64, place: Place) {
         let Call { task, spec, job, hash, args, sink, .. } = call;
-        let ticket = Ticket { store: Arc::clone(&self.store), place, job, hash, args: args.clone() };
+        let is_remote = self.hub.as_ref().is_some_and(|hub| hub.session().is_some());
+        let sent = is_remote.then(|| self.sent.add(spec, row, Entry { task, place, hash }));
+        let of = TicketOf::Call { place, kept: Kept { job, hash, args: args.clone() }, sent };
+        let ticket = Ticket { store: Arc::clone(&self.store), of };
         self.out.push(Command::Submit { task, spec, args, sink, ticket: Some(Box::new(ticket)) });
     }
 
-    fn on_ended(&mut self, task: TaskId, ticket: Ticket, completion: Completion) {
+    fn on_ended(&mut self, task: TaskId, of: TicketOf, completion: Completion) {
+        let (place, kept, sent) = match of {
+            TicketOf::Claim { session } => return self.on_claim_ended((session, task), completion),
+            TicketOf::Call { place, kept, sent } => (place, kept, sent),
+        };
         // It has no end that is worth a row: it runs again.
         if matches!(completion.class, Class::Cancelled | Class::Disconnected) {
             return self.out.push(Command::Recorded(vec![task]));
         }
         self.recorded.push(task);
-        let place = self.place_now(ticket.place);
-        let row = self.ended(&ticket, place, task, completion);
+        self.record(kept, self.place_now(place), task, completion);
+        if let Some(write) = sent.and_then(|row| self.sent.end(row)) {
+            self.write(write);
+        }
+    }
+
+    fn record(&mut self, kept: Kept, place: Place, task: TaskId, completion: Completion) {
+        let row = self.ended(&kept, place, task, completion);
         self.write(Write::Ended(Box::new(row)));
     }
 
@@ -493,8 +609,9 @@ impl Keeper {
         place
     }
 
-    fn ended(&mut self, ticket: &Ticket, place: Place, task: TaskId, completion: Completion) -> Ended {
-        let entry = Registry::global().ok().and_then(|registry| registry.entry(ticket.job));
+    fn ended(&mut self, kept: &Kept, place: Place, task: TaskId, completion: Completion) -> Ended {
+        let Kept { job, hash, ref args } = *kept;
+        let entry = Registry::global().ok().and_then(|registry| registry.entry(job));
         let entry = entry.expect("the call had it from there");
         let is_ok = completion.class == Class::Ok;
         let most = entry.json_bytes as usize;
@@ -507,7 +624,7 @@ impl Keeper {
             let shown = panic::catch_unwind(AssertUnwindSafe(|| show(bytes, &mut json)));
             matches!(shown, Ok(Ok(()))).then_some(json)
         };
-        let args_json = json(entry.shows.args, &ticket.args).and_then(Json::into_object);
+        let args_json = json(entry.shows.args, args).and_then(Json::into_object);
         let value_json =
             is_ok.then(|| json(entry.shows.result, &completion.body).and_then(Json::into_value)).flatten();
         let error = (!is_ok).then(|| {
@@ -516,14 +633,14 @@ impl Keeper {
         });
         Ended {
             place,
-            job: self.job(ticket.job),
-            hash: ticket.hash,
+            job: self.job(job),
+            hash,
             build: self.build,
             class: completion.class,
             value: is_ok.then_some(completion.body),
             error,
             // `null` may stand for what is no number.
-            args: args_json.as_ref().is_none_or(|json| json.contains("null")).then(|| ticket.args.clone()),
+            args: args_json.as_ref().is_none_or(|json| json.contains("null")).then(|| args.clone()),
             args_json,
             value_json,
             attempts: completion.attempts,

@@ -10,12 +10,14 @@ pub(super) struct Words {
     /// Results that were there, and those of them that another build computed.
     pub(super) reused: u64,
     others: u64,
+    /// Results that the cluster had kept of a process that was killed.
+    pub(super) drained: u64,
     waits: bool,
 }
 
 impl Words {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, reused: 0, others: 0, waits: false }
+        Self { path, reused: 0, others: 0, drained: 0, waits: false }
     }
 
     pub(super) fn named(&self, what: &str) -> String {
@@ -56,6 +58,12 @@ impl Words {
 
     /// At the end.
     pub(super) fn summary(&self) {
+        if self.drained > 0 {
+            let results = grouped(self.drained);
+            say(&self.named(&format!(
+                "{results} results came from where the run before had left them with the cluster"
+            )));
+        }
         if self.others > 0 {
             let (results, fresh) = (grouped(self.others), flag("fresh"));
             say(&self.named(&format!("{results} results of an earlier build reused; {fresh} recomputes")));

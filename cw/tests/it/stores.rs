@@ -17,16 +17,16 @@ fn kills() -> usize {
 }
 
 /// A folder with a store and a log of what ran.
-struct Runs {
-    home: Home,
+pub(crate) struct Runs {
+    pub(crate) home: Home,
 }
 
 impl Runs {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { home: Home::new() }
     }
 
-    fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.home.path().join("runs").join("x.db")
     }
 
@@ -34,13 +34,13 @@ impl Runs {
         self.home.path().join("log")
     }
 
-    fn command(&self, flags: &[&str], words: &[&str]) -> Command {
+    pub(crate) fn command(&self, flags: &[&str], words: &[&str]) -> Command {
         let mut command = self.home.command(&program("it_store"), flags);
         command.args(words).arg("--store").arg(self.store()).arg("--log").arg(self.log());
         command
     }
 
-    fn start(&self, flags: &[&str], words: &[&str]) -> Process {
+    pub(crate) fn start(&self, flags: &[&str], words: &[&str]) -> Process {
         Process::start(&mut self.command(flags, words))
     }
 
@@ -49,12 +49,12 @@ impl Runs {
     }
 
     /// What ran: the lines of the log.
-    fn ran(&self) -> Vec<String> {
+    pub(crate) fn ran(&self) -> Vec<String> {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
     }
 
-    fn query<T: rusqlite::types::FromSql>(&self, sql: &str) -> Vec<T> {
+    pub(crate) fn query<T: rusqlite::types::FromSql>(&self, sql: &str) -> Vec<T> {
         let store = open(&self.store());
         let mut statement = store.prepare(sql).expect("the layout is what it is");
         let rows = statement.query_map([], |row| row.get(0)).expect("it can be read");
@@ -82,7 +82,7 @@ fn open(store: &Path) -> Connection {
 /// The table without what differs from run to run.
 const TABLE: &str = "SELECT job || map || ' ' || input || ' ' || status || arguments || value FROM results";
 
-fn count(lines: &[String], word: &str) -> usize {
+pub(crate) fn count(lines: &[String], word: &str) -> usize {
     lines.iter().filter(|line| line.starts_with(word)).count()
 }
 
