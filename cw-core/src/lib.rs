@@ -21,6 +21,7 @@ macro_rules! planted {
     };
 }
 
+pub mod claims;
 pub mod client;
 pub mod ids;
 pub mod master;

@@ -1,32 +1,22 @@
-//! What earlier processes left with a cluster when they were killed: results that workers keep, tasks that run.
+//! The connections to the sessions of earlier processes; [`cw_core::claims`] decides.
 //!
-//! ```text
-//!   Open: claimed from the cluster  --a result--> Here: kept until it is called; not acknowledged until it is recorded
-//!     |  a call with the same job and arguments      |  the call: recorded, then the caller has it
-//!     v                                              v
-//!   Called: the call waits  ------------a result--> (none)
-//!     |
-//!     +-- lost, or failed: the call runs as if it had never been
-//! ```
-//!
-//! Each session has a connection and a machine of its own, beside this process's. Of what nobody calls the results stay
-//! with the workers, within the credit of one client; when the program ends in order it is not wanted any more.
+//! When the program ends in order, what nobody has called is not wanted any more, and its sessions end with it.
 
 use std::{
-    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use cw_core::{
+    claims::{Claims, Ended, Found, Key},
     client::{self, Completion},
-    ids::{SpecIndex, TaskId},
+    ids::SpecIndex,
     resume::Place,
-    wire::{Class, Role, Session, Spec, Token},
+    wire::{Role, Session, Spec, Token},
 };
 
 use super::{
-    Call, Hash, Store, Ticket, TicketOf,
+    Call, Store, Ticket, TicketOf,
     rows::{SentRow, SessionRow},
     sent::Entry,
 };
@@ -49,31 +39,20 @@ const UNCALLED: Duration = Duration::from_secs(10);
 /// How long the end of all sessions is waited for.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// Which claim: the how-manieth session, and the task's name there.
-pub(super) type Key = (usize, TaskId);
-
 /// All sessions that this process goes on with.
 #[derive(Default)]
-pub(super) struct Claims {
-    sessions: Vec<Old>,
-    /// Claims that no call has taken, by job and arguments. May name some that are gone.
-    free: HashMap<(i64, Hash), VecDeque<Key>>,
-    all: HashMap<Key, Claim>,
+pub(super) struct Sessions {
+    claims: Claims<Called>,
+    /// By their numbers.
+    all: Vec<Old>,
     /// When what was not called for is given up.
     until: Option<Instant>,
 }
 
 struct Old {
-    row: i64,
+    /// Its row, until that is to go.
+    row: Option<i64>,
     hub: Arc<Hub>,
-    /// Claims that are neither recorded nor given up.
-    open: usize,
-}
-
-enum Claim {
-    Open,
-    Here(Completion),
-    Called(Box<Called>),
 }
 
 /// A call that waits for what there is of it.
@@ -82,27 +61,7 @@ pub(super) struct Called {
     pub(super) place: Place,
 }
 
-/// What a call finds.
-pub(super) enum Found {
-    /// Nothing: it runs.
-    Nothing(Call),
-    /// It waits.
-    Waits,
-    /// Its result.
-    Result(Key, Call, Completion),
-}
-
-/// What becomes of a claim that has ended.
-pub(super) enum Ended {
-    /// Nothing more, for now.
-    Done,
-    /// The result of this call.
-    Result(Box<Called>, Completion),
-    /// The call runs.
-    Runs(Box<Called>),
-}
-
-impl Claims {
+impl Sessions {
     /// Goes on with a session, for the tasks of it that have no row.
     pub(super) fn go_on(
         &mut self,
@@ -111,85 +70,60 @@ impl Claims {
         sent: &[SentRow],
         is_wanted: impl Fn(&Entry) -> bool,
     ) {
-        let Ok(specs) = postcard::from_bytes::<Vec<Spec>>(&row.specs) else { return };
-        let number = self.sessions.len();
-        let hub = Arc::new(Hub::new());
-        let mut open = 0;
+        let specs: Vec<Spec> = postcard::from_bytes(&row.specs).unwrap_or_default();
+        let session = self.claims.new_session();
         let mut commands: Vec<Command> = specs.iter().cloned().map(Command::Declare).collect();
         for sent in sent.iter().filter(|sent| (sent.spec as usize) < specs.len()) {
-            for entry in Entry::read(&sent.tasks).filter(&is_wanted) {
-                let key = (number, entry.task);
-                if self.all.insert(key, Claim::Open).is_some() {
-                    continue;
-                }
-                open += 1;
-                self.free.entry((sent.job, entry.hash)).or_default().push_back(key);
-                let ticket = Ticket { store: Arc::clone(store), of: TicketOf::Claim { session: number } };
+            let wanted = Entry::read(&sent.tasks).filter(&is_wanted);
+            let claims = &mut self.claims;
+            let new = wanted.filter(|entry| claims.add((session, entry.task), (sent.job, entry.hash)));
+            commands.extend(new.map(|entry| {
+                let ticket = Ticket { store: Arc::clone(store), of: TicketOf::Claim { session } };
                 let (task, spec) = (entry.task, SpecIndex(sent.spec));
-                commands.push(Command::Claim { task, spec, ticket: Box::new(ticket) });
-            }
+                Command::Claim { task, spec, ticket: Box::new(ticket) }
+            }));
         }
-        self.sessions.push(Old { row: row.id, hub: Arc::clone(&hub), open });
+        let hub = Arc::new(Hub::new());
         hub.push(commands);
-        let config = client::Config { give_up_after: None, keep_for: Some(session::KEPT_FOR) };
         self.until = Some(Instant::now() + UNCALLED);
-        let serve = |search| remote::serve_quietly(Arc::clone(&hub), search, config);
-        if !start(&hub, row, serve) {
-            self.all.retain(|(session, _), _| *session != number);
-            self.sessions[number].open = 0;
+        let config = client::Config { give_up_after: None, keep_for: Some(session::KEPT_FOR) };
+        if !start(&hub, row, |search| remote::serve_quietly(Arc::clone(&hub), search, config)) {
+            self.claims.give_up_session(session);
         }
+        self.all.push(Old { row: Some(row.id), hub });
     }
 
     /// Ends a session whose tasks nobody will take: another build's, or one before all was computed anew.
     pub(super) fn end_session(&mut self, row: &SessionRow) {
+        self.claims.new_session();
         let hub = Arc::new(Hub::new());
         // What cannot be ended ends by itself, some minutes later.
         start(&hub, row, |search| remote::end_session(Arc::clone(&hub), search));
-        self.sessions.push(Old { row: row.id, hub, open: 0 });
+        self.all.push(Old { row: Some(row.id), hub });
     }
 
-    /// What a call that is about to run finds.
-    pub(super) fn find(&mut self, job: i64, call: Call, place: Place) -> Found {
-        let Some(keys) = self.free.get_mut(&(job, call.hash)) else { return Found::Nothing(call) };
-        while let Some(key) = keys.pop_front() {
-            match self.all.remove(&key) {
-                Some(Claim::Here(completion)) => return Found::Result(key, call, completion),
-                Some(Claim::Open) => {
-                    self.all.insert(key, Claim::Called(Box::new(Called { call, place })));
-                    return Found::Waits;
-                }
-                // What was called is not free.
-                None | Some(Claim::Called(_)) => {}
-            }
-        }
-        self.free.remove(&(job, call.hash));
-        Found::Nothing(call)
+    /// What there is for a call that is about to run.
+    pub(super) fn find(&mut self, job: i64, call: Call, place: Place) -> Found<Called> {
+        self.claims.find((job, call.hash), Called { call, place })
     }
 
-    /// A claim has ended. What is no result is of no use: the call runs.
-    pub(super) fn end(&mut self, key: Key, completion: Completion) -> Ended {
-        let Some(claim) = self.all.remove(&key) else { return Ended::Done };
-        if completion.class == Class::Ok && !matches!(claim, Claim::Called(_)) {
-            self.all.insert(key, Claim::Here(completion));
-            return Ended::Done;
+    /// A claim has ended.
+    pub(super) fn end(&mut self, key: Key, completion: Completion) -> Ended<Called> {
+        let ended = self.claims.end(key, completion);
+        if matches!(ended, Ended::Runs(_) | Ended::Gone) {
+            self.acknowledge(key);
         }
-        match claim {
-            Claim::Called(called) if completion.class == Class::Ok => Ended::Result(called, completion),
-            other => {
-                self.release(key);
-                match other {
-                    Claim::Called(called) => Ended::Runs(called),
-                    Claim::Open | Claim::Here(_) => Ended::Done,
-                }
-            }
-        }
+        ended
     }
 
-    /// Lets a claim be acknowledged: its result is on the disk, or not wanted.
-    pub(super) fn release(&mut self, (session, task): Key) {
-        let old = &mut self.sessions[session];
-        old.open -= 1;
-        old.hub.push([Command::Recorded(vec![task])]);
+    /// A claim's result is on the disk.
+    pub(super) fn recorded(&mut self, key: Key) {
+        self.claims.recorded(key);
+        self.acknowledge(key);
+    }
+
+    fn acknowledge(&self, (session, task): Key) {
+        self.all[session].hub.push([Command::Recorded(vec![task])]);
     }
 
     /// When [`give_up_uncalled`](Self::give_up_uncalled) is due.
@@ -201,51 +135,46 @@ impl Claims {
     pub(super) fn give_up_uncalled(&mut self) {
         if self.until.is_some_and(|until| until <= Instant::now()) {
             self.until = None;
-            self.drop_claims(|claim| matches!(claim, Claim::Open));
+            self.claims.give_up_uncalled().into_iter().for_each(|key| self.cancel_one(key));
         }
     }
 
-    /// Calls that are not wanted any more are answered at once.
+    /// Gives up calls that are not wanted any more.
     pub(super) fn cancel(&mut self, is_it: impl Fn(&Call) -> bool) -> Vec<Call> {
-        self.drop_claims(|claim| matches!(claim, Claim::Called(called) if is_it(&called.call)))
+        let cancelled = self.claims.cancel(|called| is_it(&called.call));
+        cancelled.iter().for_each(|(key, _)| self.cancel_one(*key));
+        cancelled.into_iter().map(|(_, called)| called.call).collect()
     }
 
-    fn drop_claims(&mut self, is_theirs: impl Fn(&Claim) -> bool) -> Vec<Call> {
-        let keys: Vec<Key> =
-            self.all.iter().filter(|(_, claim)| is_theirs(claim)).map(|(key, _)| *key).collect();
-        let mut calls = Vec::new();
-        for key in keys {
-            let old = &mut self.sessions[key.0];
-            old.open -= 1;
-            old.hub.push([Command::Cancel(key.1)]);
-            if let Some(Claim::Called(called)) = self.all.remove(&key) {
-                calls.push(called.call);
-            }
-        }
-        calls
+    fn cancel_one(&self, (session, task): Key) {
+        self.all[session].hub.push([Command::Cancel(task)]);
     }
 
     /// Ends the sessions of which nothing is left; gives their rows.
-    pub(super) fn end_empty(&mut self) -> Vec<i64> {
+    pub(super) fn end_over(&mut self) -> Vec<i64> {
         let mut rows = Vec::new();
-        for old in self.sessions.iter_mut().filter(|old| old.open == 0 && old.row != 0) {
-            old.hub.push([Command::Close]);
-            rows.push(std::mem::take(&mut old.row));
+        for (session, old) in self.all.iter_mut().enumerate() {
+            if self.claims.is_over(session)
+                && let Some(row) = old.row.take()
+            {
+                old.hub.push([Command::Close]);
+                rows.push(row);
+            }
         }
         rows
     }
 
     /// The program ends in order: what nobody has called is not wanted. Gives the rows of what is left.
     pub(super) fn close(&mut self) -> Vec<i64> {
-        self.sessions.iter().for_each(|old| old.hub.push([Command::Close]));
+        self.all.iter().for_each(|old| old.hub.push([Command::Close]));
         let until = Instant::now() + CLOSE_WAIT;
         let left = || until.saturating_duration_since(Instant::now());
-        self.sessions.iter().for_each(|old| old.hub.close(left()));
-        self.sessions.iter_mut().map(|old| std::mem::take(&mut old.row)).filter(|row| *row != 0).collect()
+        self.all.iter().for_each(|old| old.hub.close(left()));
+        self.all.iter_mut().filter_map(|old| old.row.take()).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.claims.is_empty()
     }
 }
 

@@ -27,6 +27,7 @@ mod place;
 mod rows;
 mod sent;
 pub(crate) mod show;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod thread;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use cw_core::{
+    claims::Key,
     client::Completion,
     ids::{Attempt, TaskId},
     resume::{Here, Index, Place, Step, Walk},
@@ -22,7 +23,7 @@ use rusqlite::ErrorCode;
 
 use super::{
     Call, Kept, Store, Ticket, TicketOf, ToStore,
-    claims::{self, Called, Claims, Found, Key},
+    claims::Sessions,
     file::{StoreFile, in_words},
     rows::{self, Ended, Head, JobRow, Write},
     sent::{Entry, Sent},
@@ -46,9 +47,6 @@ const BYTES_MAX: usize = 8 << 20;
 
 /// How long is waited until a write that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// So many earlier processes' sessions are gone on with at most, the newest.
-const SESSIONS_MAX: usize = 8;
 
 /// The stack that jobs may count on: their values are read here for people.
 const STACK_BYTES: usize = 8 << 20;
@@ -75,24 +73,24 @@ pub(super) fn start(store: Arc<Store>, file: StoreFile, path: PathBuf) -> Result
 }
 
 /// What is written and what is known of the file.
-struct Keeper {
-    store: Arc<Store>,
-    file: StoreFile,
-    words: Words,
+pub(super) struct Keeper {
+    pub(super) store: Arc<Store>,
+    pub(super) file: StoreFile,
+    pub(super) words: Words,
     hub: Option<Arc<Hub>>,
     /// Words for the hub, which get there together.
-    out: Vec<Command>,
+    pub(super) out: Vec<Command>,
     writes: Vec<Write>,
     bytes: usize,
     /// Tasks that are recorded once the writes are.
     recorded: Vec<TaskId>,
     /// Calls whose results came from an earlier process's session, which have them then, and their claims.
-    answers: Vec<Command>,
-    claimed: Vec<Key>,
+    pub(super) answers: Vec<Command>,
+    pub(super) claimed: Vec<Key>,
     sent: Sent,
-    claims: Claims,
+    pub(super) sessions: Sessions,
     last: (Instant, Duration),
-    build: i64,
+    pub(super) build: i64,
     run: i64,
     /// How often all was computed anew by the user's wish, this time included.
     generation: i64,
@@ -153,7 +151,7 @@ impl Keeper {
             answers: Vec::new(),
             claimed: Vec::new(),
             sent,
-            claims: Claims::default(),
+            sessions: Sessions::default(),
             last: (Instant::now(), Duration::ZERO),
             build,
             run,
@@ -188,7 +186,7 @@ impl Keeper {
         let mut messages = Vec::new();
         let mut is_closing = false;
         while !is_closing {
-            let until = [self.due(), self.claims.until()].into_iter().flatten().min();
+            let until = [self.due(), self.sessions.until()].into_iter().flatten().min();
             self.store.inbox.take(until, &mut messages);
             for message in messages.drain(..) {
                 is_closing |= matches!(message, ToStore::Close);
@@ -200,43 +198,17 @@ impl Keeper {
             if self.due().is_some_and(|due| due <= Instant::now()) {
                 self.commit();
             }
-            self.claims.give_up_uncalled();
+            self.sessions.give_up_uncalled();
             self.forget_sessions();
             self.tell_hub();
         }
         self.end();
     }
 
-    /// Goes on with the sessions of processes that were killed, as far as their tasks are of any use.
-    fn go_on(&mut self) {
-        let all = self.read(rows::sessions(&self.file.connection));
-        let newest = all.len().saturating_sub(SESSIONS_MAX);
-        for (number, row) in all.into_iter().enumerate() {
-            if row.build != self.build || session::is_fresh() || number < newest {
-                self.claims.end_session(&row);
-                continue;
-            }
-            let sent = self.read(rows::sent(&self.file.connection, row.id));
-            let db = &self.file.connection;
-            let is_there = |entry: &Entry| match rows::at(db, entry.place) {
-                Ok(head) => head.is_some_and(|head| head.is_ok && head.hash == entry.hash),
-                Err(_) => false,
-            };
-            self.claims.go_on(&self.store, &row, &sent, |entry| !is_there(entry));
-        }
-        self.forget_sessions();
-    }
-
-    fn forget_sessions(&mut self) {
-        for id in self.claims.end_empty() {
-            self.write(Write::ForgetSession { id });
-        }
-    }
-
     /// Writes the rest, and leaves one file.
     fn end(mut self) {
         self.commit();
-        let left = self.claims.close().into_iter().map(|id| Write::ForgetSession { id });
+        let left = self.sessions.close().into_iter().map(|id| Write::ForgetSession { id });
         let all: Vec<Write> = left.chain(self.sent.close()).collect();
         all.into_iter().for_each(|write| self.write(write));
         let now = now_micros();
@@ -282,7 +254,7 @@ impl Keeper {
         hub.push(self.out.drain(..));
     }
 
-    fn write(&mut self, write: Write) {
+    pub(super) fn write(&mut self, write: Write) {
         self.bytes += write.bytes();
         self.writes.push(write);
     }
@@ -304,7 +276,7 @@ impl Keeper {
         }
         self.out.append(&mut self.answers);
         let claimed = std::mem::take(&mut self.claimed);
-        claimed.into_iter().for_each(|key| self.claims.release(key));
+        claimed.into_iter().for_each(|key| self.sessions.recorded(key));
         self.forget_sessions();
     }
 
@@ -340,7 +312,7 @@ impl Keeper {
     }
 
     /// What is read, or the end.
-    fn read<T>(&self, read: rusqlite::Result<T>) -> T {
+    pub(super) fn read<T>(&self, read: rusqlite::Result<T>) -> T {
         read.unwrap_or_else(|error| self.die(&in_words(&error)))
     }
 
@@ -381,7 +353,7 @@ impl Keeper {
     }
 
     /// The row of a job of this program, as it is now.
-    fn job(&mut self, index: u32) -> i64 {
+    pub(super) fn job(&mut self, index: u32) -> i64 {
         if let Some(id) = self.jobs.get(&index) {
             return *id;
         }
@@ -505,57 +477,6 @@ impl Keeper {
         }
     }
 
-    /// No row has the call's result. An earlier process may have handed it in.
-    fn begin(&mut self, call: Call, job: i64, place: Place) {
-        match self.claims.find(job, call, place) {
-            Found::Nothing(call) => self.submit(call, job, place),
-            Found::Waits => {}
-            Found::Result(key, call, completion) => self.take_claimed(key, call, place, completion),
-        }
-    }
-
-    /// A call has the result that an earlier process's session brought, once it is recorded.
-    fn take_claimed(&mut self, key: Key, call: Call, place: Place, completion: Completion) {
-        let Call { task, job, hash, args, sink, .. } = call;
-        self.words.drained += 1;
-        self.record(Kept { job, hash, args }, place, task, completion.clone());
-        self.answers.push(Command::Answer { task, sink, completion });
-        self.claimed.push(key);
-    }
-
-    fn on_claim_ended(&mut self, key: Key, completion: Completion) {
-        match self.claims.end(key, completion) {
-            claims::Ended::Done => {}
-            claims::Ended::Result(called, completion) => {
-                let Called { call, place } = *called;
-                self.take_claimed(key, call, self.place_now(place), completion);
-            }
-            claims::Ended::Runs(called) => {
-                let Called { call, place } = *called;
-                let job = self.job(call.job);
-                self.submit(call, job, self.place_now(place));
-            }
-        }
-        self.forget_sessions();
-    }
-
-    /// Calls that wait for what an earlier process left are not with the hub.
-    fn cancel_claimed(&mut self, command: &Command) {
-        if self.claims.is_empty() {
-            return;
-        }
-        let calls = match command {
-            Command::Cancel(task) => self.claims.cancel(|call| call.task == *task),
-            Command::CancelStream(stream) => self.claims.cancel(|call| claims::is_of(call, stream)),
-            _ => return,
-        };
-        for call in calls {
-            let completion = refused(&Failure::Cancelled);
-            self.out.push(Command::Answer { task: call.task, sink: call.sink, completion });
-        }
-        self.forget_sessions();
-    }
-
     /// The result was there.
     fn answer(&mut self, call: Call, head: Head) {
         let body = match head.value {
@@ -569,7 +490,7 @@ impl Keeper {
         self.out.push(Command::Answer { task: call.task, sink: call.sink, completion });
     }
 
-    fn submit(&mut self, call: Call, row: i64, place: Place) {
+    pub(super) fn submit(&mut self, call: Call, row: i64, place: Place) {
         let Call { task, spec, job, hash, args, sink, .. } = call;
         let is_remote = self.hub.as_ref().is_some_and(|hub| hub.session().is_some());
         let sent = is_remote.then(|| self.sent.add(spec, row, Entry { task, place, hash }));
@@ -594,13 +515,13 @@ impl Keeper {
         }
     }
 
-    fn record(&mut self, kept: Kept, place: Place, task: TaskId, completion: Completion) {
+    pub(super) fn record(&mut self, kept: Kept, place: Place, task: TaskId, completion: Completion) {
         let row = self.ended(&kept, place, task, completion);
         self.write(Write::Ended(Box::new(row)));
     }
 
     /// Where a task's row lies by now.
-    fn place_now(&self, mut place: Place) -> Place {
+    pub(super) fn place_now(&self, mut place: Place) -> Place {
         for (from, to, inputs) in &self.moved {
             if place.block() == *from && place.input() < *inputs {
                 place = Place::new(*to, place.input());

@@ -1,0 +1,98 @@
+//! What a store's thread does with the sessions of processes that were killed, and with calls that those had made.
+
+use cw_core::{
+    claims::{Ended, Found, Key},
+    client::Completion,
+    resume::Place,
+    wire::Failure,
+};
+
+use super::{
+    Call, Kept,
+    claims::{self, Called},
+    rows::{self, Write},
+    sent::Entry,
+    thread::Keeper,
+};
+use crate::{
+    api::refused,
+    client::{hub::Command, session},
+};
+
+/// So many earlier processes' sessions are gone on with at most, the newest.
+const SESSIONS_MAX: usize = 8;
+
+impl Keeper {
+    /// Goes on with the sessions of processes that were killed, as far as their tasks are of any use.
+    pub(super) fn go_on(&mut self) {
+        let all = self.read(rows::sessions(&self.file.connection));
+        let newest = all.len().saturating_sub(SESSIONS_MAX);
+        for (number, row) in all.into_iter().enumerate() {
+            if row.build != self.build || session::is_fresh() || number < newest {
+                self.sessions.end_session(&row);
+                continue;
+            }
+            let sent = self.read(rows::sent(&self.file.connection, row.id));
+            let db = &self.file.connection;
+            let is_there = |entry: &Entry| match rows::at(db, entry.place) {
+                Ok(head) => head.is_some_and(|head| head.is_ok && head.hash == entry.hash),
+                Err(_) => false,
+            };
+            self.sessions.go_on(&self.store, &row, &sent, |entry| !is_there(entry));
+        }
+        self.forget_sessions();
+    }
+
+    pub(super) fn forget_sessions(&mut self) {
+        for id in self.sessions.end_over() {
+            self.write(Write::ForgetSession { id });
+        }
+    }
+
+    /// No row has the call's result. An earlier process may have handed it in.
+    pub(super) fn begin(&mut self, call: Call, job: i64, place: Place) {
+        match self.sessions.find(job, call, place) {
+            Found::Nothing(Called { call, place }) => self.submit(call, job, place),
+            Found::Waits => {}
+            Found::Result(key, called, completion) => self.take_claimed(key, called, completion),
+        }
+    }
+
+    /// A call has the result that an earlier process's session brought, once it is recorded.
+    fn take_claimed(&mut self, key: Key, called: Called, completion: Completion) {
+        let Called { call: Call { task, job, hash, args, sink, .. }, place } = called;
+        self.words.drained += 1;
+        self.record(Kept { job, hash, args }, self.place_now(place), task, completion.clone());
+        self.answers.push(Command::Answer { task, sink, completion });
+        self.claimed.push(key);
+    }
+
+    pub(super) fn on_claim_ended(&mut self, key: Key, completion: Completion) {
+        match self.sessions.end(key, completion) {
+            Ended::Kept | Ended::Gone => {}
+            Ended::Result(called, completion) => self.take_claimed(key, called, completion),
+            Ended::Runs(Called { call, place }) => {
+                let job = self.job(call.job);
+                self.submit(call, job, self.place_now(place));
+            }
+        }
+        self.forget_sessions();
+    }
+
+    /// Calls that wait for what an earlier process left are not with the hub.
+    pub(super) fn cancel_claimed(&mut self, command: &Command) {
+        if self.sessions.is_empty() {
+            return;
+        }
+        let calls = match command {
+            Command::Cancel(task) => self.sessions.cancel(|call| call.task == *task),
+            Command::CancelStream(stream) => self.sessions.cancel(|call| claims::is_of(call, stream)),
+            _ => return,
+        };
+        for call in calls {
+            let completion = refused(&Failure::Cancelled);
+            self.out.push(Command::Answer { task: call.task, sink: call.sink, completion });
+        }
+        self.forget_sessions();
+    }
+}
