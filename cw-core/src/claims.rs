@@ -162,6 +162,12 @@ impl<C> Claims<C> {
         self.open[session] == 0
     }
 
+    /// Whether a claim's result waits for its call.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_here(&self, key: Key) -> bool {
+        matches!(self.all.get(&key), Some(Claim::Here(_)))
+    }
+
     /// Whether there is no claim at all.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

@@ -213,9 +213,10 @@ impl Client {
     fn on_claim(&mut self, task: TaskId, spec: SpecIndex) {
         self.any_durable = true;
         self.again += 1;
-        self.waiting.push_back(self.priority(spec), task, 0);
+        self.waiting.push_again(self.priority(spec), task, 0);
         let args = Bytes::new();
-        self.tasks.insert(task, Task { spec, durable: true, claimed: true, args, state: State::Again });
+        let durable = !planted!(AckClaims);
+        self.tasks.insert(task, Task { spec, durable, claimed: true, args, state: State::Again });
     }
 
     /// Asks for a longer life of the session than that of one whose results nobody keeps.
@@ -241,7 +242,9 @@ impl Client {
                 continue;
             };
             let bytes = entry.args.len() as u64;
-            if !self.in_flight.has_room(priority, bytes) {
+            // What a master had before has its room.
+            let urgency = if matches!(entry.state, State::Again) { i32::MAX } else { priority };
+            if !self.in_flight.has_room(urgency, bytes) {
                 return;
             }
             self.waiting.pop_first(bytes);
@@ -486,7 +489,7 @@ impl Client {
             if planted!(ForgetSent) {
                 continue;
             }
-            self.waiting.push_front(self.priority(spec), task, bytes);
+            self.waiting.push_again_first(self.priority(spec), task, bytes);
         }
     }
 

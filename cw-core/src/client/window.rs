@@ -69,12 +69,12 @@ impl InFlight {
     }
 }
 
-/// Tasks that wait for room, highest priority first, then in order. Its queues may name tasks that were cancelled;
-/// the counts leave those out.
+/// Tasks that wait for room: first those that a master had before, highest priority first, then in order. Its queues may
+/// name tasks that were cancelled; the counts leave those out.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// No queue in it is empty.
-    queues: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
+    queues: BTreeMap<Reverse<(bool, i32)>, VecDeque<TaskId>>,
     tasks: usize,
     bytes: u64,
 }
@@ -89,18 +89,26 @@ impl Waiting {
     }
 
     pub(super) fn push_back(&mut self, priority: i32, task: TaskId, bytes: u64) {
-        self.queues.entry(Reverse(priority)).or_default().push_back(task);
+        self.queues.entry(Reverse((false, priority))).or_default().push_back(task);
         (self.tasks, self.bytes) = (self.tasks + 1, self.bytes + bytes);
     }
 
-    pub(super) fn push_front(&mut self, priority: i32, task: TaskId, bytes: u64) {
-        self.queues.entry(Reverse(priority)).or_default().push_front(task);
+    /// A task that a master had before, after others of that kind. That master may still have it, so nothing new may have
+    /// its room.
+    pub(super) fn push_again(&mut self, priority: i32, task: TaskId, bytes: u64) {
+        self.queues.entry(Reverse((true, priority))).or_default().push_back(task);
+        (self.tasks, self.bytes) = (self.tasks + 1, self.bytes + bytes);
+    }
+
+    /// The same before those: what was sent before they were.
+    pub(super) fn push_again_first(&mut self, priority: i32, task: TaskId, bytes: u64) {
+        self.queues.entry(Reverse((true, priority))).or_default().push_front(task);
         (self.tasks, self.bytes) = (self.tasks + 1, self.bytes + bytes);
     }
 
     /// The next task and its priority.
     pub(super) fn first(&self) -> Option<(i32, TaskId)> {
-        let (Reverse(priority), queue) = self.queues.first_key_value()?;
+        let (Reverse((_, priority)), queue) = self.queues.first_key_value()?;
         queue.front().map(|task| (*priority, *task))
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Client {
     pub(super) detached: Option<Time>,
     /// For how long it wants its session to be kept then.
     pub(super) keep_for: Duration,
+    /// Whether what was never tried was dropped meanwhile.
+    pub(super) trimmed: bool,
     /// Tasks that are kept out of the queue, and until when or for what.
     pub(super) parked: ParkedTasks,
     /// Attempts that were given up and may still end: their results are as good as any.
@@ -173,6 +175,7 @@ impl Client {
             gone: false,
             detached: None,
             keep_for: Duration::ZERO,
+            trimmed: false,
             parked: ParkedTasks::default(),
             given_up: BTreeMap::new(),
             obituaries: BTreeMap::new(),
@@ -198,11 +201,10 @@ impl Client {
         self.specs.push(SpecState::new(what));
     }
 
-    /// When its session ends, as it has no connection: first what waits is dropped, and once nothing does, all.
+    /// When its session ends, as it has no connection: first what was never tried is dropped, then all.
     pub(super) fn ends(&self, grace: Duration) -> Option<Time> {
         let since = self.detached.filter(|_| !self.gone)?;
-        let waits = self.queued > 0 || self.parked.len() > 0;
-        Some(since + if waits { grace } else { grace.max(self.keep_for) })
+        Some(since + if self.trimmed { grace.max(self.keep_for) } else { grace })
     }
 
     /// The priority of its next task.

@@ -300,7 +300,7 @@ impl Master {
         let grace = self.config.client_grace;
         let over = self.clients.iter().filter(|(_, it)| it.ends(grace).is_some_and(|end| end <= self.now));
         for client in over.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.drop_waiting(client);
+            self.trim(client);
             if self.clients[&client].ends(grace).is_some_and(|end| end <= self.now) {
                 self.end_session(client);
             }

@@ -56,7 +56,7 @@ use bytes::Bytes;
 
 use crate::{
     Time,
-    ids::{ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
+    ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::{FromClient, FromWorker, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker, Window},
 };
 use clients::Client;
@@ -354,11 +354,13 @@ impl Master {
     }
 
     fn on_submit(&mut self, id: ClientId, task: TaskId, entry: Task) {
-        let bound = self.window_told as usize * 2;
         if self.clients[&id].queued == 0 {
             self.level(id);
         }
         let now = self.now;
+        // A client that is back may hand in as many beside those that are here and that it will not.
+        let windows = if self.clients[&id].resume.open { 4 } else { 2 };
+        let bound = self.window_told as usize * windows;
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
         // Nothing of it waited so far, or what did moves.
         if client.queued == 0 && client.out() == 0 && !stall::stands_still(client) {
@@ -411,8 +413,16 @@ impl Master {
         if std::mem::replace(&mut client.gone, true) {
             return;
         }
-        self.drop_waiting(id);
-        let client = self.clients.get_mut(&id).expect("just seen");
+        self.waiting.remove(&(client.usage, id));
+        client.queue.clear();
+        client.queued = 0;
+        for task in std::mem::take(&mut client.parked).keys() {
+            self.wishful.remove(&(id, task));
+        }
+        let waits = |task: &Task| matches!(task.state, State::Queued | State::Parked);
+        for task in client.tasks.sorted_keys(waits) {
+            client.take_out(task);
+        }
         let unanswered = |task: &Task| matches!(task.state, State::Sent { .. } | State::Held { .. });
         for task in client.tasks.sorted_keys(unanswered) {
             if let Some(worker) = self.state_of(id, task).and_then(State::worker) {
@@ -423,18 +433,22 @@ impl Master {
         self.forget_if_done(id);
     }
 
-    /// Drops what is queued or parked.
-    fn drop_waiting(&mut self, id: ClientId) {
+    /// Drops what is queued and was never tried, of a client that is away: most of what it takes up.
+    fn trim(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        self.waiting.remove(&(client.usage, id));
-        client.queue.clear();
-        client.queued = 0;
-        for task in std::mem::take(&mut client.parked).keys() {
-            self.wishful.remove(&(id, task));
+        client.trimmed = true;
+        let is_new = |task: &Task| task.state == State::Queued && task.latest == Attempt(0);
+        let new = client.tasks.sorted_keys(is_new);
+        if new.is_empty() {
+            return;
         }
-        let waits = |task: &Task| matches!(task.state, State::Queued | State::Parked);
-        for task in client.tasks.sorted_keys(waits) {
-            client.take_out(task);
+        new.into_iter().for_each(|task| drop(client.take_out(task)));
+        let tasks = &client.tasks;
+        client.queue.values_mut().for_each(|queue| queue.retain(|task| tasks.contains(*task)));
+        client.queue.retain(|_, queue| !queue.is_empty());
+        client.queued = client.queue.values().map(VecDeque::len).sum();
+        if client.queued == 0 {
+            self.waiting.remove(&(client.usage, id));
         }
     }
 
@@ -471,6 +485,7 @@ impl Master {
             worker.come_back(self.now);
             self.forget_asked(id);
             self.forget_claims(id);
+            self.await_again(id);
             for client in self.clients.keys().copied().collect::<Vec<_>>() {
                 self.on_held(id, client, false);
             }

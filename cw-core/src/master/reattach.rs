@@ -62,6 +62,7 @@ impl Master {
             return self.disconnect_client(id, "came back as another program");
         }
         (client.program, client.detached) = (program, None);
+        client.trimmed = false;
         client.watch = Default::default();
         client.stall = Default::default();
         client.moved = self.now;
@@ -221,6 +222,15 @@ impl Master {
         let is_it = |claim: &&mut Claim| (claim.worker, claim.attempt) == (now.worker, now.attempt);
         if let Some(claim) = claims.and_then(|claims| claims.iter_mut().find(is_it)) {
             claim.doing = now.doing;
+        }
+    }
+
+    /// A worker that is back says again what it has: whoever is handing in waits for that.
+    pub(super) fn await_again(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let vouched = self.clients.iter_mut().filter(|(client, _)| worker.vouches_for(**client));
+        for (_, client) in vouched.filter(|(_, client)| client.resume.open) {
+            client.resume.awaited.insert(id);
         }
     }
 

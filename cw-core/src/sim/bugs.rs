@@ -83,6 +83,8 @@ pub enum Bug {
     AskAgain,
     /// A task whose arguments its client has not handed in is tried again without.
     TryClaims,
+    /// A claimed result is acknowledged before it is recorded.
+    AckClaims,
 }
 
 /// All of them.
@@ -124,6 +126,7 @@ pub const ALL: &[Bug] = &[
     Bug::MostUsedFirst,
     Bug::AskAgain,
     Bug::TryClaims,
+    Bug::AckClaims,
 ];
 
 thread_local! {

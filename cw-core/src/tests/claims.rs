@@ -3,11 +3,18 @@
 
 use std::time::Duration;
 
-use super::world::{Do, World, plain};
+use bytes::Bytes;
+
+use super::{
+    desk::{CLIENT, Desk, TASK},
+    world::{Do, World, plain},
+};
 use crate::{
     Time,
-    ids::TaskId,
-    wire::{Class, Failure, Spec},
+    client::{self, Client, Resumed},
+    ids::{SpecIndex, TaskId, WorkerId},
+    master,
+    wire::{Class, Doing, Failure, FromClient, FromWorker, Spec, Window},
 };
 
 fn ms(millis: u64) -> Time {
@@ -146,4 +153,55 @@ fn a_session_that_nobody_wants_kept_ends_with_the_grace() {
     world.succeed_client(client, plain(), &[task]);
     world.run();
     assert_eq!(world.class(client, task), Class::Lost);
+}
+
+#[test]
+fn what_a_master_had_before_is_handed_in_again_before_anything_new_however_urgent() {
+    let mut client = Client::default();
+    let now = Time::ZERO;
+    let declare = |priority| client::Event::Declare { what: Spec { priority, ..plain() } };
+    let submit = |task: u64, spec: u32| client::Event::Submit {
+        task: TaskId(task),
+        spec: SpecIndex(spec),
+        durable: false,
+        args: Bytes::new(),
+    };
+    let connected = |session| client::Event::Connected { window: Window { tasks: 4, bytes: 1_000 }, session };
+    [declare(0), declare(5), connected(Resumed::No)].into_iter().for_each(|event| client.handle(now, event));
+    (0..4).for_each(|task| client.handle(now, submit(task, 0)));
+    while client.poll_action().is_some() {}
+    client.handle(now, client::Event::MasterLost);
+    (4..8).for_each(|task| client.handle(now, submit(task, 1)));
+    client.handle(now, connected(Resumed::SameMaster));
+    let tasks = std::iter::from_fn(|| client.poll_action()).filter_map(|action| match action {
+        client::Action::Tell { message: FromClient::Resubmit { task, .. }, .. } => Some((true, task.0)),
+        client::Action::Tell { message: FromClient::Submit { task, .. }, .. } => Some((false, task.0)),
+        _ => None,
+    });
+    let again = (0..4).map(|task| (true, task));
+    assert_eq!(tasks.collect::<Vec<_>>(), again.chain([(false, 4), (false, 5)]).collect::<Vec<_>>());
+}
+
+/// A worker had said what it has, and its connection broke before the client's word came: it has to say it again.
+#[test]
+fn a_worker_that_is_back_is_waited_for_again_by_a_client_that_hands_in() {
+    let mut desk = Desk::new();
+    desk.worker(0, false);
+    desk.client(false, plain());
+    desk.submit(0..1);
+    assert_eq!(desk.sent(), Some((0, 1)));
+    desk.handle(master::Event::ClientLost { client: CLIENT });
+    desk.finished(0, 1, Class::Ok);
+    desk.client(true, plain());
+    desk.have(0, 1, Doing::Done);
+    desk.worker_says(0, FromWorker::Accounted { client: Some(CLIENT) });
+    desk.handle(master::Event::WorkerLost { worker: WorkerId(0) });
+    desk.worker(0, true);
+    desk.client_says(FromClient::Resubmit { task: TASK, spec: SpecIndex(0) });
+    desk.client_says(FromClient::Resubmitted { tasks: 1 });
+    assert_eq!(desk.sent(), Some((0, 1)), "it is not sent out anew");
+    desk.have(0, 1, Doing::Done);
+    desk.worker_says(0, FromWorker::Accounted { client: None });
+    desk.finished(0, 1, Class::Ok);
+    assert_eq!((desk.sent(), desk.passed()), (Some((0, 1)), vec![(Class::Ok, 1)]));
 }
