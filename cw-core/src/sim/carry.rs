@@ -39,6 +39,9 @@ impl World {
                 if !matches!(message, ToWorker::Beat { .. }) {
                     self.say(|| format!("the master tells {worker} {}", short(&message, &body)));
                 }
+                if let ToWorker::Cancel { client, task, attempt } = message {
+                    self.ledger.note_called_back(client.0, task, attempt);
+                }
                 if let ToWorker::Run { client, task, attempt, .. } = message {
                     self.ledger.note_sent(client.0, task, worker.0);
                     if self.ledger.owner(worker.0).is_some_and(|peer| self.hosts[peer].is_rogue()) {
@@ -99,7 +102,10 @@ impl World {
             if worker.left {
                 return;
             }
-            let Some(action) = worker.machine.poll_action() else { return };
+            let Some(action) = worker.machine.poll_action() else {
+                worker.credit.values_mut().for_each(|(now, highest)| *highest = *now);
+                return;
+            };
             self.worker_does(host, action);
         }
     }
@@ -134,9 +140,13 @@ impl World {
     /// Results on their way to a client stay within its credit, but for one.
     fn check_credit(&mut self, host: usize, client: ClientId, result: (TaskId, Attempt), bytes: u64) {
         let Some(worker) = self.hosts[host].worker() else { return };
-        let credit = worker.credit.get(&client.0).copied().unwrap_or_default();
+        let (_, credit) = worker.credit.get(&client.0).copied().unwrap_or_default();
+        let is_overtaken = worker.overtaken.contains(&(client.0, result.0, result.1));
         let sent = worker.unacknowledged.entry(client.0).or_default();
         sent.remove(&result);
+        if is_overtaken {
+            return;
+        }
         let before: u64 = sent.values().sum();
         let fits = sent.is_empty() || before + bytes <= credit;
         sent.insert(result, bytes);
@@ -158,11 +168,15 @@ impl World {
                     *entry = Given { came: entry.came + 1, fed: entry.fed, ..given };
                 }
             }
-            ToWorker::Credit { client, bytes } => drop(worker.credit.insert(client.0, *bytes)),
+            ToWorker::Credit { client, bytes } => {
+                let (now, highest) = worker.credit.entry(client.0).or_default();
+                (*now, *highest) = (*bytes, (*highest).max(*bytes));
+            }
             ToWorker::Received { client, first, tasks, attempt } => {
-                if let Some(sent) = worker.unacknowledged.get_mut(&client.0) {
-                    for task in first.0..first.0.saturating_add(u64::from((*tasks).min(100_000))) {
-                        sent.remove(&(TaskId(task), *attempt));
+                let sent = worker.unacknowledged.entry(client.0).or_default();
+                for task in (first.0..first.0.saturating_add(u64::from((*tasks).min(1_000)))).map(TaskId) {
+                    if sent.remove(&(task, *attempt)).is_none() {
+                        worker.overtaken.insert((client.0, task, *attempt));
                     }
                 }
             }
@@ -194,11 +208,15 @@ impl World {
                 client.in_flight.remove(&task);
                 let is_recorded = client.recorded.contains(&task);
                 self.ledger.note_complete(host, task, &completion, is_recorded);
+                self.keep_complete(host, task, &completion);
                 let client = self.hosts[host].client().expect("it has just said so");
                 let before = client.done.insert(task, completion);
                 self.ledger.rule(before.is_none(), "every task is reported once", || format!("{task} again"));
             }
-            client::Action::Record { task, .. } => {
+            client::Action::Record { task, completion } => {
+                if self.keep_ended(host, task, &completion) {
+                    return;
+                }
                 let disk = self.chance.time(Duration::from_micros(100), Duration::from_millis(20));
                 let input = Input::Recorded { task };
                 self.after(disk, Happening::Input { who: Some(host), input });
@@ -219,7 +237,9 @@ impl World {
         let lies = self.ledger.is_lied_to(host);
         let client = self.hosts[host].client().expect("it has just said so");
         match message {
-            FromClient::Submit { task, .. } | FromClient::Resubmit { task, .. } => {
+            FromClient::Submit { task, .. }
+            | FromClient::Resubmit { task, .. }
+            | FromClient::Claim { task, .. } => {
                 client.in_flight.insert(*task);
                 let (count, most) = (client.in_flight.len(), client.window as usize);
                 self.ledger.rule(count <= most + most / 2, "a client stays within its window", || {
@@ -228,7 +248,9 @@ impl World {
             }
             FromClient::Received { first, tasks, .. } => {
                 for task in (first.0..first.0 + u64::from(*tasks)).map(TaskId) {
-                    let is_done = client.done.contains_key(&task);
+                    // Of what it does not claim, the process before may have had it.
+                    let is_others = client.claimed.as_ref().is_some_and(|claimed| !claimed.contains(&task));
+                    let is_done = client.done.contains_key(&task) || is_others;
                     self.ledger.rule(is_done || lies, "what is acknowledged is complete", || {
                         format!("{task} is not")
                     });

@@ -16,7 +16,7 @@ use super::{
     knobs::Knobs,
     plan::{Does, TaskPlan},
     silence::Silence,
-    truth::{Run, Truth, name, named, result},
+    truth::{Run, Truth, longest, name, named, result},
 };
 use crate::{
     Time,
@@ -40,6 +40,8 @@ struct Fate {
     /// The epoch of the master that welcomed it last.
     epoch: u64,
     gone: Option<Time>,
+    /// It has said that it leaves, and the master has heard that.
+    left: bool,
     /// When the master last had a reason to doubt it.
     unrest: Option<Time>,
     heard: Time,
@@ -64,6 +66,8 @@ pub(super) struct Ledger {
     /// Hosts that were stopped or cut off: the lease of a beat that was stuck then comes late.
     stuck: BTreeSet<usize>,
     is_master_stuck: bool,
+    /// When a master last died.
+    master_gone: Time,
     /// What runs on each executor: whose task, and which of its runs.
     pub(super) live: BTreeMap<(usize, ExecutorId), (usize, TaskId, usize)>,
     /// Hosts by every number that a master ever gave.
@@ -92,6 +96,7 @@ impl Ledger {
             lied_to: BTreeSet::new(),
             stuck: BTreeSet::new(),
             is_master_stuck: false,
+            master_gone: Time::ZERO,
             live: BTreeMap::new(),
             owners: BTreeMap::new(),
             fates: BTreeMap::new(),
@@ -124,7 +129,7 @@ impl Ledger {
         self.fates.get(&peer).map_or(0, |fate| fate.epoch)
     }
 
-    fn truth(&mut self, owner: usize, task: TaskId) -> Option<&mut Truth> {
+    pub(super) fn truth(&mut self, owner: usize, task: TaskId) -> Option<&mut Truth> {
         self.truths.get_mut(&owner)?.get_mut(usize::try_from(task.0).ok()?)
     }
 
@@ -139,6 +144,8 @@ impl Ledger {
             plan: *plan,
             spec: specs[plan.spec].clone(),
             is_cancelled: false,
+            is_claimed: false,
+            is_abandoned: false,
             done: None,
             ok: 0,
             failed: 0,
@@ -146,6 +153,7 @@ impl Ledger {
             timed_out: 0,
             losses: 0,
             exposures: 0,
+            called_back: Vec::new(),
             sent_to: Vec::new(),
             last_sent: Time::ZERO,
             runs: Vec::new(),
@@ -155,6 +163,7 @@ impl Ledger {
     /// The master sends a task to a worker.
     pub(super) fn note_sent(&mut self, client: u32, task: TaskId, worker: u32) {
         let Some(owner) = self.owner(client) else { return };
+        self.note_dispatched_of(owner);
         let now = self.time;
         let Some(truth) = self.truth(owner, task) else { return };
         truth.sent_to.push(worker);
@@ -164,6 +173,18 @@ impl Ledger {
         self.rule(may, "a task is not sent about without end", || {
             format!("{task} of host {owner} was sent {times} times")
         });
+    }
+
+    /// An attempt is called back. If that is because another has a result, and this is lost before its client has it, the task
+    /// runs again.
+    pub(super) fn note_called_back(&mut self, client: u32, task: TaskId, attempt: Attempt) {
+        let Some(owner) = self.owner(client) else { return };
+        let Some(truth) = self.truth(owner, task) else { return };
+        truth.called_back.push(attempt);
+        let has_result = |run: &Run| run.attempt != attempt && run.is_over && !run.is_bad && run.is_reported;
+        if truth.runs.iter().any(has_result) {
+            truth.runs.iter_mut().filter(|run| run.attempt == attempt).for_each(|run| run.is_excused = true);
+        }
     }
 
     /// A peer that lies was given a task of a client's.
@@ -225,7 +246,7 @@ impl Ledger {
         let is_in_time = fate.lost.is_none_or(|lost| now.since(lost) < grace) && fate.gone.is_none();
         let is_known = comes_back == Some(fate.id) && fate.admitted == epoch;
         (fate.lost, fate.admitted, fate.id) = (None, epoch, id);
-        let must_resume = is_known && is_in_time;
+        let must_resume = is_known && is_in_time && !std::mem::take(&mut fate.left);
         self.rule(returned || !must_resume, "who comes back in time resumes its session", || {
             format!("host {peer} is let in as {id}")
         });
@@ -244,6 +265,18 @@ impl Ledger {
     pub(super) fn note_dispatched(&mut self, peer: usize, below: TaskId) {
         let fate = self.fates.entry(peer).or_default();
         fate.dispatched = fate.dispatched.max(below);
+    }
+
+    /// Another process goes on with a client's session.
+    pub(super) fn note_revived(&mut self, peer: usize) {
+        self.fates.entry(peer).or_default().gone = None;
+        self.note_stalled(peer, false);
+    }
+
+    /// A client's session has ended by its own word.
+    pub(super) fn note_left(&mut self, peer: usize) {
+        self.note_client_gone(peer);
+        self.fates.entry(peer).or_default().left = true;
     }
 
     pub(super) fn note_client_gone(&mut self, peer: usize) {
@@ -266,6 +299,7 @@ impl Ledger {
     }
 
     pub(super) fn note_master_gone(&mut self) {
+        self.master_gone = self.time;
         self.runs().for_each(|run| run.is_excused = true);
         // The next one can only believe what workers say.
         if self.knobs.faults.rogue_worker {
@@ -337,7 +371,7 @@ impl Ledger {
             run.is_heard_of = true;
             run.is_reported |= matches!(message, FromWorker::Finished { .. });
             if is_end {
-                run.is_superseded |= run.sent < truth.last_sent;
+                run.is_superseded |= run.sent < truth.last_sent || truth.called_back.contains(&attempt);
                 run.told_end.get_or_insert(now);
             }
         }
@@ -379,7 +413,8 @@ impl Ledger {
         let Some(given) = worker.given.get(&(owner, task, attempt)).copied() else { return stranger };
         let Fate { gone, dispatched, .. } = self.fates.get(&owner).copied().unwrap_or_default();
         let now = self.time;
-        let grace = (self.knobs.master.client_grace + self.knobs.master.lost_after) * 2;
+        let kept = self.knobs.client.keep_for.unwrap_or_default().max(self.knobs.master.client_grace);
+        let grace = (kept + self.knobs.master.lost_after) * 2;
         let late =
             gone.is_some_and(|gone| now > gone + grace + self.knobs.delay * 4 + Duration::from_secs(120));
         self.rule(!late, "nothing runs for a client that is gone", || format!("{task} of host {owner}"));
@@ -392,6 +427,10 @@ impl Ledger {
         let Some(truth) = self.truths.get_mut(&owner).and_then(|all| all.get_mut(task.0 as usize)) else {
             return stranger;
         };
+        // A worker that stands still while its network goes on is neither lost nor says what it has; it is waited for, but
+        // not for ever.
+        let stands_still = |run: &&mut Run| hosts[run.worker].node.is_dazed;
+        truth.runs.iter_mut().filter(stands_still).for_each(|run| run.is_excused = true);
         let run = Run {
             worker: host,
             executor,
@@ -408,7 +447,8 @@ impl Ledger {
             told_end: None,
             is_superseded: false,
             is_reported: false,
-            is_excused: false,
+            // The master that sent it is gone, and may have moved it: the next one cannot know.
+            is_excused: given.sent < self.master_gone,
         };
         let new_epoch = run.epoch;
         let is_charged =
@@ -547,14 +587,9 @@ impl Ledger {
         let mut open = Vec::new();
         let mut work = Duration::ZERO;
         for (owner, truths) in self.truths.iter().filter(|(owner, _)| is_up(**owner)) {
-            for (task, truth) in truths.iter().enumerate().filter(|(_, truth)| truth.done.is_none()) {
+            for (task, truth) in truths.iter().enumerate().filter(|(_, truth)| truth.is_open()) {
                 open.push((*owner, TaskId(task as u64)));
-                let tries = truth.spec.retries + truth.spec.crash_limit + truth.spec.loss_limit + 4;
-                let once = match truth.plan.does {
-                    Does::Hang => truth.spec.timeout.unwrap_or_default(),
-                    _ => truth.plan.runs_for,
-                };
-                work += (once + Duration::from_secs(2)) * tries * 2;
+                work += longest(&truth.plan, &truth.spec);
             }
         }
         (open, work)

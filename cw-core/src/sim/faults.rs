@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     hosts::{ClientHost, Clock, Host, Input, Node, Role, WorkerHost},
+    keeper::Keeper,
     net::{Link, Word},
     plan::Act,
     world::{Happening, World},
@@ -24,7 +25,7 @@ fn program(number: u32) -> ProgramId {
 }
 
 impl World {
-    fn clock(&mut self) -> Clock {
+    pub(super) fn clock(&mut self) -> Clock {
         let rate = if self.knobs.faults.rates { self.chance.between(500, 2_000) } else { 1_000 };
         Clock::new(self.now, rate)
     }
@@ -34,7 +35,7 @@ impl World {
         token[..8].copy_from_slice(&self.chance.next().to_le_bytes());
         let node = Node::new(self.clock());
         let session = Session { token: Token(token), known: None };
-        self.hosts.push(Host { node, link: Link::default(), session, program, role });
+        self.hosts.push(Host { node, link: Link::default(), session, program, role, keeper: None });
         let peer = self.hosts.len() - 1;
         let soon = Duration::from_micros(self.chance.below(50_000));
         self.after(soon, Happening::TryJoin { peer });
@@ -58,23 +59,23 @@ impl World {
 
     pub(super) fn start_client(&mut self, specs: Vec<Spec>) {
         let number = self.hosts.len() as u32;
-        let role = Role::Client(Box::new(ClientHost {
-            machine: Client::new(client::Config::default()),
-            specs: specs.clone(),
-            done: Default::default(),
-            recorded: Default::default(),
-            next_task: 0,
-            epoch: 0,
-            in_flight: Default::default(),
-            window: 1,
-        }));
-        let peer = self.add_host(program(number % self.knobs.programs), role);
+        let peer = self.start_client_of(program(number % self.knobs.programs), specs.clone());
+        if self.knobs.habits.stores {
+            self.hosts[peer].keeper = Some(self.keepers.len());
+            self.keepers.push(Keeper::new(peer, specs));
+        }
+    }
+
+    pub(super) fn start_client_of(&mut self, program: ProgramId, specs: Vec<Spec>) -> usize {
+        let machine = Client::new(self.knobs.client);
+        let peer = self.add_host(program, Role::Client(Box::new(ClientHost::new(machine, specs.clone()))));
         let local = self.hosts[peer].node.clock.local(self.now);
         for what in specs {
             let client = self.hosts[peer].client().expect("it was just made");
             client.machine.handle(local, client::Event::Declare { what });
         }
         self.settle(Some(peer));
+        peer
     }
 
     pub(super) fn start_first_workers(&mut self) {
@@ -108,6 +109,7 @@ impl World {
             given: Default::default(),
             credit: Default::default(),
             unacknowledged: Default::default(),
+            overtaken: Default::default(),
         }));
         let peer = self.add_host(program, role);
         self.say(|| format!("host {peer} starts: a worker of {slots} slots, bad: {bad:?}"));
@@ -152,13 +154,19 @@ impl World {
                 self.kill_host(peer, seen);
                 self.replace(peer, again_after);
             }
-            Act::KillClient { pick, seen } => {
+            Act::KillClient { pick, seen, again_after } => {
                 let clients = self.hosts.iter().filter(|host| host.node.up && is_client(host)).count();
-                if let Some(peer) = self.choose(pick, is_client).filter(|_| clients > 1) {
-                    self.ledger.note_client_gone(peer);
-                    self.kill_host(peer, seen);
+                let Some(peer) = self.choose(pick, is_client) else { return };
+                match self.hosts[peer].keeper {
+                    Some(keeper) => self.kill_keeper(keeper, seen, Some(again_after)),
+                    None if clients > 1 => {
+                        self.ledger.note_client_gone(peer);
+                        self.kill_host(peer, seen);
+                    }
+                    None => {}
                 }
             }
+            Act::FillDisk { pick, lasts } => self.fill_disk(pick, lasts),
             Act::KillMaster { down_for } => self.kill_master(down_for),
             Act::Pause { who, lasts, freezes } => self.pause(who, lasts, freezes),
             Act::Leave { pick, again_after } => {
@@ -179,9 +187,18 @@ impl World {
     }
 
     pub(super) fn hand_in(&mut self, client: usize, tasks: &[super::plan::TaskPlan]) {
-        let peer = client;
+        let peer = self.present(client);
+        if let Some(keeper) = self.hosts[peer].keeper {
+            let kept: Vec<super::plan::TaskPlan> =
+                tasks.iter().filter(|plan| plan.durable).copied().collect();
+            self.keep_calls(keeper, &kept);
+        }
+        let is_kept = self.hosts[peer].keeper.is_some();
+        let tasks: Vec<super::plan::TaskPlan> =
+            tasks.iter().filter(|plan| !(is_kept && plan.durable)).copied().collect();
+        let tasks = tasks.as_slice();
         let host = &mut self.hosts[peer];
-        if !host.node.up {
+        if !host.node.up || tasks.is_empty() {
             return;
         }
         let Some(client) = host.client() else { return };
@@ -194,13 +211,18 @@ impl World {
     }
 
     fn cancel(&mut self, client: usize, pick: u64) {
+        let client = self.present(client);
         let host = &mut self.hosts[client];
         if !host.node.up {
             return;
         }
+        let is_kept = host.keeper.is_some();
         let Some(it) = host.client() else { return };
         if it.next_task > 0 {
             let task = TaskId(pick % it.next_task);
+            if is_kept && self.ledger.is_durable(client, task) {
+                return;
+            }
             self.ledger.note_cancelled(client, task);
             self.input(Some(client), Input::Cancel { task });
         }
@@ -248,11 +270,17 @@ impl World {
 
     /// A worker that has left is gone once its last words have been said.
     pub(super) fn retire(&mut self, peer: usize) {
+        self.ledger.note_host_gone(peer);
+        self.go_down(peer);
+    }
+
+    /// A process ends in order.
+    pub(super) fn go_down(&mut self, peer: usize) {
         let host = &mut self.hosts[peer];
         host.node.up = false;
         host.node.due = None;
-        host.link.at_peer = None;
-        self.ledger.note_host_gone(peer);
+        host.node.inbox.clear();
+        (host.link.at_peer, host.link.joining) = (None, false);
         if let Some(conn) = self.hosts[peer].link.at_master {
             let late = self.knobs.delay * 2 + Duration::from_millis(10);
             self.after(late, Happening::Input { who: None, input: Input::PeerEnds { peer, conn } });
@@ -333,6 +361,7 @@ impl World {
     /// All trouble ends: whoever is left must get all work done.
     fn heal(&mut self) {
         self.healed = true;
+        self.heal_disks();
         for peer in 0..self.hosts.len() {
             let host = &mut self.hosts[peer];
             (host.link.to_master.cuts, host.link.to_peer.cuts) = (0, 0);
@@ -422,7 +451,9 @@ impl World {
         });
         let (worker, attempt) = (WorkerId(self.number()), Attempt(self.chance.below(4) as u32));
         let tasks = if self.chance.coin() { 1 } else { self.chance.next() as u32 };
-        let message = match self.chance.below(12) {
+        let message = match self.chance.below(14) {
+            12 => FromClient::Claim { task, spec },
+            13 => FromClient::Keep { seconds: self.chance.below(60) as u32 },
             0..3 => FromClient::Declare { spec, what },
             3..5 => FromClient::Submit { task, spec },
             5 | 6 => FromClient::Received { first: task, tasks, attempt, worker },

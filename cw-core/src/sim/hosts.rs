@@ -142,6 +142,8 @@ pub(super) struct Host {
     pub(super) session: Session,
     pub(super) program: ProgramId,
     pub(super) role: Role,
+    /// The program with a store that it is a session of.
+    pub(super) keeper: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -167,9 +169,12 @@ pub(super) struct WorkerHost {
     pub(super) left: bool,
     /// What it was given, by client host, task and attempt.
     pub(super) given: BTreeMap<(usize, TaskId, Attempt), Given>,
-    /// Credit per client number, and results sent and not acknowledged.
-    pub(super) credit: BTreeMap<u32, u64>,
+    /// Credit per client number, with the highest since what it wants was last carried out; and results sent and not
+    /// acknowledged.
+    pub(super) credit: BTreeMap<u32, (u64, u64)>,
     pub(super) unacknowledged: BTreeMap<u32, BTreeMap<(TaskId, Attempt), u64>>,
+    /// Results that were acknowledged before they were sent again, as both was read at once.
+    pub(super) overtaken: BTreeSet<(u32, TaskId, Attempt)>,
 }
 
 /// An attempt as it came to a worker.
@@ -209,6 +214,24 @@ pub(super) struct ClientHost {
     pub(super) epoch: u64,
     pub(super) in_flight: BTreeSet<TaskId>,
     pub(super) window: u32,
+    /// What it claims, if it goes on with the session of a process that was killed.
+    pub(super) claimed: Option<BTreeSet<TaskId>>,
+}
+
+impl ClientHost {
+    pub(super) fn new(machine: Client, specs: Vec<Spec>) -> Self {
+        Self {
+            machine,
+            specs,
+            done: BTreeMap::new(),
+            recorded: BTreeSet::new(),
+            next_task: 0,
+            epoch: 0,
+            in_flight: BTreeSet::new(),
+            window: 1,
+            claimed: None,
+        }
+    }
 }
 
 pub(super) struct MasterHost {

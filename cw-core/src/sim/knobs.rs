@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::rng::Rng;
-use crate::{master, worker};
+use crate::{client, master, worker};
 
 /// All that is drawn before a run begins.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Knobs {
     pub(super) habits: Habits,
     pub(super) master: master::Config,
     pub(super) worker: worker::Config,
+    pub(super) client: client::Config,
     /// How long faults go on.
     pub(super) trouble_for: Duration,
     /// How long a peer waits at most until it looks for its master again.
@@ -51,6 +52,8 @@ pub(super) struct Faults {
     pub(super) black_hole: bool,
     pub(super) rogue_worker: bool,
     pub(super) rogue_client: bool,
+    /// Programs' disks are full for a while, and fail to write.
+    pub(super) bad_disk: bool,
 }
 
 /// What tasks and clients are like.
@@ -71,6 +74,8 @@ pub(super) struct Habits {
     pub(super) big_results: bool,
     pub(super) big_args: bool,
     pub(super) durable: bool,
+    /// Clients are programs with a store, of which another process follows one that is killed.
+    pub(super) stores: bool,
     pub(super) watch: bool,
 }
 
@@ -99,6 +104,10 @@ impl Knobs {
             habits: Habits::draw(rng),
             master: master_config(rng),
             worker: worker_config(rng),
+            client: client::Config {
+                give_up_after: None,
+                keep_for: rng.pick(&[None, Some(ms(60_000)), Some(ms(900_000))]),
+            },
             trouble_for: ms(rng.between(10_000, longest)),
             rejoins_within: rng.pick(&[ms(1_000), ms(1_000), ms(8_000)]),
             replaces_silently: rng.coin(),
@@ -120,7 +129,8 @@ impl Knobs {
 
     /// Whether nothing but the tasks themselves goes wrong.
     pub(super) fn is_calm(&self) -> bool {
-        let Faults { late_workers: _, rates: _, rogue_client: _, rogue_worker: _, .. } = self.faults;
+        let Faults { late_workers: _, rates: _, rogue_client: _, rogue_worker: _, bad_disk: _, .. } =
+            self.faults;
         let f = &self.faults;
         let any = f.breaks || f.cuts || f.kill_workers || f.kill_clients || f.kill_masters || f.pauses;
         !any && !f.leaves
@@ -151,6 +161,7 @@ impl Faults {
             black_hole: one(100),
             rogue_worker: one(70),
             rogue_client: one(70),
+            bad_disk: one(300),
         }
     }
 }
@@ -174,6 +185,7 @@ impl Habits {
             big_results: one(250),
             big_args: one(150),
             durable: one(400),
+            stores: one(500),
             watch: one(150),
         }
     }
@@ -242,6 +254,7 @@ impl fmt::Display for Knobs {
         writeln!(f, "  faults: {}", on(format!("{:?}", self.faults)))?;
         writeln!(f, "  habits: {}", on(format!("{:?}", self.habits)))?;
         writeln!(f, "  master: {:?}", self.master)?;
+        writeln!(f, "  client: {:?}", self.client)?;
         write!(f, "  worker: {:?}", self.worker)
     }
 }

@@ -12,6 +12,7 @@ mod executors;
 mod fairness;
 mod faults;
 mod hosts;
+mod keeper;
 mod knobs;
 mod net;
 mod plan;
@@ -30,6 +31,7 @@ use std::{
 use bugs::Bug;
 pub use checks::Broken;
 use hosts::{Input, Role};
+use keeper::Keeper;
 use truth::NAME_BYTES;
 use world::World;
 
@@ -100,21 +102,26 @@ impl World {
     fn finish(&mut self) {
         let is_up = |world: &Self, owner: usize| world.hosts[owner].node.up;
         let (_, work) = self.ledger.open(|owner| is_up(self, owner));
+        let kept = self.keepers.iter().flat_map(Keeper::open);
+        let work = work + kept.map(|(plan, spec)| truth::longest(plan, spec)).sum::<Duration>();
         let master = &self.knobs.master;
-        let patience = (master.lost_after + master.client_grace + master.recover_for) * 2;
+        let keep_for = self.knobs.client.keep_for.unwrap_or_default();
+        let patience = (master.lost_after + master.client_grace + master.recover_for + keep_for) * 2;
         let limit = self.now + work + patience + Duration::from_secs(420) + self.knobs.delay * 20;
         while self.ledger.broken.is_none() && !self.is_quiet() {
             let (open, _) = self.ledger.open(|owner| is_up(self, owner));
-            let words = format!("{open:?}, {}", self.restless());
+            let busy = self.keepers.iter().filter(|keeper| !keeper.is_quiet()).count();
+            let words = format!("{open:?}, {}{busy} programs with a store", self.restless());
             self.ledger.rule(self.now < limit, "all work ends once all is well", || words);
             self.run_until(self.now + Duration::from_secs(1));
         }
         self.check_machines();
+        self.check_tables();
     }
 
     fn is_quiet(&self) -> bool {
         let (open, _) = self.ledger.open(|owner| self.hosts[owner].node.up);
-        open.is_empty() && self.restless().is_empty()
+        open.is_empty() && self.restless().is_empty() && self.keepers.iter().all(Keeper::is_quiet)
     }
 
     /// Who still holds something.

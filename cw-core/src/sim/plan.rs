@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{knobs::Knobs, rng::Rng};
+use super::{
+    knobs::{Faults, Knobs},
+    rng::Rng,
+};
 use crate::{ids::JobIndex, wire::Spec};
 
 /// What a task does when it runs.
@@ -63,6 +66,13 @@ pub(super) enum Act {
     KillClient {
         pick: u64,
         seen: bool,
+        /// When the next process of its program starts, if that has a store.
+        again_after: Duration,
+    },
+    /// A program's disk takes nothing for a while.
+    FillDisk {
+        pick: u64,
+        lasts: Duration,
     },
     KillMaster {
         down_for: Duration,
@@ -134,7 +144,9 @@ fn draw_task(knobs: &Knobs, specs: &[Spec], rng: &mut Rng) -> TaskPlan {
         6 if habits.node_killers && knobs.workers > 1 && rng.permille(300) => Does::KillNode,
         _ => Does::Return,
     };
-    let longest = if habits.long && rng.permille(100) { ms(600_000) } else { ms(8_000) };
+    // Where words take longer than suspicion, workers are given up before such a task can end.
+    let is_long = habits.long && !knobs.is_suspiciously_slow() && rng.permille(100);
+    let longest = if is_long { ms(600_000) } else { ms(8_000) };
     let runs_for = if habits.short && rng.permille(800) {
         rng.time(ms(1) / 50, ms(30))
     } else {
@@ -182,7 +194,7 @@ fn scatter(knobs: &Knobs, specs: &[Vec<Spec>], rng: &mut Rng) -> Vec<(Duration, 
     if knobs.habits.watch {
         acts.push((when(rng), Act::Watch { client: 0 }));
     }
-    for kind in 0..9 {
+    for kind in 0..10 {
         for _ in 0..rng.between(1, 5) {
             if let Some(act) = trouble(knobs, kind, rng) {
                 acts.push((when(rng), act));
@@ -207,9 +219,7 @@ fn trouble(knobs: &Knobs, kind: u32, rng: &mut Rng) -> Option<Act> {
         2 if faults.kill_workers => {
             Some(Act::KillWorker { pick: rng.next(), again_after: again(rng), seen: rng.permille(300) })
         }
-        3 if faults.kill_clients && rng.coin() => {
-            Some(Act::KillClient { pick: rng.next(), seen: rng.coin() })
-        }
+        3 if faults.kill_clients && rng.coin() => Some(kill_client(knobs, rng.next(), rng)),
         4 if faults.kill_masters && rng.coin() => {
             Some(Act::KillMaster { down_for: rng.time(ms(1), ms(60_000)) })
         }
@@ -219,8 +229,17 @@ fn trouble(knobs: &Knobs, kind: u32, rng: &mut Rng) -> Option<Act> {
         }
         6 if faults.leaves && rng.coin() => Some(Act::Leave { pick: rng.next(), again_after: again(rng) }),
         7 if faults.late_workers && rng.coin() => Some(Act::StartWorker),
+        8 if faults.bad_disk => Some(Act::FillDisk { pick: rng.next(), lasts: rng.time(ms(10), ms(30_000)) }),
         _ => None,
     }
+}
+
+/// The next process of a program with a store may come at once, or when nobody waits for it any more.
+fn kill_client(knobs: &Knobs, pick: u64, rng: &mut Rng) -> Act {
+    let kept = knobs.client.keep_for.unwrap_or_default().max(knobs.master.client_grace);
+    let again_after =
+        if rng.permille(700) { rng.time(ms(1), ms(3_000)) } else { rng.time(ms(1_000), kept * 2) };
+    Act::KillClient { pick, seen: rng.coin(), again_after }
 }
 
 /// Stories: work under way, then one thing goes wrong, and what tends to follow it does.
@@ -241,14 +260,55 @@ fn stories(knobs: &Knobs, specs: &[Vec<Spec>], rng: &mut Rng) -> Vec<(Duration, 
             acts.push((begin + rng.time(ms(1), length), Act::Cancel { client, pick: rng.next() }));
         }
     }
+    let Faults { breaks, cuts, pauses, .. } = knobs.faults;
+    if (breaks || cuts || pauses) && rng.permille(700) {
+        doubted_while_busy(knobs, specs, rng, &mut acts);
+    }
     acts.retain(|(at, _)| *at < knobs.trouble_for);
     acts
+}
+
+/// Workers fall silent for a while when they have more than they run: what waits there moves, and comes back to them.
+fn doubted_while_busy(knobs: &Knobs, specs: &[Vec<Spec>], rng: &mut Rng, acts: &mut Vec<(Duration, Act)>) {
+    let begin = ms(rng.below(2_000));
+    let client = rng.below(specs.len() as u64) as usize;
+    let one = draw_task(knobs, &specs[client], rng);
+    let task = |rng: &mut Rng| TaskPlan {
+        does: Does::Return,
+        runs_for: ms(rng.between(300, 4_000)),
+        args_bytes: 0,
+        ..one
+    };
+    let tasks = (0..knobs.workers * knobs.slots * 3).map(|_| task(rng)).collect();
+    acts.push((begin, Act::Submit { client, tasks }));
+    for _ in 0..knobs.workers * 3 {
+        let (at, peer) = (begin + ms(rng.between(200, 12_000)), rng.next());
+        let lasts = knobs.master.suspect_after * rng.between(900, 3_000) as u32 / 1_000;
+        let faults = &knobs.faults;
+        match rng.below(3) {
+            0 if faults.breaks => acts.push((at, Act::Break { peer })),
+            1 if faults.cuts => {
+                acts.push((at, Act::Cut { peer, to_master: true, to_peer: rng.coin(), lasts }))
+            }
+            2 if faults.pauses => acts.push((at, Act::Pause { who: Some(peer), lasts, freezes: rng.coin() })),
+            _ => {}
+        }
+    }
 }
 
 fn tell(knobs: &Knobs, at: Duration, rng: &mut Rng, acts: &mut Vec<(Duration, Act)>) {
     let faults = &knobs.faults;
     let (one, soon) = (rng.next(), rng.time(ms(1), ms(3_000)));
-    match rng.below(7) {
+    match rng.below(8) {
+        // A program is started again and again, and killed each time; the master may go too.
+        7 if faults.kill_clients => {
+            for n in 0..rng.between(1, 4) as u32 {
+                acts.push((at + soon * n, kill_client(knobs, one, rng)));
+            }
+            if faults.kill_masters {
+                acts.push((at + soon / 2, Act::KillMaster { down_for: soon / 3 }));
+            }
+        }
         // A flapping link.
         0 if faults.breaks => {
             for n in 0..rng.between(2, 5) as u32 {

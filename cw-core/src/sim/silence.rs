@@ -13,6 +13,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Silence {
     /// When a task of a client last began or ended, or its answer came, or it was well for another reason that none did.
     moved: BTreeMap<usize, Time>,
+    /// When a task of a client was last sent to a worker.
+    sent: BTreeMap<usize, Time>,
     /// Which clients show a reason.
     told: BTreeMap<usize, bool>,
     looked: Time,
@@ -22,6 +24,16 @@ impl Ledger {
     /// A task of a client's has begun or ended, was handed in or answered.
     pub(super) fn note_motion(&mut self, peer: usize) {
         self.silence.moved.insert(peer, self.time);
+    }
+
+    /// A task of a client's is sent to a worker.
+    pub(super) fn note_dispatched_of(&mut self, peer: usize) {
+        self.silence.sent.insert(peer, self.time);
+    }
+
+    /// Whether one was since its tasks last moved: the master then gives it as long again to begin.
+    fn was_sent(&self, peer: usize) -> bool {
+        self.silence.sent.get(&peer).is_some_and(|sent| self.silence.moved.get(&peer) < Some(sent))
     }
 
     /// Processes or ways have changed: whoever waits may have to be told something else.
@@ -62,6 +74,9 @@ impl World {
                 continue;
             }
             let silent_for = self.ledger.silent_for(peer);
+            let again =
+                if self.ledger.was_sent(peer) { self.knobs.master.stall_after * 2 } else { Duration::ZERO };
+            let most = most + again;
             self.ledger.rule(silent_for <= most, "why nothing moves is said", || {
                 format!("host {peer} has heard nothing for {silent_for:?}")
             });
@@ -77,6 +92,7 @@ impl World {
             && self.master.node.runs()
             && is_connected
             && !self.ledger.is_lied_to(peer)
+            && !self.waits_for_itself(peer)
             && !self.ledger.silence.told.get(&peer).copied().unwrap_or_default()
             && !self.ledger.open(|owner| owner == peer).0.is_empty()
             && !self.runs_somewhere(peer)

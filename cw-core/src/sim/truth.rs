@@ -4,7 +4,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 
-use super::plan::TaskPlan;
+use super::plan::{Does, TaskPlan};
 use crate::{
     Time,
     client::Completion,
@@ -47,6 +47,10 @@ pub(super) struct Truth {
     pub(super) plan: TaskPlan,
     pub(super) spec: Spec,
     pub(super) is_cancelled: bool,
+    /// Its process was killed, and another wants what there is of it.
+    pub(super) is_claimed: bool,
+    /// Its process was killed, and no other has claimed it.
+    pub(super) is_abandoned: bool,
     pub(super) done: Option<Class>,
     pub(super) ok: u32,
     pub(super) failed: u32,
@@ -56,6 +60,8 @@ pub(super) struct Truth {
     pub(super) losses: u32,
     /// How often one was given up that had, or was to have, it and had not said that it runs.
     pub(super) exposures: u32,
+    /// The attempts that the master has called back: their failures end nothing while another goes on.
+    pub(super) called_back: Vec<Attempt>,
     /// The workers that it was sent to, and when last.
     pub(super) sent_to: Vec<u32>,
     pub(super) last_sent: Time,
@@ -101,6 +107,16 @@ pub(super) fn result(owner: usize, task: TaskId, bytes: usize) -> Bytes {
     Bytes::from_static(&noise()[offset..offset + bytes])
 }
 
+/// For how long a task may run, with all that goes wrong.
+pub(super) fn longest(plan: &TaskPlan, spec: &Spec) -> Duration {
+    let tries = spec.retries + spec.crash_limit + spec.loss_limit + 4;
+    let once = match plan.does {
+        Does::Hang => spec.timeout.unwrap_or_default(),
+        _ => plan.runs_for,
+    };
+    (once + Duration::from_secs(2)) * tries * 2
+}
+
 impl Run {
     /// Whether the master knew that this one had failed, or run out of time, when it sent another.
     pub(super) fn is_known_failure(&self, next: &Self) -> bool {
@@ -112,6 +128,11 @@ impl Run {
 }
 
 impl Truth {
+    /// Whether somebody waits for it.
+    pub(super) fn is_open(&self) -> bool {
+        self.done.is_none() && !self.is_abandoned
+    }
+
     /// The workers on which it began.
     pub(super) fn workers(&mut self) -> Vec<usize> {
         self.runs.iter().map(|run| run.worker).collect()
@@ -182,6 +203,7 @@ impl Truth {
             Class::Crashed => {
                 at_least(self.crashed >= self.spec.crash_limit, "crashes are its own, up to the limit")
             }
+            Class::Lost if self.is_claimed => Ok(()),
             Class::Lost if self.spec.rerun => {
                 at_least(losses >= self.spec.loss_limit, "losses are its own, up to the limit")
             }

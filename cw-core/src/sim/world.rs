@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     checks::Ledger,
     hosts::{Clock, Host, Input, MasterHost, Node, Role, micros},
+    keeper::Keeper,
     knobs::Knobs,
     net::Word,
     plan::{self, Act},
@@ -23,16 +24,54 @@ use crate::{
 /// Something that is to happen at a certain time.
 #[derive(Debug)]
 pub(super) enum Happening {
-    Input { who: Option<usize>, input: Input },
+    Input {
+        who: Option<usize>,
+        input: Input,
+    },
     Act(usize),
-    TryJoin { peer: usize },
-    JoinTimeout { peer: usize, conn: u32 },
-    Silence { peer: usize, to_master: bool, since: Time },
-    Uncut { peer: usize, to_master: bool, to_peer: bool },
-    Resume { who: Option<usize>, since: Time },
+    TryJoin {
+        peer: usize,
+    },
+    JoinTimeout {
+        peer: usize,
+        conn: u32,
+    },
+    Silence {
+        peer: usize,
+        to_master: bool,
+        since: Time,
+    },
+    Uncut {
+        peer: usize,
+        to_master: bool,
+        to_peer: bool,
+    },
+    Resume {
+        who: Option<usize>,
+        since: Time,
+    },
     StartMaster,
-    StartWorker { program: ProgramId, slots: u32 },
-    Executor { host: usize, executor: ExecutorId, what: Doing },
+    StartWorker {
+        program: ProgramId,
+        slots: u32,
+    },
+    Executor {
+        host: usize,
+        executor: ExecutorId,
+        what: Doing,
+    },
+    /// A program's disk has taken a batch.
+    Written {
+        keeper: usize,
+        life: u32,
+    },
+    SessionsEnd {
+        keeper: usize,
+        life: u32,
+    },
+    StartProcess {
+        keeper: usize,
+    },
 }
 
 /// What becomes of an executor.
@@ -53,6 +92,8 @@ pub(super) struct World {
     pub(super) chance: Rng,
     pub(super) master: MasterHost,
     pub(super) hosts: Vec<Host>,
+    /// Programs with a store.
+    pub(super) keepers: Vec<Keeper>,
     pub(super) acts: Vec<(Duration, Act)>,
     pub(super) arrivals: BTreeMap<(Time, u64), Happening>,
     pub(super) sequence: u64,
@@ -85,6 +126,7 @@ impl World {
                 attempts: BTreeMap::new(),
             },
             hosts: Vec::new(),
+            keepers: Vec::new(),
             acts: plan.acts,
             arrivals: BTreeMap::new(),
             sequence: 0,
@@ -241,6 +283,9 @@ impl World {
             }
             Happening::StartWorker { program, slots } => self.start_worker(program, slots, None),
             Happening::Executor { host, executor, what } => self.executor(host, executor, what),
+            Happening::Written { keeper, life } => self.written(keeper, life),
+            Happening::SessionsEnd { keeper, life } => self.sessions_end(keeper, life),
+            Happening::StartProcess { keeper } => self.start_process(keeper),
         }
     }
 
@@ -383,7 +428,7 @@ impl World {
             Word::FromClient(message, body) => {
                 self.say(|| format!("the master hears from {client} {}", short(&message, &body)));
                 if message == FromClient::Leave {
-                    self.ledger.note_client_gone(peer);
+                    self.ledger.note_left(peer);
                 }
                 master::Event::ClientSaid { client, message, body }
             }
