@@ -72,8 +72,9 @@ impl Keeper {
             Ended::Kept | Ended::Gone => {}
             Ended::Result(called, completion) => self.take_claimed(key, called, completion),
             Ended::Runs(Called { call, place }) => {
+                // A run between may have handed it in as well.
                 let job = self.job(call.job);
-                self.submit(call, job, self.place_now(place));
+                self.begin(call, job, self.place_now(place));
             }
         }
         self.forget_sessions();
