@@ -106,6 +106,15 @@ fn root() -> PathBuf {
     std::env::temp_dir().join(format!("cw-{}", rustix::process::getuid().as_raw()))
 }
 
+/// A name for a file of this process's that no other user may open; swept with what it leaves behind.
+///
+/// # Errors
+/// The folder cannot be made, or is another user's.
+pub(crate) fn private_file(name: &str) -> io::Result<PathBuf> {
+    make_private(&root())?;
+    Ok(root().join(format!("{}-{name}", owner())))
+}
+
 /// What this process's names begin with: `host-pid`.
 fn owner() -> String {
     format!("{}-{}", crate::program::host_name(), std::process::id())
@@ -145,7 +154,7 @@ fn sweep_now() {
         let pid = name.to_str().and_then(|name| name.strip_prefix(&host)?.split('-').next()?.parse().ok());
         let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
         if test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
         }
     }
 }

@@ -12,7 +12,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::place::is_on_network;
+use super::{
+    owner::{self, Owner},
+    place::is_on_network,
+    serve::Served,
+};
 
 /// What SQLite keeps for `file` and others to tell what a database is: "cw", version 1 of the mark.
 const APPLICATION_ID: i32 = 0x6377_0001;
@@ -68,20 +72,31 @@ ORDER BY task.place;
 pub(super) struct StoreFile {
     pub(super) connection: Connection,
     pub(super) is_on_network: bool,
+    /// On a network: who has it must be known to other machines, too. Dropped before the lock.
+    pub(super) owner: Option<Owner>,
+    /// Where it answers who wants to read, then.
+    pub(super) served: Option<Served>,
     /// Held for as long as the file is ours. Closed last: closing any descriptor of a file drops SQLite's own locks on it.
     _locked: File,
+}
+
+/// Whether a store lies on a network file system, or will.
+pub(super) fn on_network(path: &Path) -> bool {
+    let folder = path.ancestors().skip(1).find(|folder| folder.exists());
+    is_on_network(if path.exists() { path } else { folder.unwrap_or(Path::new(".")) })
 }
 
 /// Opens a store to write to, or makes one.
 ///
 /// # Errors
 /// A line: the file is another's, in use, of a newer cw, damaged, or cannot be opened. It is then as it was.
-pub(super) fn open(path: &Path) -> Result<StoreFile, String> {
+pub(super) fn open(path: &Path, socket: Option<PathBuf>) -> Result<StoreFile, String> {
     check_library()?;
     let named = |what: String| format!("store {}: {what}", path.display());
     let (locked, is_on_network) = take(path).map_err(named)?;
+    let owner = is_on_network.then(|| Owner::take(path, socket)).transpose().map_err(named)?;
     let connection = connect(path, is_on_network).map_err(|error| named(in_words(&error)))?;
-    Ok(StoreFile { connection, is_on_network, _locked: locked })
+    Ok(StoreFile { connection, is_on_network, owner, served: None, _locked: locked })
 }
 
 /// Opens a store to read from, whoever writes to it.
@@ -159,6 +174,8 @@ fn take(path: &Path) -> Result<(File, bool), String> {
     match flock(&locked, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => return Err(format!("it is in use by {}", holder(path))),
+        // Some have no locks; the owner's file is there for them.
+        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if is_on_network => {}
         Err(error) => return Err(format!("cannot be locked: {}", io::Error::from(error))),
     }
     check_header(&file)?;
@@ -166,7 +183,7 @@ fn take(path: &Path) -> Result<(File, bool), String> {
 }
 
 /// The file of a name that begins as this one's.
-fn beside(path: &Path, end: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
@@ -174,6 +191,9 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 
 /// Who has a store open, as the store itself says.
 fn holder(path: &Path) -> String {
+    if let Some(record) = owner::record_of(path) {
+        return record.name();
+    }
     let who = "SELECT host, pid FROM run WHERE ended_us IS NULL ORDER BY id DESC LIMIT 1";
     let read = |row: &rusqlite::Row<'_>| {
         Ok(format!("process {} on {}", row.get::<_, i64>(1)?, row.get::<_, String>(0)?))

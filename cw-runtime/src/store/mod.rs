@@ -23,9 +23,12 @@
 mod claims;
 mod file;
 mod inbox;
+mod owner;
 mod place;
+mod reads;
 mod rows;
 mod sent;
+mod serve;
 pub(crate) mod show;
 mod takeover;
 #[cfg(test)]
@@ -40,6 +43,7 @@ use std::{
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
+        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -57,7 +61,9 @@ use crate::client::{
     sink::Sink,
 };
 use inbox::Inbox;
+use reads::{Answer, Question};
 pub(crate) use rows::Hash;
+use serve::Socket;
 
 /// What tells a call's arguments from others: a hash of their canonical form.
 pub(crate) fn hash_of(canonical: &[u8]) -> Hash {
@@ -158,6 +164,8 @@ pub(crate) enum ToStore {
     Record { task: TaskId, ticket: Box<Ticket>, completion: Completion },
     /// A word for the hub that must not overtake the calls before it.
     Forward { hub: Arc<Hub>, command: Command },
+    /// Somebody reads what only this process can.
+    Read { question: Question, answer: mpsc::Sender<Result<Answer, String>> },
     /// The program ends.
     Close,
 }
@@ -174,8 +182,10 @@ impl Store {
         if let Some(store) = known() {
             return Ok(store);
         }
-        let file = file::open(path)?;
+        let socket = file::on_network(path).then(Socket::new).flatten();
+        let mut file = file::open(path, socket.as_ref().map(|socket| socket.path.clone()))?;
         let store = Arc::new(Self { inbox: Inbox::default(), maps: AtomicU32::new(1) });
+        file.served = socket.and_then(|socket| socket.serve(&store).ok());
         thread::start(Arc::clone(&store), file, path.to_owned())?;
         let mut open = OPEN.lock().expect("no holder panics");
         open.get_or_insert_default().insert(file::canonical(path), Arc::clone(&store));

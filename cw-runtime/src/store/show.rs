@@ -6,20 +6,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use serde_json::Value;
 
 use super::{
     file::{in_words, open_to_read},
+    owner,
+    reads::{self, Answer, Question, Raw},
     rows::{digest, signed},
+    serve::Asked,
 };
 use crate::job::{self, Json, Registry};
 
 /// Longer texts are no use to people.
 const JSON_MAX: usize = 64 << 20;
-
-/// Rows that are read at once.
-const PAGE: u32 = 32;
 
 /// How many of the slowest, and of the messages, a summary names.
 const NAMED: usize = 5;
@@ -40,9 +40,31 @@ pub(crate) struct Row {
     build: String,
 }
 
+/// Where rows come from.
+enum Source {
+    File(Connection),
+    /// A program has the file to itself.
+    Program(Asked),
+}
+
+impl Source {
+    fn of(path: &Path) -> Result<Self, String> {
+        let record = owner::record_of(path);
+        let socket =
+            record.as_ref().filter(|record| record.is_here()).and_then(|record| record.socket.clone());
+        if let Some(asked) = socket.and_then(|socket| Asked::connect(&socket).ok()) {
+            return Ok(Self::Program(asked));
+        }
+        open_to_read(path).map(Self::File).map_err(|line| match record {
+            None => line,
+            Some(record) => format!("{line}; {} has it to itself: read it there", record.name()),
+        })
+    }
+}
+
 /// A store that is read.
 pub(crate) struct Reader {
-    db: Connection,
+    source: Source,
     path: PathBuf,
     job: Option<String>,
     failed: bool,
@@ -59,9 +81,9 @@ impl Reader {
     /// # Errors
     /// A line: it is no store, cannot be read, is damaged, or has no such job.
     pub(crate) fn open(path: &Path, job: Option<String>, failed: bool) -> Result<Self, String> {
-        let db = open_to_read(path)?;
+        let source = Source::of(path)?;
         let path = path.to_owned();
-        let reader = Self { db, path, job, failed, until: i64::MIN, places: Vec::new(), version: None };
+        let reader = Self { source, path, job, failed, until: i64::MIN, places: Vec::new(), version: None };
         reader.check_job()?;
         Ok(reader)
     }
@@ -70,13 +92,16 @@ impl Reader {
         format!("store {}: {}", self.path.display(), in_words(error))
     }
 
+    fn ask(&self, question: &Question) -> Result<Answer, String> {
+        match &self.source {
+            Source::File(db) => reads::answer(db, question).map_err(|error| self.named(&error)),
+            Source::Program(asked) => asked.ask(question),
+        }
+    }
+
     fn check_job(&self) -> Result<(), String> {
         let Some(wanted) = &self.job else { return Ok(()) };
-        let paths = || -> rusqlite::Result<Vec<String>> {
-            let mut statement = self.db.prepare("SELECT DISTINCT path FROM job ORDER BY path")?;
-            statement.query_map([], |row| row.get(0))?.collect()
-        };
-        let paths = paths().map_err(|error| self.named(&error))?;
+        let Answer::Jobs(paths) = self.ask(&Question::Jobs)? else { return Err(no_answer()) };
         match paths.iter().any(|path| path.ends_with(wanted.as_str())) {
             true => Ok(()),
             false => Err(format!(
@@ -97,29 +122,25 @@ impl Reader {
     ///
     /// # Errors
     /// A line: the file cannot be read.
-    pub(crate) fn each(&mut self, take: impl FnMut(Row)) -> Result<(), String> {
-        self.try_each(take).map_err(|error| self.named(&error))
-    }
-
-    fn try_each(&mut self, mut take: impl FnMut(Row)) -> rusqlite::Result<()> {
-        let version = self.db.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+    pub(crate) fn each(&mut self, mut take: impl FnMut(Row)) -> Result<(), String> {
+        let Answer::Version(version) = self.ask(&Question::Version)? else { return Err(no_answer()) };
         if self.version.replace(version) == Some(version) {
             return Ok(());
         }
         // What is recorded from now on is of this moment or later, and is read the next time.
-        let until = self.db.query_row("SELECT max(recorded_us) FROM task", [], |row| row.get(0))?;
-        let Some(until): Option<i64> = until else { return Ok(()) };
+        let Answer::Until(until) = self.ask(&Question::Until)? else { return Err(no_answer()) };
+        let Some(until) = until else { return Ok(()) };
         let (mut after, mut places) = (-1, Vec::new());
         loop {
             let page = self.page(after, until)?;
-            let Some((last, ..)) = page.last() else { break };
-            after = *last;
-            for (place, recorded, row) in page {
-                if recorded == until {
-                    places.push(place);
+            let Some(last) = page.last() else { break };
+            after = last.place;
+            for raw in page {
+                if raw.recorded_us == until {
+                    places.push(raw.place);
                 }
-                if recorded > self.until || !self.places.contains(&place) {
-                    take(row);
+                if raw.recorded_us > self.until || !self.places.contains(&raw.place) {
+                    take(Row::of(raw));
                 }
             }
         }
@@ -131,27 +152,13 @@ impl Reader {
         Ok(())
     }
 
-    /// The next rows. A few at a time: as long as a statement is open, the log of the store cannot be emptied, and whoever
-    /// reads this program's output may take a while.
-    fn page(&self, after: i64, until: i64) -> rusqlite::Result<Vec<(i64, i64, Row)>> {
-        let sql = format!(
-            "SELECT task.place, task.recorded_us, job.path, job.schema, block.map, task.place & 4294967295, task.status,
-                CASE WHEN task.args_json IS NULL THEN task.args END,
-                CASE WHEN task.value_json IS NULL THEN task.value END,
-                task.error, task.attempts, task.worker, task.duration_us,
-                strftime('%Y-%m-%dT%H:%M:%fZ', task.recorded_us / 1e6, 'unixepoch'),
-                substr(lower(hex(build.program)), 1, 12), task.args_json, task.value_json
-            FROM task JOIN job ON job.id = task.job AND job.is_current JOIN build ON build.id = task.build
-                LEFT JOIN block ON block.id = task.place >> 32
-            WHERE task.place > ?1 AND task.recorded_us BETWEEN ?2 AND ?3
-                AND (?4 IS NULL OR substr(job.path, -length(?4)) = ?4) AND (NOT ?5 OR task.status <> 0)
-            ORDER BY task.place LIMIT {PAGE}"
-        );
-        let mut statement = self.db.prepare_cached(&sql)?;
-        let rows = statement.query_map(params![after, self.until, until, self.job, self.failed], |row| {
-            Ok((row.get(0)?, row.get(1)?, Row::read(row)?))
-        })?;
-        rows.collect()
+    /// The next rows.
+    fn page(&self, after: i64, until: i64) -> Result<Vec<Raw>, String> {
+        let (since, job, failed) = (self.until, self.job.clone(), self.failed);
+        match self.ask(&Question::Page { after, since, until, job, failed })? {
+            Answer::Page(rows) => Ok(rows),
+            _ => Err(no_answer()),
+        }
     }
 
     /// Reads all of the file, and says on standard output what is wrong with it; whether anything is.
@@ -159,12 +166,18 @@ impl Reader {
     /// # Errors
     /// A line: it cannot even be read.
     pub(crate) fn verify(&self) -> Result<bool, String> {
-        self.try_verify().map_err(|error| self.named(&error))
+        match &self.source {
+            Source::File(db) => self.try_verify(db).map_err(|error| self.named(&error)),
+            Source::Program(_) => Err(format!(
+                "store {}: a program has it to itself; it can be verified once that has ended",
+                self.path.display()
+            )),
+        }
     }
 
-    fn try_verify(&self) -> rusqlite::Result<bool> {
+    fn try_verify(&self, db: &Connection) -> rusqlite::Result<bool> {
         let mut faults = 0u64;
-        let mut statement = self.db.prepare("PRAGMA integrity_check")?;
+        let mut statement = db.prepare("PRAGMA integrity_check")?;
         for line in statement.query_map([], |row| row.get::<_, String>(0))? {
             let line = line?;
             if line != "ok" {
@@ -173,7 +186,7 @@ impl Reader {
             }
         }
         let mut results = 0u64;
-        let mut statement = self.db.prepare(
+        let mut statement = db.prepare(
             "SELECT job.path, task.place & 4294967295, value, digest FROM task JOIN job ON job.id = task.job
                 WHERE value IS NOT NULL ORDER BY place",
         )?;
@@ -196,6 +209,10 @@ impl Reader {
         }
         Ok(faults > 0)
     }
+}
+
+fn no_answer() -> String {
+    "the program that has the store does not answer what it was asked: it is of another cw".to_owned()
 }
 
 /// What this program's own types make of bytes that were not kept as JSON.
@@ -232,33 +249,12 @@ fn word(status: i64) -> String {
 }
 
 impl Row {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        let job: String = row.get(2)?;
-        let schema = row.get(3)?;
-        let arguments: Option<String> = row.get(15)?;
-        let value: Option<String> = row.get(16)?;
-        let arguments = match arguments {
-            None => typed(&job, schema, row.get(7)?, false),
-            known => known,
-        };
-        let value = match value {
-            None => typed(&job, schema, row.get(8)?, true),
-            known => known,
-        };
-        Ok(Self {
-            job,
-            map: row.get(4)?,
-            input: row.get(5)?,
-            status: word(row.get(6)?),
-            arguments,
-            value,
-            error: row.get(9)?,
-            attempts: row.get(10)?,
-            worker: row.get(11)?,
-            seconds: row.get::<_, i64>(12)? as f64 / 1e6,
-            recorded: row.get(13)?,
-            build: row.get(14)?,
-        })
+    fn of(raw: Raw) -> Self {
+        let Raw { job, schema, map, input, error, attempts, worker, recorded, build, .. } = raw;
+        let arguments = raw.args_json.or_else(|| typed(&job, schema, raw.args, false));
+        let value = raw.value_json.or_else(|| typed(&job, schema, raw.value, true));
+        let (status, seconds) = (word(raw.status), raw.duration_us as f64 / 1e6);
+        Self { job, map, input, status, arguments, value, error, attempts, worker, seconds, recorded, build }
     }
 
     /// As an object of JSON.

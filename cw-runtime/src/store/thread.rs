@@ -25,6 +25,8 @@ use super::{
     Call, Kept, Store, Ticket, TicketOf, ToStore,
     claims::Sessions,
     file::{StoreFile, in_words},
+    owner::{Owner, Standing},
+    reads,
     rows::{self, Ended, Head, JobRow, Write},
     sent::{Entry, Sent},
     words::Words,
@@ -244,6 +246,10 @@ impl Keeper {
                 self.cancel_claimed(&command);
                 self.out.push(command);
             }
+            ToStore::Read { question, answer } => {
+                let read = reads::answer(&self.file.connection, &question);
+                let _ = answer.send(read.map_err(|error| self.words.named(&in_words(&error))));
+            }
             ToStore::Close => {}
         }
     }
@@ -262,8 +268,15 @@ impl Keeper {
     /// Writes all that waits, however often that has to be tried.
     fn commit(&mut self) {
         let began = Instant::now();
-        while let Err(error) = self.try_commit() {
-            self.on_failed_commit(&error);
+        loop {
+            match self.file.owner.as_ref().map_or(Standing::Ours, Owner::standing) {
+                Standing::Ours => match self.try_commit() {
+                    Ok(()) => break,
+                    Err(error) => self.on_failed_commit(&error),
+                },
+                Standing::Unknown(why) => self.words.waiting(&why),
+                Standing::Lost(why) => self.die(&why),
+            }
             std::thread::sleep(RETRY);
         }
         self.words.going_on();

@@ -26,7 +26,8 @@ impl Words {
 
     pub(super) fn on_network(&self) {
         say(&self.named(
-            "it lies on a network file system, where other programs cannot read it meanwhile; a local disk is faster",
+            "it lies on a network file system: while this program runs only `cw results` can read it, and on this machine; a \
+             local disk is faster",
         ));
     }
 

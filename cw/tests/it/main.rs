@@ -16,6 +16,7 @@ mod hooks;
 mod kills;
 #[cfg(target_os = "linux")]
 mod losses;
+mod networks;
 mod places;
 mod prefix;
 #[cfg(target_os = "linux")]

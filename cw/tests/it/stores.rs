@@ -30,7 +30,7 @@ impl Runs {
         self.home.path().join("runs").join("x.db")
     }
 
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.home.path().join("log")
     }
 
