@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Each session of an earlier process has a connection and a [`Client`](crate::client::Client) of its own, which says
-//! `Claim` for its tasks. Of what nobody calls the results stay with the workers, within the credit of one client.
+//! `Claim` for its tasks. Results that nobody has called for are kept back with the workers and take up their credit, so
+//! whoever calls later may wait for them: after a while without any call all that is not called for is given up.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -44,8 +45,8 @@ enum Claim<C> {
 pub enum Found<C> {
     /// Nothing: it runs.
     Nothing(C),
-    /// It waits.
-    Waits,
+    /// It waits for this.
+    Waits(Key),
     /// Its result. Once that is recorded, say [`Claims::recorded`].
     Result(Key, C, Completion),
 }
@@ -101,7 +102,7 @@ impl<C> Claims<C> {
                 Some(Claim::Here(completion)) => return Found::Result(key, call, completion),
                 Some(Claim::Open) => {
                     self.all.insert(key, Claim::Called(call));
-                    return Found::Waits;
+                    return Found::Waits(key);
                 }
                 // What was called is not free.
                 None | Some(Claim::Called(_)) => {}
@@ -136,15 +137,26 @@ impl<C> Claims<C> {
         self.open[key.0] -= 1;
     }
 
-    /// Gives up what has no result and no call, as it is in the way of others: all of it is to be cancelled.
+    /// Gives up what has no call, as it is in the way of others: all of it is to be cancelled, and to be acknowledged where
+    /// its result is here.
     pub fn give_up_uncalled(&mut self) -> Vec<Key> {
-        self.drop_all(|claim| matches!(claim, Claim::Open)).into_iter().map(|(key, _)| key).collect()
+        let dropped = self.drop_all(|claim| !matches!(claim, Claim::Called(_)));
+        dropped.into_iter().map(|(key, _)| key).collect()
     }
 
     /// Gives up the claims of calls that are not wanted any more.
     pub fn cancel(&mut self, is_it: impl Fn(&C) -> bool) -> Vec<(Key, C)> {
         let dropped = self.drop_all(|claim| matches!(claim, Claim::Called(call) if is_it(call)));
         dropped.into_iter().filter_map(|(key, claim)| Some((key, claim.call()?))).collect()
+    }
+
+    /// Gives up a claim whose call is not wanted any more.
+    pub fn cancel_one(&mut self, key: Key) -> Option<C> {
+        if !matches!(self.all.get(&key), Some(Claim::Called(_))) {
+            return None;
+        }
+        self.open[key.0] -= 1;
+        self.all.remove(&key).and_then(Claim::call)
     }
 
     fn drop_all(&mut self, is_theirs: impl Fn(&Claim<C>) -> bool) -> Vec<(Key, Claim<C>)> {
@@ -208,7 +220,6 @@ mod tests {
     fn a_result_that_comes_before_its_call_is_kept_for_it() {
         let (mut claims, key) = one_claim();
         assert_eq!(claims.end(key, ended(Class::Ok)), Ended::Kept);
-        assert_eq!(claims.give_up_uncalled(), [], "it is no burden to anybody");
         assert_eq!(claims.find((1, [8; 16]), "other"), Found::Nothing("other"));
         assert_eq!(claims.find(WHAT, "call"), Found::Result(key, "call", ended(Class::Ok)));
         assert!(!claims.is_over(0), "it is not recorded");
@@ -220,7 +231,7 @@ mod tests {
     #[test]
     fn a_call_waits_for_what_runs() {
         let (mut claims, key) = one_claim();
-        assert_eq!(claims.find(WHAT, "call"), Found::Waits);
+        assert!(matches!(claims.find(WHAT, "call"), Found::Waits(_)));
         assert_eq!(claims.give_up_uncalled(), []);
         assert_eq!(claims.end(key, ended(Class::Ok)), Ended::Result("call", ended(Class::Ok)));
         claims.recorded(key);
@@ -231,7 +242,7 @@ mod tests {
     fn a_call_runs_if_there_is_nothing_after_all() {
         for class in [Class::Lost, Class::Failed, Class::Disconnected] {
             let (mut claims, key) = one_claim();
-            assert_eq!(claims.find(WHAT, "call"), Found::Waits);
+            assert!(matches!(claims.find(WHAT, "call"), Found::Waits(_)));
             assert_eq!(claims.end(key, ended(class)), Ended::Runs("call"));
             assert!(claims.is_over(0));
         }
@@ -241,17 +252,29 @@ mod tests {
     fn equal_calls_take_a_claim_each() {
         let (mut claims, _) = one_claim();
         claims.add((0, TaskId(4)), WHAT);
-        assert_eq!([claims.find(WHAT, "a"), claims.find(WHAT, "b")], [Found::Waits, Found::Waits]);
+        let waits = [(0, TaskId(3)), (0, TaskId(4))].map(Found::Waits);
+        assert_eq!([claims.find(WHAT, "a"), claims.find(WHAT, "b")], waits);
         assert_eq!(claims.find(WHAT, "c"), Found::Nothing("c"));
+    }
+
+    #[test]
+    fn a_result_that_nobody_calls_for_is_given_up_too() {
+        let (mut claims, key) = one_claim();
+        assert_eq!(claims.end(key, ended(Class::Ok)), Ended::Kept);
+        assert_eq!(claims.give_up_uncalled(), [key]);
+        assert!(claims.is_over(0));
+        assert_eq!(claims.find(WHAT, "call"), Found::Nothing("call"), "it is computed again");
     }
 
     #[test]
     fn what_nobody_calls_and_what_is_not_wanted_any_more_is_given_up() {
         let (mut claims, key) = one_claim();
         claims.add((0, TaskId(4)), (2, [0; 16]));
-        assert_eq!(claims.find(WHAT, "call"), Found::Waits);
+        assert!(matches!(claims.find(WHAT, "call"), Found::Waits(_)));
         assert_eq!(claims.give_up_uncalled(), [(0, TaskId(4))]);
+        assert_eq!(claims.cancel_one((0, TaskId(4))), None);
         assert_eq!(claims.cancel(|call| *call == "call"), [(key, "call")]);
+        assert_eq!(claims.cancel_one(key), None);
         assert!(claims.is_over(0));
         assert_eq!(claims.end(key, ended(Class::Ok)), Ended::Gone, "too late");
     }

@@ -155,7 +155,7 @@ impl World {
         }
         match it.claims.find(what(call), call) {
             Found::Nothing(call) => self.keep_submit(keeper, call),
-            Found::Waits => {}
+            Found::Waits(_) => {}
             Found::Result(key, call, _) => {
                 self.keep_write(keeper, Write::Row { call, is_ok: true, of: Of::Claim(key) });
             }

@@ -270,6 +270,12 @@ impl Desk {
         }
     }
 
+    /// One that is not the process's only client: how that ends is not its business.
+    pub(crate) fn beside_another(mut self) -> Self {
+        self.notices = Notices::beside_another();
+        self
+    }
+
     pub(crate) fn hub(&self) -> &Hub {
         &self.hub
     }
@@ -374,8 +380,8 @@ impl Desk {
             match action {
                 Action::Tell { message, body } => tell(message, body),
                 Action::Complete { task, completion } => {
-                    // It ended without a record.
-                    if let Some(ticket) = self.tickets.remove(task).filter(|ticket| ticket.is_claim()) {
+                    // It ended without a record, which its store has to know.
+                    if let Some(ticket) = self.tickets.remove(task) {
                         ticket.record(task, completion.clone());
                     }
                     // Without a sink nobody wants it: its map was dropped.

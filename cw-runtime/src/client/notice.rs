@@ -10,15 +10,27 @@ pub(crate) struct Notices {
     said: Option<String>,
     /// Whether it was said that much waits.
     said_backlog: bool,
+    /// Whether another client of this process decides with which code it ends.
+    beside_another: bool,
 }
 
 /// So many bytes of arguments that wait are worth a word.
 const BACKLOG_BYTES: u64 = 1 << 30;
 
 impl Notices {
+    pub(crate) fn beside_another() -> Self {
+        Self { beside_another: true, ..Self::default() }
+    }
+
+    fn note_fatal(&self, code: u8) {
+        if !self.beside_another {
+            exit::note_fatal(code);
+        }
+    }
+
     pub(crate) fn stalled(&mut self, why: &Stall) {
         if matches!(why, Stall::OtherProgram { .. }) {
-            exit::note_fatal(exit::OTHER_BUILD);
+            self.note_fatal(exit::OTHER_BUILD);
         }
         let line = in_words(why);
         if self.said.as_ref() != Some(&line) {
@@ -46,7 +58,7 @@ impl Notices {
 
     pub(crate) fn moving(&mut self) {
         if self.said.take().is_some() {
-            exit::note_fatal(0);
+            self.note_fatal(0);
             say("tasks move again");
         }
     }

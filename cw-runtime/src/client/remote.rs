@@ -60,10 +60,11 @@ pub(crate) async fn serve(
     }
 }
 
-/// Serves a hub that goes on with the session of an earlier process, until it is closed. The user hears nothing of it:
-/// what cannot be had is computed again.
-pub(crate) async fn serve_quietly(hub: Arc<Hub>, mut search: Search, config: Config) {
-    let mut shell = Shell { clock: Clock::start(), desk: Desk::new(hub, config), epoch: None };
+/// Serves a hub that goes on with the session of an earlier process, until it is closed. What cannot be had is computed
+/// again. Once it was connected it looks for a lost master as long as the process's own client does.
+pub(crate) async fn serve_quietly(hub: Arc<Hub>, mut search: Search, config: Config, patience: Duration) {
+    let mut shell =
+        Shell { clock: Clock::start(), desk: Desk::new(hub, config).beside_another(), epoch: None };
     loop {
         let joined = match shell.join(&mut search).await {
             Some(Ok(joined)) => joined,
@@ -71,6 +72,7 @@ pub(crate) async fn serve_quietly(hub: Arc<Hub>, mut search: Search, config: Con
             // Closed before it was connected: what runs of it must end.
             None => return shell.end_session(search).await,
         };
+        search.be_patient(patience);
         if shell.serve(joined).await.is_none() {
             return;
         }

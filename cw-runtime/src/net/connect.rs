@@ -91,6 +91,11 @@ impl Failed {
 }
 
 impl Wanted {
+    /// Which cluster it is.
+    pub(crate) fn name(&self) -> String {
+        self.access.as_ref().map_or_else(|| self.cluster.clone(), |path| path.display().to_string())
+    }
+
     fn path(&self) -> Result<PathBuf, Trouble> {
         match &self.access {
             Some(path) => Ok(path.clone()),
@@ -122,6 +127,11 @@ impl Search {
     /// How long the first master is looked for.
     pub(crate) fn patience(&self) -> Patience {
         Patience { time: self.wanted.timeout, flag: "connect-timeout" }
+    }
+
+    /// From now on a master is looked for so long.
+    pub(crate) fn be_patient(&mut self, time: Duration) {
+        self.wanted.timeout = time;
     }
 
     /// Connects, waiting for the access file and the master to appear.

@@ -3,6 +3,7 @@
 //! When the program ends in order, what nobody has called is not wanted any more, and its sessions end with it.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,9 +11,9 @@ use std::{
 use cw_core::{
     claims::{Claims, Ended, Found, Key},
     client::{self, Completion},
-    ids::SpecIndex,
+    ids::{SpecIndex, TaskId},
     resume::Place,
-    wire::{Role, Session, Spec, Token},
+    wire::{Class, Role, Session, Spec, Token},
 };
 
 use super::{
@@ -33,8 +34,11 @@ use crate::{
 /// How long the master is looked for. This process's own client has found it.
 const SEARCH: Duration = Duration::from_secs(10);
 
-/// Tasks that run and that no call has asked for by then are not waited for: they are in the way of others.
+/// What no call has asked for, so long after the last that found anything, is given up: it is in the way of others.
 const UNCALLED: Duration = Duration::from_secs(10);
+
+/// So many tasks of one session are claimed at most, the oldest: far more than a master has of one client.
+const CLAIMS_MAX: usize = 256 << 10;
 
 /// How long the end of all sessions is waited for.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -45,6 +49,8 @@ pub(super) struct Sessions {
     claims: Claims<Called>,
     /// By their numbers.
     all: Vec<Old>,
+    /// The claims that calls wait for.
+    called: HashMap<TaskId, Key>,
     /// When what was not called for is given up.
     until: Option<Instant>,
 }
@@ -68,13 +74,14 @@ impl Sessions {
         store: &Arc<Store>,
         row: &SessionRow,
         sent: &[SentRow],
-        is_wanted: impl Fn(&Entry) -> bool,
+        is_wanted: impl Fn(&SentRow, &Entry) -> bool,
     ) {
         let specs: Vec<Spec> = postcard::from_bytes(&row.specs).unwrap_or_default();
         let session = self.claims.new_session();
         let mut commands: Vec<Command> = specs.iter().cloned().map(Command::Declare).collect();
         for sent in sent.iter().filter(|sent| (sent.spec as usize) < specs.len()) {
-            let wanted = Entry::read(&sent.tasks).filter(&is_wanted);
+            let wanted = Entry::read(&sent.tasks).filter(|entry| is_wanted(sent, entry));
+            let wanted = wanted.take(CLAIMS_MAX.saturating_sub(commands.len()));
             let claims = &mut self.claims;
             let new = wanted.filter(|entry| claims.add((session, entry.task), (sent.job, entry.hash)));
             commands.extend(new.map(|entry| {
@@ -87,10 +94,14 @@ impl Sessions {
         hub.push(commands);
         self.until = Some(Instant::now() + UNCALLED);
         let config = client::Config { give_up_after: None, keep_for: Some(session::KEPT_FOR) };
-        if !start(&hub, row, |search| remote::serve_quietly(Arc::clone(&hub), search, config)) {
+        let patience = session::cluster().map(|wanted| wanted.timeout).unwrap_or(SEARCH);
+        let serve = |search| remote::serve_quietly(Arc::clone(&hub), search, config, patience);
+        let is_served = start(&hub, row, serve);
+        if !is_served {
             self.claims.give_up_session(session);
         }
-        self.all.push(Old { row: Some(row.id), hub });
+        // A run on its cluster may yet go on with it.
+        self.all.push(Old { row: is_served.then_some(row.id), hub });
     }
 
     /// Ends a session whose tasks nobody will take: another build's, or one before all was computed anew.
@@ -104,12 +115,34 @@ impl Sessions {
 
     /// What there is for a call that is about to run.
     pub(super) fn find(&mut self, job: i64, call: Call, place: Place) -> Found<Called> {
-        self.claims.find((job, call.hash), Called { call, place })
+        let task = call.task;
+        let found = self.claims.find((job, call.hash), Called { call, place });
+        if let Found::Waits(key) = found {
+            self.called.insert(task, key);
+        }
+        if !matches!(found, Found::Nothing(_)) {
+            self.note_call();
+        }
+        found
+    }
+
+    /// A call has found what the run before had: the next may.
+    pub(super) fn note_call(&mut self) {
+        if self.until.is_some() {
+            self.until = Some(Instant::now() + UNCALLED);
+        }
     }
 
     /// A claim has ended.
     pub(super) fn end(&mut self, key: Key, completion: Completion) -> Ended<Called> {
+        // The cluster is lost: a later run may find it, and end the session.
+        if completion.class == Class::Disconnected {
+            self.all[key.0].row = None;
+        }
         let ended = self.claims.end(key, completion);
+        if let Ended::Runs(called) | Ended::Result(called, _) = &ended {
+            self.called.remove(&called.call.task);
+        }
         if matches!(ended, Ended::Runs(_) | Ended::Gone) {
             self.acknowledge(key);
         }
@@ -135,14 +168,28 @@ impl Sessions {
     pub(super) fn give_up_uncalled(&mut self) {
         if self.until.is_some_and(|until| until <= Instant::now()) {
             self.until = None;
-            self.claims.give_up_uncalled().into_iter().for_each(|key| self.cancel_one(key));
+            for key in self.claims.give_up_uncalled() {
+                self.cancel_one(key);
+                self.acknowledge(key);
+            }
         }
     }
 
     /// Gives up calls that are not wanted any more.
-    pub(super) fn cancel(&mut self, is_it: impl Fn(&Call) -> bool) -> Vec<Call> {
+    pub(super) fn cancel(&mut self, task: TaskId) -> Option<Call> {
+        let key = self.called.remove(&task)?;
+        let called = self.claims.cancel_one(key)?;
+        self.cancel_one(key);
+        Some(called.call)
+    }
+
+    /// The same of all that are such.
+    pub(super) fn cancel_all(&mut self, is_it: impl Fn(&Call) -> bool) -> Vec<Call> {
         let cancelled = self.claims.cancel(|called| is_it(&called.call));
-        cancelled.iter().for_each(|(key, _)| self.cancel_one(*key));
+        for (key, called) in &cancelled {
+            self.called.remove(&called.call.task);
+            self.cancel_one(*key);
+        }
         cancelled.into_iter().map(|(_, called)| called.call).collect()
     }
 

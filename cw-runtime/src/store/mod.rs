@@ -26,6 +26,7 @@ mod inbox;
 mod owner;
 mod place;
 mod reads;
+mod record;
 mod rows;
 mod sent;
 mod serve;
@@ -144,11 +145,6 @@ struct Kept {
 }
 
 impl Ticket {
-    /// Whether the call was another process's.
-    pub(crate) fn is_claim(&self) -> bool {
-        matches!(self.of, TicketOf::Claim { .. })
-    }
-
     /// The task has ended.
     pub(crate) fn record(self: Box<Self>, task: TaskId, completion: Completion) {
         let store = Arc::clone(&self.store);
@@ -190,6 +186,14 @@ impl Store {
         let mut open = OPEN.lock().expect("no holder panics");
         open.get_or_insert_default().insert(file::canonical(path), Arc::clone(&store));
         Ok(store)
+    }
+
+    /// Whether this is the store that notes what is handed to the cluster: the first that has to. A session can be gone on
+    /// with once, by one who knows all its tasks.
+    fn notes_sent(self: &Arc<Self>) -> bool {
+        static FIRST: OnceLock<usize> = OnceLock::new();
+        let own = Arc::as_ptr(self) as usize;
+        *FIRST.get_or_init(|| own) == own
     }
 
     /// The number of the next map, in the order in which a program begins to read them.

@@ -121,6 +121,7 @@ pub(super) enum Write {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SessionRow {
     pub(super) id: i64,
+    pub(super) cluster: String,
     pub(super) build: i64,
     pub(super) token: Vec<u8>,
     pub(super) number: u32,
@@ -212,9 +213,9 @@ impl Write {
                     .execute(params![id, map])
                     .map(drop)
             }
-            Self::Session(SessionRow { id, build, token, number, specs }) => db
-                .prepare_cached("INSERT OR REPLACE INTO session VALUES(?, ?, ?, ?, ?)")?
-                .execute(params![id, build, token, number, specs])
+            Self::Session(SessionRow { id, cluster, build, token, number, specs }) => db
+                .prepare_cached("INSERT OR REPLACE INTO session VALUES(?, ?, ?, ?, ?, ?)")?
+                .execute(params![id, cluster, build, token, number, specs])
                 .map(drop),
             Self::Sent(SentRow { id, session, spec, job, tasks }) => db
                 .prepare_cached("INSERT OR REPLACE INTO sent VALUES(?, ?, ?, ?, ?)")?
@@ -242,6 +243,14 @@ impl Write {
                     .map(drop)
             }
         }
+    }
+
+    /// Whether a caller waits for it, or another program that reads.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !matches!(
+            self,
+            Self::Sent(_) | Self::ForgetSent { .. } | Self::Session(_) | Self::ForgetSession { .. }
+        )
     }
 
     /// About how many bytes it has.
@@ -327,10 +336,11 @@ pub(super) fn results_of(db: &Connection, job: i64) -> rusqlite::Result<Vec<(u64
 
 /// Sessions of earlier processes that were not ended.
 pub(super) fn sessions(db: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
-    let mut statement = db.prepare("SELECT id, build, token, number, specs FROM session ORDER BY id")?;
+    let mut statement =
+        db.prepare("SELECT id, cluster, build, token, number, specs FROM session ORDER BY id")?;
     let read = |row: &Row<'_>| {
-        let (id, build, token) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(SessionRow { id, build, token, number: row.get(3)?, specs: row.get(4)? })
+        let (id, cluster, build, token) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok(SessionRow { id, cluster, build, token, number: row.get(4)?, specs: row.get(5)? })
     };
     statement.query_map([], read)?.collect()
 }

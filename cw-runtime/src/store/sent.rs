@@ -12,7 +12,7 @@ use cw_core::{
 };
 
 use super::rows::{Hash, SentRow, SessionRow, Write};
-use crate::client::hub::Hub;
+use crate::client::{hub::Hub, session};
 
 /// A task as it lies in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,8 @@ impl Sent {
         let specs =
             postcard::to_allocvec(&specs).expect("specs are plain data, which postcard always encodes");
         let (id, build, token) = (self.session, self.build, session.token.0.to_vec());
-        Some(SessionRow { id, build, token, number: session.known?, specs })
+        let cluster = session::cluster().map(|wanted| wanted.name()).unwrap_or_default();
+        Some(SessionRow { id, cluster, build, token, number: session.known?, specs })
     }
 
     /// A task of a row has ended; gives what is to be written if it was the last.

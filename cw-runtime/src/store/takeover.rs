@@ -10,7 +10,7 @@ use cw_core::{
 use super::{
     Call, Kept,
     claims::{self, Called},
-    rows::{self, Write},
+    rows::{self, SentRow, Write},
     sent::Entry,
     thread::Keeper,
 };
@@ -27,18 +27,29 @@ impl Keeper {
     pub(super) fn go_on(&mut self) {
         let all = self.read(rows::sessions(&self.file.connection));
         let newest = all.len().saturating_sub(SESSIONS_MAX);
+        let cluster = session::cluster().map(|wanted| wanted.name());
         for (number, row) in all.into_iter().enumerate() {
-            if row.build != self.build || session::is_fresh() || number < newest {
+            if number < newest {
+                self.write(Write::ForgetSession { id: row.id });
+                continue;
+            }
+            if cluster.as_ref() != Some(&row.cluster) {
+                // A run there may yet go on with it.
+                continue;
+            }
+            if row.build != self.build || session::is_fresh() {
                 self.sessions.end_session(&row);
                 continue;
             }
             let sent = self.read(rows::sent(&self.file.connection, row.id));
             let db = &self.file.connection;
-            let is_there = |entry: &Entry| match rows::at(db, entry.place) {
-                Ok(head) => head.is_some_and(|head| head.is_ok && head.hash == entry.hash),
+            let is_there = |sent: &SentRow, entry: &Entry| match rows::at(db, entry.place) {
+                Ok(head) => {
+                    head.is_some_and(|head| head.is_ok && head.hash == entry.hash && head.job == sent.job)
+                }
                 Err(_) => false,
             };
-            self.sessions.go_on(&self.store, &row, &sent, |entry| !is_there(entry));
+            self.sessions.go_on(&self.store, &row, &sent, |sent, entry| !is_there(sent, entry));
         }
         self.forget_sessions();
     }
@@ -53,7 +64,7 @@ impl Keeper {
     pub(super) fn begin(&mut self, call: Call, job: i64, place: Place) {
         match self.sessions.find(job, call, place) {
             Found::Nothing(Called { call, place }) => self.submit(call, job, place),
-            Found::Waits => {}
+            Found::Waits(_) => {}
             Found::Result(key, called, completion) => self.take_claimed(key, called, completion),
         }
     }
@@ -86,8 +97,8 @@ impl Keeper {
             return;
         }
         let calls = match command {
-            Command::Cancel(task) => self.sessions.cancel(|call| call.task == *task),
-            Command::CancelStream(stream) => self.sessions.cancel(|call| claims::is_of(call, stream)),
+            Command::Cancel(task) => self.sessions.cancel(*task).into_iter().collect(),
+            Command::CancelStream(stream) => self.sessions.cancel_all(|call| claims::is_of(call, stream)),
             _ => return,
         };
         for call in calls {

@@ -27,7 +27,7 @@ use super::{
     file::{StoreFile, in_words},
     owner::{Owner, Standing},
     reads,
-    rows::{self, Ended, Head, JobRow, Write},
+    rows::{self, Head, JobRow, Write},
     sent::{Entry, Sent},
     words::Words,
 };
@@ -37,9 +37,8 @@ use crate::{
         hub::{Command, Hub},
         session,
     },
-    error::TaskError,
     exit::{self, Trouble},
-    job::{self, Json, Registry},
+    job::{self, Registry},
     program,
 };
 
@@ -50,11 +49,11 @@ const BYTES_MAX: usize = 8 << 20;
 /// How long is waited until a write that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// So long what nobody waits for is left to be written with results.
+const UNHURRIED: Duration = Duration::from_millis(50);
+
 /// The stack that jobs may count on: their values are read here for people.
 const STACK_BYTES: usize = 8 << 20;
-
-/// No JSON is so much shorter than what it shows.
-const SHORTER: usize = 4;
 
 /// Starts a store's thread.
 ///
@@ -74,6 +73,17 @@ pub(super) fn start(store: Arc<Store>, file: StoreFile, path: PathBuf) -> Result
     thread.spawn(body).map(drop).map_err(|error| named(error.to_string()))
 }
 
+/// How soon what waits is to be written.
+#[derive(Clone, Copy, Debug)]
+enum Hurry {
+    /// Nothing waits.
+    None,
+    /// Only what no caller waits for, since then.
+    Some { since: Instant },
+    /// At once.
+    All,
+}
+
 /// What is written and what is known of the file.
 pub(super) struct Keeper {
     pub(super) store: Arc<Store>,
@@ -84,6 +94,7 @@ pub(super) struct Keeper {
     pub(super) out: Vec<Command>,
     writes: Vec<Write>,
     bytes: usize,
+    hurry: Hurry,
     /// Tasks that are recorded once the writes are.
     recorded: Vec<TaskId>,
     /// Calls whose results came from an earlier process's session, which have them then, and their claims.
@@ -149,6 +160,7 @@ impl Keeper {
             out: Vec::new(),
             writes: Vec::new(),
             bytes: 0,
+            hurry: Hurry::None,
             recorded: Vec::new(),
             answers: Vec::new(),
             claimed: Vec::new(),
@@ -229,7 +241,11 @@ impl Keeper {
     fn due(&self) -> Option<Instant> {
         let (at, took) = self.last;
         let pause = (took * 3).clamp(Duration::from_millis(1), Duration::from_millis(10));
-        (!self.writes.is_empty()).then(|| at + pause)
+        match self.hurry {
+            Hurry::None => None,
+            Hurry::Some { since } => Some(since + UNHURRIED),
+            Hurry::All => Some(at + pause),
+        }
     }
 
     fn on(&mut self, message: ToStore) {
@@ -261,6 +277,11 @@ impl Keeper {
     }
 
     pub(super) fn write(&mut self, write: Write) {
+        self.hurry = match (self.hurry, write.is_waited_for()) {
+            (_, true) | (Hurry::All, _) => Hurry::All,
+            (Hurry::None, false) => Hurry::Some { since: Instant::now() },
+            (Hurry::Some { since }, false) => Hurry::Some { since },
+        };
         self.bytes += write.bytes();
         self.writes.push(write);
     }
@@ -281,7 +302,10 @@ impl Keeper {
         }
         self.words.going_on();
         let ended = Instant::now();
-        self.last = (ended, ended - began);
+        // Nobody waited for the others, so nobody waits after them.
+        if matches!(std::mem::replace(&mut self.hurry, Hurry::None), Hurry::All) {
+            self.last = (ended, ended - began);
+        }
         self.writes.clear();
         self.bytes = 0;
         if !self.recorded.is_empty() {
@@ -497,6 +521,7 @@ impl Keeper {
             None => self.read(rows::value(&self.file.connection, head.place)),
         };
         self.words.reused(head.build != self.build);
+        self.sessions.note_call();
         let Head { attempts, micros, .. } = head;
         let (class, attempt, worker) = (Class::Ok, Attempt(0), None);
         let completion = Completion { class, attempt, attempts, worker, micros, body };
@@ -506,7 +531,8 @@ impl Keeper {
     pub(super) fn submit(&mut self, call: Call, row: i64, place: Place) {
         let Call { task, spec, job, hash, args, sink, .. } = call;
         let is_remote = self.hub.as_ref().is_some_and(|hub| hub.session().is_some());
-        let sent = is_remote.then(|| self.sent.add(spec, row, Entry { task, place, hash }));
+        let sent = (is_remote && self.store.notes_sent())
+            .then(|| self.sent.add(spec, row, Entry { task, place, hash }));
         let of = TicketOf::Call { place, kept: Kept { job, hash, args: args.clone() }, sent };
         let ticket = Ticket { store: Arc::clone(&self.store), of };
         self.out.push(Command::Submit { task, spec, args, sink, ticket: Some(Box::new(ticket)) });
@@ -517,20 +543,15 @@ impl Keeper {
             TicketOf::Claim { session } => return self.on_claim_ended((session, task), completion),
             TicketOf::Call { place, kept, sent } => (place, kept, sent),
         };
-        // It has no end that is worth a row: it runs again.
+        let last = sent.and_then(|row| self.sent.end(row));
         if matches!(completion.class, Class::Cancelled | Class::Disconnected) {
-            return self.out.push(Command::Recorded(vec![task]));
+            // It has no end that is worth a row: it runs again.
+            self.out.push(Command::Recorded(vec![task]));
+        } else {
+            self.recorded.push(task);
+            self.record(kept, self.place_now(place), task, completion);
         }
-        self.recorded.push(task);
-        self.record(kept, self.place_now(place), task, completion);
-        if let Some(write) = sent.and_then(|row| self.sent.end(row)) {
-            self.write(write);
-        }
-    }
-
-    pub(super) fn record(&mut self, kept: Kept, place: Place, task: TaskId, completion: Completion) {
-        let row = self.ended(&kept, place, task, completion);
-        self.write(Write::Ended(Box::new(row)));
+        last.into_iter().for_each(|write| self.write(write));
     }
 
     /// Where a task's row lies by now.
@@ -542,50 +563,9 @@ impl Keeper {
         }
         place
     }
-
-    fn ended(&mut self, kept: &Kept, place: Place, task: TaskId, completion: Completion) -> Ended {
-        let Kept { job, hash, ref args } = *kept;
-        let entry = Registry::global().ok().and_then(|registry| registry.entry(job));
-        let entry = entry.expect("the call had it from there");
-        let is_ok = completion.class == Class::Ok;
-        let most = entry.json_bytes as usize;
-        let json = |show: fn(&[u8], &mut Json) -> Result<(), job::CodecError>, bytes: &[u8]| {
-            if most == 0 || bytes.len() > most.saturating_mul(SHORTER) {
-                return None;
-            }
-            let mut json = Json::new(most);
-            // It is the user's code, and not worth a run that it panics.
-            let shown = panic::catch_unwind(AssertUnwindSafe(|| show(bytes, &mut json)));
-            matches!(shown, Ok(Ok(()))).then_some(json)
-        };
-        let args_json = json(entry.shows.args, args).and_then(Json::into_object);
-        let value_json =
-            is_ok.then(|| json(entry.shows.result, &completion.body).and_then(Json::into_value)).flatten();
-        let error = (!is_ok).then(|| {
-            let failure = Failure::decode(&completion.body);
-            TaskError::new(entry.path, task, completion.attempts, failure).without_name()
-        });
-        Ended {
-            place,
-            job: self.job(job),
-            hash,
-            build: self.build,
-            class: completion.class,
-            value: is_ok.then_some(completion.body),
-            error,
-            // `null` may stand for what is no number.
-            args: args_json.as_ref().is_none_or(|json| json.contains("null")).then(|| args.clone()),
-            args_json,
-            value_json,
-            attempts: completion.attempts,
-            worker: completion.worker.map(|worker| worker.0),
-            micros: completion.micros,
-            recorded: now_micros(),
-        }
-    }
 }
 
-fn now_micros() -> i64 {
+pub(super) fn now_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
