@@ -201,6 +201,16 @@ impl Hub {
         self.backlog.poll_ready(waker)
     }
 
+    /// So much was submitted to a store, which has not passed it on.
+    pub(crate) fn store_takes(&self, (tasks, bytes): (usize, u64)) {
+        self.backlog.add(tasks, bytes);
+    }
+
+    /// The store has passed so much on, or answered it.
+    pub(crate) fn store_passed(&self, calls: (usize, u64)) {
+        self.backlog.correct(calls, (0, 0));
+    }
+
     /// Notes that a signal is about to end the program.
     pub(crate) fn interrupt(&self) {
         self.interrupted.store(true, Ordering::SeqCst);

@@ -152,6 +152,11 @@ impl Ticket {
     }
 }
 
+/// How many calls, and the bytes of their arguments.
+fn size(calls: &[Call]) -> (usize, u64) {
+    (calls.len(), calls.iter().map(|call| call.args.len() as u64).sum())
+}
+
 /// What a store's thread is told.
 pub(crate) enum ToStore {
     /// Calls of a map, by its number in this process; 0 are single ones.
@@ -202,6 +207,10 @@ impl Store {
     }
 
     pub(crate) fn push(&self, message: ToStore) {
+        if let ToStore::Calls { hub, calls, .. } = &message {
+            // A store whose disk is full passes nothing on meanwhile.
+            hub.store_takes(size(calls));
+        }
         self.inbox.push(message);
     }
 }

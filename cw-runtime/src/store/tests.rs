@@ -113,6 +113,28 @@ fn run(path: &Path, program: &Program, copy: &Path) -> Outcome {
     outcome
 }
 
+/// While a store cannot write it passes nothing on, and whoever waits for room waits for that.
+#[test]
+fn calls_that_a_store_has_not_passed_on_wait_for_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    close(&path, &Arc::clone(StoreAt::new(&path).get().unwrap()));
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (store, hub) = (Arc::clone(StoreAt::new(&path).get().unwrap()), Arc::new(Hub::new()));
+    let job = Registry::global().unwrap().index_of(1).unwrap();
+    let call = |_| {
+        let (args, sink) = (Bytes::from_static(&[3]), Sink::Slot(Arc::default()));
+        Call { task: hub.new_task(), spec: SpecIndex(0), job, hash: hash_of(&args), args, sink, input: None }
+    };
+    let calls = (0..2_000).map(call).collect();
+    store.push(ToStore::Calls { hub: Arc::clone(&hub), map: 0, calls });
+    assert!(!hub.poll_ready(std::task::Waker::noop()));
+    other.execute_batch("COMMIT").unwrap();
+    (0..2_000).for_each(|_| assert!(matches!(next(&hub), Command::Submit { .. })));
+    close(&path, &store);
+}
+
 /// The next thing that the store wants of the hub.
 fn next(hub: &Hub) -> Command {
     loop {

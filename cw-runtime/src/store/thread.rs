@@ -29,6 +29,7 @@ use super::{
     reads,
     rows::{self, Head, JobRow, Write},
     sent::{Entry, Sent},
+    size,
     words::Words,
 };
 use crate::{
@@ -251,10 +252,10 @@ impl Keeper {
     fn on(&mut self, message: ToStore) {
         match message {
             ToStore::Calls { hub, map, calls } => {
-                self.hub = Some(hub);
-                for call in calls {
-                    self.on_call(map, call);
-                }
+                let size = size(&calls);
+                self.hub = Some(Arc::clone(&hub));
+                calls.into_iter().for_each(|call| self.on_call(map, call));
+                hub.store_passed(size);
             }
             ToStore::Record { task, ticket, completion } => self.on_ended(task, ticket.of, completion),
             ToStore::Forward { hub, command } => {
