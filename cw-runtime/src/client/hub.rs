@@ -14,7 +14,7 @@ use cw_core::{
     TaskMap, Time,
     client::{self, Action, Client, Completion, Event},
     ids::{SpecIndex, TaskId},
-    wire::{Counts, FromClient, Session, Spec},
+    wire::{Class, Counts, FromClient, Session, Spec},
 };
 use tokio::sync::Notify;
 
@@ -390,8 +390,10 @@ impl Desk {
             match action {
                 Action::Tell { message, body } => tell(message, body),
                 Action::Complete { task, completion } => {
-                    // It ended without a record, which its store has to know.
-                    if let Some(ticket) = self.tickets.remove(task) {
+                    // It ended without a record, which its store has to know of what another process or nobody goes on with.
+                    let ticket = self.tickets.remove(task);
+                    let is_over = |ticket: &Ticket| ticket.is_claim() || completion.class == Class::Cancelled;
+                    if let Some(ticket) = ticket.filter(|ticket| is_over(ticket)) {
                         ticket.record(task, completion.clone());
                     }
                     // Without a sink nobody wants it: its map was dropped.

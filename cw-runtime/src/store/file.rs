@@ -45,8 +45,8 @@ CREATE TABLE block(
 ) STRICT;
 CREATE TABLE task(
     place INTEGER PRIMARY KEY, job INTEGER NOT NULL, hash BLOB NOT NULL, build INTEGER NOT NULL,
-    status INTEGER NOT NULL, value BLOB, digest BLOB, error TEXT, args BLOB, args_json TEXT, value_json TEXT,
-    attempts INTEGER NOT NULL, worker INTEGER, duration_us INTEGER NOT NULL, recorded_us INTEGER NOT NULL
+    status INTEGER NOT NULL, attempts INTEGER NOT NULL, worker INTEGER, duration_us INTEGER NOT NULL,
+    recorded_us INTEGER NOT NULL, digest BLOB, error TEXT, args_json TEXT, value_json TEXT, args BLOB, value BLOB
 ) STRICT;
 CREATE TABLE session(
     id INTEGER PRIMARY KEY, cluster TEXT NOT NULL, build INTEGER NOT NULL, token BLOB NOT NULL, number INTEGER NOT NULL,
@@ -95,7 +95,7 @@ pub(super) fn open(path: &Path, socket: Option<PathBuf>) -> Result<StoreFile, St
     check_library()?;
     let named = |what: String| format!("store {}: {what}", path.display());
     let (locked, is_on_network) = take(path).map_err(named)?;
-    let owner = is_on_network.then(|| Owner::take(path, socket)).transpose().map_err(named)?;
+    let owner = is_on_network.then(|| Owner::take(&canonical(path), socket)).transpose().map_err(named)?;
     let connection = connect(path, is_on_network).map_err(|error| named(in_words(&error)))?;
     Ok(StoreFile { connection, is_on_network, owner, served: None, _locked: locked })
 }
@@ -167,7 +167,7 @@ fn take(path: &Path) -> Result<(File, bool), String> {
     let file = open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let is_on_network = is_on_network(path);
     let locked = if is_on_network || !cfg!(target_os = "linux") {
-        let beside = beside(path, ".lock");
+        let beside = beside(&canonical(path), ".lock");
         open(&beside).map_err(|error| format!("{} cannot be opened: {error}", beside.display()))?
     } else {
         file.try_clone().map_err(|error| format!("cannot be opened: {error}"))?
@@ -192,7 +192,7 @@ pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
 
 /// Who has a store open, as the store itself says.
 fn holder(path: &Path) -> String {
-    if let Some(record) = owner::record_of(path) {
+    if let Some(record) = owner::record_of(&canonical(path)) {
         return record.name();
     }
     let who = "SELECT host, pid FROM run WHERE ended_us IS NULL ORDER BY id DESC LIMIT 1";

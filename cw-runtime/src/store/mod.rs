@@ -145,6 +145,11 @@ struct Kept {
 }
 
 impl Ticket {
+    /// Whether the call was another process's.
+    pub(crate) fn is_claim(&self) -> bool {
+        matches!(self.of, TicketOf::Claim { .. })
+    }
+
     /// The task has ended.
     pub(crate) fn record(self: Box<Self>, task: TaskId, completion: Completion) {
         let store = Arc::clone(&self.store);
@@ -184,7 +189,7 @@ impl Store {
             return Ok(store);
         }
         let socket = file::on_network(path).then(Socket::new).flatten();
-        let mut file = file::open(path, socket.as_ref().map(|socket| socket.path.clone()))?;
+        let mut file = file::open(path, socket.as_ref().map(|socket| socket.path().to_owned()))?;
         let store = Arc::new(Self { inbox: Inbox::default(), maps: AtomicU32::new(1) });
         file.served = socket.and_then(|socket| socket.serve(&store).ok());
         thread::start(Arc::clone(&store), file, path.to_owned())?;

@@ -18,6 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+    time::{ClockId, clock_gettime},
+};
 use serde::{Deserialize, Serialize};
 
 use super::file::beside;
@@ -32,6 +37,9 @@ const WATCH: Duration = Duration::from_secs(10);
 /// How often it is looked at then.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// So long after a dead program's file was moved away whoever did the same has put back what was not that.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// Nothing is written when the file was not seen to be ours for so long.
 const STALE: Duration = Duration::from_secs(5);
 
@@ -44,6 +52,8 @@ pub(super) struct Record {
     pid: u32,
     /// When the process started, as the kernel has it: a number may be given again.
     started: String,
+    /// In which name space its number is one.
+    space: String,
     /// Which process this is, wherever.
     token: String,
     /// Where the process answers those who want to read.
@@ -77,8 +87,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     beat: u64,
-    /// When the file was last seen to be ours.
-    seen: Instant,
+    /// When the file was last seen to be ours: before it was opened for that.
+    seen: Duration,
     lost: Option<String>,
     is_over: bool,
 }
@@ -92,6 +102,7 @@ impl Record {
             boot: boot(),
             pid,
             started: started(pid).unwrap_or_default(),
+            space: space(),
             token: random.iter().map(|byte| format!("{byte:02x}")).collect(),
             socket,
             beat: String::new(),
@@ -109,13 +120,38 @@ impl Record {
     }
 
     pub(super) fn is_here(&self) -> bool {
-        self.host == program::host_name() && self.boot == boot()
+        !self.boot.is_empty() && self.host == program::host_name() && self.boot == boot()
     }
 
-    /// Whether it is known to be dead; one of another machine is not.
+    /// Whether it is known to be dead; one of another machine is not, nor one whose number means another process here.
     fn is_dead(&self) -> bool {
-        self.is_here() && started(self.pid).as_deref() != Some(&self.started)
+        if !self.is_here() || self.space != space() || self.started.is_empty() {
+            return false;
+        }
+        let is_gone = || {
+            let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+            pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+        };
+        match started(self.pid) {
+            Some(now) => now != self.started,
+            None => is_gone(),
+        }
     }
+}
+
+/// In which name space this process's number is one.
+fn space() -> String {
+    fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default()
+}
+
+/// Time that goes on while the machine sleeps.
+fn now() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::Monotonic;
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Which start of this machine it is.
@@ -128,9 +164,10 @@ fn boot() -> String {
 fn started(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields = stat.rsplit_once(')')?.1.split_whitespace();
-    // One that is dead and not yet waited for has its entry still.
     let fields: Vec<&str> = fields.collect();
-    (fields.first() != Some(&"Z")).then(|| fields.get(19).map(|&field| field.to_owned())).flatten()
+    // One that is dead and not yet waited for has its entry still.
+    let is_dead = fields.first() == Some(&"Z");
+    if is_dead { Some("never".to_owned()) } else { fields.get(19).map(|&field| field.to_owned()) }
 }
 
 /// Who has a store, as the file beside it says.
@@ -150,32 +187,44 @@ impl Owner {
     pub(super) fn take(store: &Path, socket: Option<PathBuf>) -> Result<Self, String> {
         let (path, record) = (path_of(store), Record::new(socket)?);
         let failed = |error: io::Error| format!("{} cannot be written: {error}", path.display());
-        let mut has_said = false;
+        let (mut has_said, mut has_moved) = (false, false);
         // Others may come and go meanwhile, but not for ever.
         for _ in 0..16 {
+            let seen = now();
             if make(&path, &record).map_err(failed)? {
-                return Self::begin(path, record);
+                return Self::begin(path, record, seen, has_moved);
             }
             let Some(text) = read(&path).map_err(failed)? else { continue };
-            watch(store, &path, &text, &mut has_said).map_err(failed)??;
-            move_away(&path, &text, &record.token).map_err(failed)?;
+            if watch(store, &path, &text, &mut has_said).map_err(failed)?? {
+                move_away(&path, &text, &record.token).map_err(failed)?;
+                has_moved = true;
+            }
         }
         Err("other programs take it and leave it again and again".to_owned())
     }
 
-    fn begin(path: PathBuf, record: Record) -> Result<Self, String> {
-        let state = State { beat: 0, seen: Instant::now(), lost: None, is_over: false };
+    fn begin(path: PathBuf, record: Record, seen: Duration, has_moved: bool) -> Result<Self, String> {
+        let state = State { beat: 0, seen, lost: None, is_over: false };
         let shared = Arc::new(Shared { path, record, state: Mutex::new(state), over: Condvar::new() });
         let owner = Self { shared: Arc::clone(&shared) };
         let thread = thread::Builder::new().name("cw-store-owner".to_owned());
         thread.spawn(move || shared.beat()).map_err(|error| error.to_string())?;
+        if has_moved {
+            // Somebody may have waited for the same to be dead, and have moved this away.
+            thread::sleep(SETTLE);
+            let mut state = owner.shared.lock();
+            owner.shared.look(&mut state).map_err(|error| error.to_string())?;
+            if let Some(why) = state.lost.clone() {
+                return Err(why);
+            }
+        }
         Ok(owner)
     }
 
     /// Whether this process may write.
     pub(super) fn standing(&self) -> Standing {
         let mut state = self.shared.lock();
-        let is_stale = state.lost.is_none() && state.seen.elapsed() >= STALE;
+        let is_stale = state.lost.is_none() && now().saturating_sub(state.seen) >= STALE;
         if is_stale && let Err(error) = self.shared.look(&mut state) {
             return Standing::Unknown(format!("{} cannot be read: {error}", self.shared.path.display()));
         }
@@ -219,7 +268,18 @@ impl Shared {
 
     /// Looks whether the file is still ours, and changes the number in it if so.
     fn look(&self, state: &mut State) -> io::Result<()> {
-        let mut file = match OpenOptions::new().read(true).write(true).open(&self.path) {
+        let began = now();
+        let open = || OpenOptions::new().read(true).write(true).open(&self.path);
+        let is_gone = |opened: &io::Result<File>| {
+            opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        let mut opened = open();
+        if is_gone(&opened) {
+            // Whoever moved it away by mistake puts it back.
+            thread::sleep(SETTLE / 2);
+            opened = open();
+        }
+        let mut file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 state.lost = Some("another program has taken it, and left it again".to_owned());
@@ -236,13 +296,19 @@ impl Shared {
                     Some(format!("{} has taken it, as this program gave no sign of life", record.name()));
                 return Ok(());
             }
-            Err(error) => return Err(io::Error::other(error)),
+            Err(_) => {
+                state.lost = Some(format!(
+                    "{} was damaged, or another program is about to take it",
+                    self.path.display()
+                ));
+                return Ok(());
+            }
         }
         state.beat += 1;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(self.record.text(state.beat).as_bytes())?;
         file.sync_data()?;
-        state.seen = Instant::now();
+        state.seen = began;
         Ok(())
     }
 }
@@ -254,9 +320,11 @@ fn make(path: &Path, record: &Record) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error),
     };
-    file.write_all(record.text(0).as_bytes())?;
-    file.sync_all()?;
-    Ok(true)
+    let written = file.write_all(record.text(0).as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written.map(|()| true)
 }
 
 /// What the file says, if there is one.
@@ -269,15 +337,16 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Waits until it is certain that nobody writes to the file any more, or that somebody does.
-fn watch(store: &Path, path: &Path, text: &str, has_said: &mut bool) -> io::Result<Result<(), String>> {
+/// Waits until it is certain that nobody writes to the file any more, or that somebody does. Gives whether it is there to be
+/// moved away.
+fn watch(store: &Path, path: &Path, text: &str, has_said: &mut bool) -> io::Result<Result<bool, String>> {
     let record = serde_json::from_str::<Record>(text).ok();
     let name = record.as_ref().map_or_else(|| "a program".to_owned(), Record::name);
     if record.as_ref().is_some_and(Record::is_dead) {
-        return Ok(Ok(()));
+        return Ok(Ok(true));
     }
-    let until = Instant::now() + WATCH;
-    while Instant::now() < until {
+    let mut since = Instant::now();
+    while since.elapsed() < WATCH {
         if !std::mem::replace(has_said, true) {
             say(&format!(
                 "store {}: {name} has not closed it; looking for a sign of life for {} s",
@@ -285,9 +354,15 @@ fn watch(store: &Path, path: &Path, text: &str, has_said: &mut bool) -> io::Resu
                 WATCH.as_secs()
             ));
         }
+        let began = Instant::now();
         thread::sleep(LOOK);
-        match read(path)? {
-            None => return Ok(Ok(())),
+        let text_now = read(path)?;
+        if began.elapsed() > LOOK * 4 {
+            // A server that did not answer this side may not have answered the other.
+            since = Instant::now();
+        }
+        match text_now {
+            None => return Ok(Ok(false)),
             Some(now) if now != text => {
                 let now = serde_json::from_str::<Record>(&now).ok();
                 return Ok(Err(format!("it is in use by {}", now.map_or(name, |record| record.name()))));
@@ -295,7 +370,24 @@ fn watch(store: &Path, path: &Path, text: &str, has_said: &mut bool) -> io::Resu
             Some(_) => {}
         }
     }
-    Ok(Ok(()))
+    Ok(Ok(true))
+}
+
+/// Whether the program that has a store gives a sign of life, which takes some seconds to see if it does not.
+pub(super) fn shows_life(store: &Path) -> bool {
+    let path = path_of(store);
+    let Ok(Some(text)) = read(&path) else { return false };
+    let is_dead = serde_json::from_str::<Record>(&text).is_ok_and(|record| record.is_dead());
+    let began = Instant::now();
+    while !is_dead && began.elapsed() < BEAT * 3 {
+        thread::sleep(LOOK);
+        match read(&path) {
+            Ok(Some(now)) if now != text => return true,
+            Ok(None) => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Moves away what was looked at. What turns out to be another's goes back.
@@ -305,11 +397,16 @@ fn move_away(path: &Path, text: &str, token: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     }
-    if read(&aside)?.as_deref() != Some(text) {
-        // Fails where there is a newer one by now.
-        let _ = fs::hard_link(&aside, path);
+    if read(&aside)?.as_deref() == Some(text) {
+        return fs::remove_file(&aside);
     }
-    fs::remove_file(&aside)
+    match fs::hard_link(&aside, path) {
+        // There is a newer one by now: whose this was has lost it, and sees that.
+        Ok(()) => fs::remove_file(&aside),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::remove_file(&aside),
+        // No links here.
+        Err(_) => fs::rename(&aside, path),
+    }
 }
 
 #[cfg(test)]
@@ -348,7 +445,8 @@ mod tests {
         let other = Record { host: "node7".to_owned(), pid: 12, ..Record::new(None).unwrap() };
         fs::remove_file(path_of(&store)).unwrap();
         make(&path_of(&store), &other).unwrap();
-        owner.shared.lock().seen -= STALE;
+        let long_ago = now().saturating_sub(STALE);
+        owner.shared.lock().seen = long_ago;
         let Standing::Lost(why) = owner.standing() else { panic!("it is another's") };
         assert!(why.starts_with("process 12 on node7 has taken it"), "{why}");
         drop(owner);

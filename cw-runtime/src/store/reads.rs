@@ -3,9 +3,10 @@
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
-/// Rows that are read at once: as long as a statement is open, the log of the store cannot be emptied, and whoever reads
-/// may take a while.
-const PAGE: u32 = 32;
+/// Rows that are looked at at once, and bytes that are handed over: as long as a statement is open, the log of the store
+/// cannot be emptied, and whoever reads may take a while; and a program that has its store to itself answers in between.
+const LOOKED_AT: u32 = 1_024;
+const PAGE_BYTES: usize = 4 << 20;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Question {
@@ -24,7 +25,8 @@ pub(crate) enum Answer {
     Version(i64),
     Jobs(Vec<String>),
     Until(Option<i64>),
-    Page(Vec<Raw>),
+    /// Rows, and up to which place all were looked at; none at the end.
+    Page(Vec<Raw>, Option<i64>),
 }
 
 /// A row as it lies in the file.
@@ -67,8 +69,11 @@ pub(super) fn answer(db: &Connection, question: &Question) -> rusqlite::Result<A
             db.query_row("SELECT max(recorded_us) FROM task", [], |row| row.get(0)).map(Answer::Until)
         }
         Question::Page { after, since, until, job, failed } => {
-            let sql = format!(
-                "SELECT task.place, task.recorded_us, job.path, job.schema, block.map, task.place & 4294967295,
+            let last = format!(
+                "SELECT max(place) FROM (SELECT place FROM task WHERE place > ?1 ORDER BY place LIMIT {LOOKED_AT})"
+            );
+            let reached: Option<i64> = db.prepare_cached(&last)?.query_row([after], |row| row.get(0))?;
+            let sql = "SELECT task.place, task.recorded_us, job.path, job.schema, block.map, task.place & 4294967295,
                     task.status, CASE WHEN task.args_json IS NULL THEN task.args END,
                     CASE WHEN task.value_json IS NULL THEN task.value END,
                     task.error, task.attempts, task.worker, task.duration_us,
@@ -76,18 +81,33 @@ pub(super) fn answer(db: &Connection, question: &Question) -> rusqlite::Result<A
                     substr(lower(hex(build.program)), 1, 12), task.args_json, task.value_json
                 FROM task JOIN job ON job.id = task.job AND job.is_current JOIN build ON build.id = task.build
                     LEFT JOIN block ON block.id = task.place >> 32
-                WHERE task.place > ?1 AND task.recorded_us BETWEEN ?2 AND ?3
+                WHERE task.place > ?1 AND task.place <= ?6 AND task.recorded_us BETWEEN ?2 AND ?3
                     AND (?4 IS NULL OR substr(job.path, -length(?4)) = ?4) AND (NOT ?5 OR task.status <> 0)
-                ORDER BY task.place LIMIT {PAGE}"
-            );
-            let mut statement = db.prepare_cached(&sql)?;
-            let rows = statement.query_map(params![after, since, until, job, failed], Raw::read)?;
-            Ok(Answer::Page(rows.collect::<rusqlite::Result<_>>()?))
+                ORDER BY task.place";
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            let mut statement = db.prepare_cached(sql)?;
+            let mut rows = statement.query(params![after, since, until, job, failed, reached])?;
+            while let Some(row) = rows.next()? {
+                let raw = Raw::read(row)?;
+                bytes += raw.bytes();
+                page.push(raw);
+                if bytes >= PAGE_BYTES {
+                    let last = page.last().map(|raw: &Raw| raw.place);
+                    return Ok(Answer::Page(page, last));
+                }
+            }
+            Ok(Answer::Page(page, reached))
         }
     }
 }
 
 impl Raw {
+    fn bytes(&self) -> usize {
+        let blobs = [&self.args, &self.value].into_iter().flatten().map(Vec::len);
+        let texts = [&self.error, &self.args_json, &self.value_json].into_iter().flatten().map(String::len);
+        blobs.chain(texts).sum::<usize>() + 200
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             place: row.get(0)?,

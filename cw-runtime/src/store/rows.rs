@@ -253,6 +253,14 @@ impl Write {
         )
     }
 
+    /// When the row says that it was recorded.
+    pub(super) fn recorded(&self) -> Option<i64> {
+        match self {
+            Self::Ended(row) => Some(row.recorded),
+            _ => None,
+        }
+    }
+
     /// About how many bytes it has.
     pub(super) fn bytes(&self) -> usize {
         match self {
@@ -274,16 +282,16 @@ impl Ended {
                 self.hash,
                 self.build,
                 status(self.class),
-                value,
-                value.map(digest),
-                self.error,
-                self.args.as_deref(),
-                self.args_json,
-                self.value_json,
                 self.attempts,
                 self.worker,
                 signed(self.micros),
                 self.recorded,
+                value.map(digest),
+                self.error,
+                self.args_json,
+                self.value_json,
+                self.args.as_deref(),
+                value,
             ])
             .map(drop)
     }

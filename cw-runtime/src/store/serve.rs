@@ -21,7 +21,7 @@ use super::{
     Store, ToStore,
     reads::{Answer, Question},
 };
-use crate::executor::scratch;
+use crate::{executor::scratch, net::identity};
 
 /// No question is longer, and no answer: rows are at most 2 GiB.
 const QUESTION_MAX: usize = 64 << 10;
@@ -29,7 +29,7 @@ const ANSWER_MAX: usize = usize::MAX;
 
 /// A socket that goes with its store.
 pub(super) struct Socket {
-    pub(super) path: PathBuf,
+    file: Served,
     listener: UnixListener,
 }
 
@@ -47,18 +47,29 @@ impl Socket {
     pub(super) fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = scratch::private_file(&format!("store{number}")).ok()?;
+        // A process of another name space may have the same number.
+        let random = u64::from_le_bytes(identity::random().ok()?);
+        let path = scratch::private_file(&format!("store{number}-{random:08x}")).ok()?;
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).ok()?;
-        Some(Self { path, listener })
+        Some(Self { file: Served(path), listener })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.file.0
     }
 
     /// Answers whoever asks, until the process ends.
     pub(super) fn serve(self, store: &Arc<Store>) -> io::Result<Served> {
-        let Self { path, listener } = self;
+        let Self { file, listener } = self;
         let store = Arc::clone(store);
         let accept = move || {
-            for stream in listener.incoming().flatten() {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else {
+                    // Out of files, say: that passes.
+                    thread::sleep(std::time::Duration::from_millis(100));
+                    continue;
+                };
                 let store = Arc::clone(&store);
                 let serve = move || while serve_one(&store, &stream).is_ok() {};
                 // Without a thread it is hung up on.
@@ -66,7 +77,7 @@ impl Socket {
             }
         };
         thread::Builder::new().name("cw-store-serve".to_owned()).spawn(accept)?;
-        Ok(Served(path))
+        Ok(file)
     }
 }
 
@@ -110,6 +121,11 @@ impl Asked {
     pub(super) fn ask(&self, question: &Question) -> Result<Answer, String> {
         let stream = self.0.lock().expect("no holder panics");
         let answered = send(&stream, question).and_then(|()| receive(&stream, ANSWER_MAX));
-        answered.map_err(|_| "the program that wrote to it has ended; read it again".to_owned())?
+        answered.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                "the program that wrote to it has ended; read it again".to_owned()
+            }
+            _ => format!("the program that has the store cannot be understood: {error}"),
+        })?
     }
 }

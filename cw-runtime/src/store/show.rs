@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use super::{
-    file::{in_words, open_to_read},
+    file::{canonical, in_words, open_to_read},
     owner,
     reads::{self, Answer, Question, Raw},
     rows::{digest, signed},
@@ -49,16 +49,22 @@ enum Source {
 
 impl Source {
     fn of(path: &Path) -> Result<Self, String> {
-        let record = owner::record_of(path);
+        let real = canonical(path);
+        let record = owner::record_of(&real);
         let socket =
             record.as_ref().filter(|record| record.is_here()).and_then(|record| record.socket.clone());
         if let Some(asked) = socket.and_then(|socket| Asked::connect(&socket).ok()) {
             return Ok(Self::Program(asked));
         }
-        open_to_read(path).map(Self::File).map_err(|line| match record {
-            None => line,
-            Some(record) => format!("{line}; {} has it to itself: read it there", record.name()),
-        })
+        // Where its lock does not reach, what is read while it writes may be anything.
+        match record.filter(|_| owner::shows_life(&real)) {
+            None => open_to_read(path).map(Self::File),
+            Some(record) => Err(format!(
+                "store {}: {} has it to itself, as it lies on a network file system: read it there",
+                path.display(),
+                record.name()
+            )),
+        }
     }
 }
 
@@ -132,9 +138,9 @@ impl Reader {
         let Some(until) = until else { return Ok(()) };
         let (mut after, mut places) = (-1, Vec::new());
         loop {
-            let page = self.page(after, until)?;
-            let Some(last) = page.last() else { break };
-            after = last.place;
+            let (page, reached) = self.page(after, until)?;
+            let Some(reached) = reached else { break };
+            after = reached;
             for raw in page {
                 if raw.recorded_us == until {
                     places.push(raw.place);
@@ -153,10 +159,10 @@ impl Reader {
     }
 
     /// The next rows.
-    fn page(&self, after: i64, until: i64) -> Result<Vec<Raw>, String> {
+    fn page(&self, after: i64, until: i64) -> Result<(Vec<Raw>, Option<i64>), String> {
         let (since, job, failed) = (self.until, self.job.clone(), self.failed);
         match self.ask(&Question::Page { after, since, until, job, failed })? {
-            Answer::Page(rows) => Ok(rows),
+            Answer::Page(rows, reached) => Ok((rows, reached)),
             _ => Err(no_answer()),
         }
     }

@@ -26,7 +26,7 @@ use super::{
     claims::Sessions,
     file::{StoreFile, in_words},
     owner::{Owner, Standing},
-    reads,
+    reads::{self, Answer, Question},
     rows::{self, Head, JobRow, Write},
     sent::{Entry, Sent},
     size,
@@ -96,6 +96,8 @@ pub(super) struct Keeper {
     writes: Vec<Write>,
     bytes: usize,
     hurry: Hurry,
+    /// When a row of this run was last recorded, of those that are on the disk.
+    newest: Option<i64>,
     /// Tasks that are recorded once the writes are.
     recorded: Vec<TaskId>,
     /// Calls whose results came from an earlier process's session, which have them then, and their claims.
@@ -162,6 +164,7 @@ impl Keeper {
             writes: Vec::new(),
             bytes: 0,
             hurry: Hurry::None,
+            newest: None,
             recorded: Vec::new(),
             answers: Vec::new(),
             claimed: Vec::new(),
@@ -264,7 +267,11 @@ impl Keeper {
                 self.out.push(command);
             }
             ToStore::Read { question, answer } => {
-                let read = reads::answer(&self.file.connection, &question);
+                let read = match (&question, self.newest) {
+                    // To look for it takes all of the file.
+                    (Question::Until, Some(newest)) => Ok(Answer::Until(Some(newest))),
+                    _ => reads::answer(&self.file.connection, &question),
+                };
                 let _ = answer.send(read.map_err(|error| self.words.named(&in_words(&error))));
             }
             ToStore::Close => {}
@@ -302,6 +309,8 @@ impl Keeper {
             std::thread::sleep(RETRY);
         }
         self.words.going_on();
+        let newest = self.writes.iter().filter_map(Write::recorded).max();
+        self.newest = self.newest.max(newest);
         let ended = Instant::now();
         // Nobody waited for the others, so nobody waits after them.
         if matches!(std::mem::replace(&mut self.hurry, Hurry::None), Hurry::All) {

@@ -68,7 +68,14 @@ impl Shared {
     }
 
     fn show(&self, machine: usize, words: &[&str]) -> Finished {
-        let mut command = self.runs.home.command(Path::new(env!("CARGO_BIN_EXE_cw")), &["results"]);
+        let cw = env!("CARGO_BIN_EXE_cw");
+        let mut command = match machine {
+            0 => self.runs.home.command(Path::new(cw), &["results"]),
+            _ => {
+                let name = ["-u", "sh", "-ec", "hostname node7; exec \"$@\"", "sh", cw, "results"];
+                self.runs.home.command(Path::new("unshare"), &name)
+            }
+        };
         Process::start(command.arg(self.store(machine)).args(words)).finish()
     }
 }
@@ -127,8 +134,11 @@ fn what_is_recorded_is_read_through_the_program_that_has_the_store() {
         lines.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
     assert!(squares.iter().all(|row| row["value"]["n"] == row["arguments"]["n"]));
     assert!(shared.show(0, &[]).with_code(0).stdout.contains("it_store::square: "));
-    let elsewhere = shared.show(1, &["verify"]);
-    assert!(elsewhere.stderr.contains("can be verified once that has ended"), "{elsewhere:?}");
+    let verified = shared.show(0, &["verify"]);
+    assert!(verified.stderr.contains("can be verified once that has ended"), "{verified:?}");
+    let elsewhere = shared.show(1, &[]).with_code(16);
+    let line = format!("process {} on ", first.pid());
+    assert!(elsewhere.stderr.contains(&line) && elsewhere.stderr.contains("read it there"), "{elsewhere:?}");
     first.signal(Signal::INT);
     first.finish().with_code(130);
     let sound = shared.show(1, &["verify"]).with_code(0);
