@@ -47,6 +47,11 @@ id!(
     SpecIndex(u32), "spec-"
 );
 
+id!(
+    /// What a program's executors are started with: the hash of their working directory and environment.
+    SettingId(u64), "setting-"
+);
+
 /// One build of a user's binary: the first 16 bytes of the BLAKE3 hash of its executable.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProgramId(pub [u8; 16]);

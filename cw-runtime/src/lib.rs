@@ -3,22 +3,27 @@
 //! Users meet this crate through the facade `cluster-workers` (library name `cw`). Inside:
 //! `job` is what the macros expand to; `api` the calls; `client`, `master`, `worker` and `executor` the shells
 //! around the machines of `cw-core`; `net` QUIC, the only place that names quinn; `access` the cluster's files;
-//! `start` flags and roles.
+//! `start` flags and roles; `blobs` how executables come to nodes that lack them.
 
 pub mod access;
 mod api;
+mod blobs;
 mod caught;
 mod cli;
 mod client;
 mod clock;
+#[cfg(target_os = "linux")]
+mod elf_fit;
 mod error;
 mod executor;
 mod exit;
 mod flag;
 mod hooks;
+mod image;
 pub mod job;
 mod master;
 pub mod net;
+mod particulars;
 mod program;
 mod start;
 mod stderr;

@@ -1,13 +1,6 @@
-//! Which program this process is: the hash of its executable, its job table, its name; and a private copy
-//! of the executable from which executors are started.
+//! Which program this process is: the hash of its executable, its job table, its name.
 
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-    os::fd::AsRawFd,
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-};
+use std::{fs::File, io, path::PathBuf, sync::OnceLock};
 
 use cw_core::{
     ids::ProgramId,
@@ -15,6 +8,7 @@ use cw_core::{
 };
 
 use crate::{
+    blobs::BlobId,
     job,
     net::identity::{self, KeyError},
 };
@@ -22,94 +16,43 @@ use crate::{
 /// Version of cw, as greetings carry it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// An executable that executors are started from.
-#[derive(Clone, Debug)]
-pub(crate) struct Image {
-    path: PathBuf,
-    /// Keeps the copy alive; its path goes through this process's descriptors.
-    _copy: Option<Arc<File>>,
-}
-
-impl Image {
-    /// This process's own executable, as the kernel has it open: no build can change it.
-    pub(crate) fn own() -> io::Result<Self> {
-        Ok(Self { path: own_path()?, _copy: None })
-    }
-
-    /// A private copy of this process's executable, hashed while it is copied.
-    ///
-    /// On Linux it lies in memory and has no name; elsewhere in a private temporary folder.
-    ///
-    /// # Errors
-    /// The executable cannot be read, or there is no memory or disk for the copy.
-    pub(crate) fn private_copy() -> io::Result<(Self, ProgramId)> {
-        let mut hasher = blake3::Hasher::new();
-        let (mut copy, path) = new_copy()?;
-        let mut source = File::open(own_path()?)?;
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let read = source.read(&mut buffer)?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&buffer[..read]);
-            copy.write_all(&buffer[..read])?;
-        }
-        let image =
-            Self { path: path.unwrap_or_else(|| descriptor_path(&copy)), _copy: Some(Arc::new(copy)) };
-        Ok((image, id_of(&hasher)))
-    }
-
-    /// What to execute.
-    pub(crate) fn path(&self) -> &PathBuf {
-        &self.path
-    }
-}
-
-/// The descriptor's number is the same in a child until it executes the file.
-fn descriptor_path(copy: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd()))
-}
-
-#[cfg(target_os = "linux")]
-fn new_copy() -> io::Result<(File, Option<PathBuf>)> {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    Ok((File::from(rustix::fs::memfd_create("cw-program", flags)?), None))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn new_copy() -> io::Result<(File, Option<PathBuf>)> {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::Builder::new().prefix("cw-program").tempdir()?.keep();
-    let path = folder.join("program");
-    let file = File::create_new(&path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o700))?;
-    Ok((file, Some(path)))
-}
-
 /// On Linux the running image itself, even if its path holds another build by now.
-fn own_path() -> io::Result<PathBuf> {
+pub(crate) fn own_path() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok(PathBuf::from("/proc/self/exe")) } else { std::env::current_exe() }
 }
 
-/// The hash of this process's executable. Read once.
+/// The hash of this process's executable, as a blob is named. Read once.
 ///
 /// # Errors
 /// The executable cannot be read.
-pub(crate) fn own_id() -> io::Result<ProgramId> {
-    static ID: OnceLock<ProgramId> = OnceLock::new();
+pub(crate) fn own_blob() -> io::Result<BlobId> {
+    static ID: OnceLock<BlobId> = OnceLock::new();
     if let Some(id) = ID.get() {
         return Ok(*id);
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(own_path()?)?)?;
-    Ok(*ID.get_or_init(|| id_of(&hasher)))
+    Ok(*ID.get_or_init(|| BlobId(*hasher.finalize().as_bytes())))
 }
 
-fn id_of(hasher: &blake3::Hasher) -> ProgramId {
+/// Which program this process is.
+///
+/// # Errors
+/// The executable cannot be read.
+pub(crate) fn own_id() -> io::Result<ProgramId> {
+    own_blob().map(id_of)
+}
+
+/// The program whose executable that is.
+pub(crate) fn id_of(blob: BlobId) -> ProgramId {
     let mut id = [0; 16];
-    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    id.copy_from_slice(&blob.0[..16]);
     ProgramId(id)
+}
+
+/// What this process was built for.
+pub(crate) fn target() -> String {
+    format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
 }
 
 /// The executable's file name, for people to read.
@@ -138,7 +81,7 @@ pub(crate) fn hello(program: ProgramId, role: Role) -> Result<Hello, KeyError> {
     let jobs = job::jobs().map(|job| JobLine { id: job.id, schema: job.schema, path: job.path.to_owned() });
     Ok(Hello {
         version: VERSION.to_owned(),
-        target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        target: target(),
         program,
         program_name: file_name(),
         name: process_name(),
@@ -146,17 +89,4 @@ pub(crate) fn hello(program: ProgramId, role: Role) -> Result<Hello, KeyError> {
         session: Session { token: Token(identity::random()?), known: None },
         jobs: jobs.collect(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_copy_is_the_program() {
-        let (image, id) = Image::private_copy().unwrap();
-        assert_eq!(id, own_id().unwrap());
-        let copy = std::fs::metadata(image.path()).unwrap().len();
-        assert_eq!(copy, std::fs::metadata(std::env::current_exe().unwrap()).unwrap().len());
-    }
 }

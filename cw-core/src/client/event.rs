@@ -109,6 +109,13 @@ pub enum Action {
         /// Thousandths of the whole.
         thousandths: u16,
     },
+    /// Tell the user what a worker has to say.
+    Remark {
+        /// The worker's name.
+        worker: String,
+        /// What, in one line.
+        what: Box<str>,
+    },
     /// Tell the user that a worker is sent no more tasks.
     SetAside {
         /// Its name.

@@ -41,20 +41,31 @@ pub use event::{Action, Completion, Event, Resumed};
 
 use crate::{
     TaskMap, Time,
-    ids::{Attempt, SpecIndex, TaskId, WorkerId},
+    ids::{Attempt, SettingId, SpecIndex, TaskId, WorkerId},
     wire::{Class, Failure, FromClient, Spec, ToClient, Window},
 };
 use patience::Patience;
 use window::{InFlight, Waiting};
 
 /// What the user wants of a client.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Tasks of which none has moved for so long are given up; none means never.
     pub give_up_after: Option<Duration>,
     /// For how long the master is asked to keep the session of a client whose results are recorded, should its connection
     /// end: another process may go on with it. None means as long as any client's.
     pub keep_for: Option<Duration>,
+    /// What workers have to know to run its tasks; none where they all are of its own process.
+    pub introduction: Option<Introduction>,
+}
+
+/// What a client says of itself to the workers that run its tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// What its executors are started with, by hash.
+    pub setting: SettingId,
+    /// What a worker needs to start them.
+    pub body: Bytes,
 }
 
 /// The client's state. See the [module](self) for the states of a task.
@@ -140,8 +151,8 @@ impl Client {
             resubmitted: 0,
             dispatched: TaskId(0),
             any_durable: false,
-            config,
             patience: Patience::new(config.give_up_after),
+            config,
             actions: VecDeque::new(),
         }
     }
@@ -217,6 +228,12 @@ impl Client {
         let args = Bytes::new();
         let durable = !planted!(AckClaims);
         self.tasks.insert(task, Task { spec, durable, claimed: true, args, state: State::Again });
+    }
+
+    fn introduce(&mut self) {
+        if let Some(Introduction { setting, body }) = self.config.introduction.clone() {
+            self.tell(FromClient::Introduce { setting }, body);
+        }
     }
 
     /// Asks for a longer life of the session than that of one whose results nobody keeps.
@@ -302,6 +319,7 @@ impl Client {
             }
             ToClient::Dispatched { below } => self.on_dispatched(below),
             ToClient::SetAside { worker, why } => self.actions.push_back(Action::SetAside { worker, why }),
+            ToClient::Remark { worker, what } => self.actions.push_back(Action::Remark { worker, what }),
             ToClient::Counts(counts) => self.actions.push_back(Action::Counts(counts)),
             ToClient::Progress { task, thousandths } => {
                 self.actions.push_back(Action::Progress { task, thousandths });
@@ -425,6 +443,7 @@ impl Client {
 
     fn on_connected(&mut self, window: Window, session: Resumed) {
         self.connected = true;
+        self.introduce();
         self.in_flight.window = window;
         self.patience.end();
         self.resuming = session != Resumed::No;

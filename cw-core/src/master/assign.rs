@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Action, Master, parked::Wish, tasks::State};
+use super::{Action, Master, parked::Wish, tasks::State, workers::Worker};
 use crate::{
     ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
     wire::ToWorker,
@@ -50,7 +50,7 @@ impl Master {
             if needs_slot && self.config.liveness && state.first().is_some_and(|task| task >= state.noted) {
                 return None;
             }
-            let needs_slot = needs_slot || slots_only.contains(&state.program);
+            let needs_slot = needs_slot || slots_only.contains(&self.pool_of(state.program));
             let fits = |worker: &WorkerId| {
                 !state.held_by.contains(worker) && (!needs_slot || self.workers[worker].free_slots() > 0)
             };
@@ -58,7 +58,7 @@ impl Master {
             // Not for one that nobody may serve, as its results pile up.
             let may = state.detached.is_none() && room.iter().any(|(_, it)| !state.held_by.contains(it));
             if needs_slot && found.is_none() && may && !planted!(OnceLast) {
-                slots_only.push(state.program);
+                slots_only.push(self.pool_of(state.program));
             }
             found.map(|(_, worker)| (*client, *worker))
         };
@@ -85,7 +85,9 @@ impl Master {
         loop {
             expected += u64::from(self.send_next(id, to));
             let client = &self.clients[&id];
-            let has_more = client.queued > 0 && !client.has_once && self.workers[&to].has_room(&self.config);
+            let has_more = client.queued > 0
+                && !client.has_once
+                && self.workers[&to].has_room(client.program, &self.config);
             if !has_more || expected >= RUN_TIME {
                 break;
             }
@@ -122,7 +124,7 @@ impl Master {
         task.charge = spec.learned.expected();
         client.usage = client.usage.saturating_add(u64::from(task.charge));
         client.outstanding += u64::from(task.charge);
-        let charge = task.charge;
+        let (charge, program) = (task.charge, client.program);
         let message = ToWorker::Run {
             client: id,
             task: task_id,
@@ -130,26 +132,17 @@ impl Master {
             spec: task.spec,
             alone: task.alone || !spec.what.rerun,
         };
-        let (args, spec_index, what) = (task.args.clone(), task.spec, spec);
+        let (args, spec_index, what) = (task.args.clone(), task.spec, Box::new(spec.what.clone()));
 
         let worker = self.workers.get_mut(&to).expect("listed as having room");
-        worker.take_on(id, task.charge, args.len());
-        if worker.meet(id) {
-            let bytes = self.config.credit(self.workers.len());
-            self.actions.push_back(Action::TellWorker {
-                worker: to,
-                message: ToWorker::Credit { client: id, bytes },
-                body: bytes::Bytes::new(),
-            });
+        worker.take_on(id, program, charge, args.len());
+        if worker.introduce(id) {
+            self.introduce(id, to);
         }
         if self.workers.get_mut(&to).expect("listed as having room").declare(id, spec_index) {
             self.actions.push_back(Action::TellWorker {
                 worker: to,
-                message: ToWorker::Declare {
-                    client: id,
-                    spec: spec_index,
-                    what: Box::new(what.what.clone()),
-                },
+                message: ToWorker::Declare { client: id, spec: spec_index, what },
                 body: bytes::Bytes::new(),
             });
         }
@@ -160,9 +153,9 @@ impl Master {
     /// Asks for un-started tasks back where they would wait while slots elsewhere are idle.
     fn recall_for_idle(&mut self) {
         self.recall_at = None;
-        let programs: Vec<_> = self.room.keys().copied().collect();
+        let programs: Vec<_> = self.programs.keys().copied().collect();
         for program in programs {
-            let of_program = || self.workers.values().filter(|worker| worker.program == program);
+            let of_program = || self.workers.values().filter(|worker| worker.serves(program));
             let idle = of_program().any(|worker| worker.free_slots() > 0);
             if !idle || of_program().any(|worker| worker.recalling) {
                 continue;
@@ -181,21 +174,26 @@ impl Master {
     /// What idle slots of a program can fetch: from the worker with most to do whatever it has to give; or, where all of
     /// them are at workers that keep some client's results, what is another's.
     fn fetchable(&self, program: ProgramId) -> Option<(WorkerId, ToWorker)> {
-        let of_program = || self.workers.iter().filter(|(_, worker)| worker.program == program);
+        let of_program = || self.workers.iter().filter(|(_, worker)| worker.serves(program));
         let idle = |may: &dyn Fn(&WorkerId) -> bool| {
             let takers = of_program().filter(|(id, _)| may(id));
             takers.fold(0u32, |idle, (_, worker)| idle.saturating_add(worker.free_slots()))
         };
+        let of_other = |client: &ClientId| self.clients.get(client).is_some_and(|it| it.program != program);
         let busy = || of_program().filter(|(_, worker)| worker.is_well() && worker.ahead() > 0);
+        let has_others = |worker: &Worker| worker.shares.clients_ahead().iter().any(of_other);
         let keeps = |id: &WorkerId| self.clients.values().any(|client| client.held_by.contains(id));
         let for_all = idle(&|id| !keeps(id));
         if for_all > 0 {
-            let (id, worker) =
-                busy().max_by_key(|(id, worker)| (worker.backlog(), std::cmp::Reverse(**id)))?;
-            return Some((*id, ToWorker::Recall { tasks: worker.ahead().min(for_all) }));
+            let fetched = busy()
+                .filter(|(_, worker)| !has_others(worker))
+                .max_by_key(|(id, worker)| (worker.backlog(), std::cmp::Reverse(**id)));
+            if let Some((id, worker)) = fetched {
+                return Some((*id, ToWorker::Recall { tasks: worker.ahead().min(for_all) }));
+            }
         }
         busy().find_map(|(id, worker)| {
-            worker.shares.clients_ahead().into_iter().find_map(|client| {
+            worker.shares.clients_ahead().into_iter().filter(|it| !of_other(it)).find_map(|client| {
                 let held_by = &self.clients.get(&client)?.held_by;
                 let for_it = idle(&|taker| !held_by.contains(taker));
                 let tasks = worker.shares.ahead_of(client).min(for_it);
@@ -271,18 +269,24 @@ impl Master {
         }
     }
 
-    /// Lists a worker under its present load, or not at all if it is full.
+    /// Lists a worker under its present load with each program it has room for.
     pub(super) fn note_room(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.changed = false;
-        let room = self.room.entry(worker.program).or_default();
-        let has_room = worker.has_room(&self.config);
-        if let Some(key) = worker.listed.take() {
-            room.remove(&(key, id));
+        // Whether it was listed before has a say in whether it has room.
+        let has_room = |program: &&ProgramId| worker.has_room(**program, &self.config);
+        let listed: Vec<(ProgramId, u64)> =
+            self.programs.keys().filter(has_room).map(|it| (*it, worker.rank(*it))).collect();
+        if listed == worker.listed {
+            return;
         }
-        if has_room {
-            worker.listed = Some(worker.load());
-            room.insert((worker.load(), id));
+        for (program, rank) in std::mem::replace(&mut worker.listed, listed) {
+            if let Some(room) = self.room.get_mut(&program) {
+                room.remove(&(rank, id));
+            }
+        }
+        for (program, rank) in &worker.listed {
+            self.room.entry(*program).or_default().insert((*rank, id));
         }
     }
 

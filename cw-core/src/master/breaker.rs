@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::Master;
 use crate::{
     Time,
-    ids::{ClientId, ProgramId, TaskId, WorkerId},
+    ids::{ClientId, TaskId, WorkerId},
     wire::{Class, ToClient, ToWorker},
 };
 
@@ -105,14 +105,14 @@ impl Master {
         let is_fast = expected.is_some_and(|expected| class == Class::Crashed || micros <= expected / 2);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.record.note_bad(client, task, class, is_fast);
-        let (row, program) = (worker.record.fast, worker.program);
-        if row >= ROW && self.others_do_well(program, id) {
+        let row = worker.record.fast;
+        if row >= ROW && self.others_do_well(id) {
             self.set_aside(id);
         }
     }
 
-    fn others_do_well(&self, program: ProgramId, than: WorkerId) -> bool {
-        let others = self.workers.iter().filter(|(id, worker)| **id != than && worker.program == program);
+    fn others_do_well(&self, than: WorkerId) -> bool {
+        let others = self.workers.iter().filter(|(id, _)| **id != than && self.are_alike(**id, than));
         let sum =
             others.fold((0, 0), |(ok, bad), (_, worker)| (ok + worker.record.ok, bad + worker.record.bad));
         sum.0 as usize >= ROW && sum.1 * ROW as u32 <= sum.0
@@ -132,10 +132,11 @@ impl Master {
     }
 
     fn set_aside(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.record.is_set_aside()) else {
+        if self.workers.get(&id).is_none_or(|worker| worker.record.is_set_aside()) {
             return;
-        };
-        if !self.has_other(worker.program, id) {
+        }
+        let is_other = |other: &WorkerId| *other != id && self.are_alike(*other, id);
+        if !self.workers.iter().any(|(other, it)| is_other(other) && it.is_well()) {
             return;
         }
         let worker = self.workers.get_mut(&id).expect("just seen");
@@ -150,15 +151,16 @@ impl Master {
         (worker.record.fast, worker.record.proofs) = (0, 0);
         worker.record.times += 1;
         worker.record.aside = Some((until, why.clone()));
-        let (name, tasks, program) = (worker.name.clone(), worker.ahead(), worker.program);
+        let (name, tasks) = (worker.name.clone(), worker.ahead());
         if tasks > 0 && !std::mem::replace(&mut worker.recalling, true) {
             self.tell_worker(id, ToWorker::Recall { tasks });
         }
         for (client, task, class) in row {
             self.refund(client, task, class);
         }
-        let of_program = |(_, client): &(&ClientId, &super::Client)| client.program == program;
-        for client in self.clients.iter().filter(of_program).map(|(id, _)| *id).collect::<Vec<_>>() {
+        let serves = |client: &super::Client| self.workers[&id].serves(client.program);
+        let concerned = self.clients.iter().filter(|(_, client)| serves(client)).map(|(id, _)| *id);
+        for client in concerned.collect::<Vec<_>>() {
             let message = ToClient::SetAside { worker: name.clone(), why: why.clone() };
             self.tell_client(client, message, Bytes::new());
         }

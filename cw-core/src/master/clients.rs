@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{
     parked::ParkedTasks,
     resume::Resume,
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::{
     TaskMap, Time,
-    ids::{Attempt, ProgramId, TaskId, WorkerId},
+    ids::{Attempt, ProgramId, SettingId, TaskId, WorkerId},
     learn::Learned,
     wire::{Failure, Spec, Stall},
 };
@@ -27,6 +29,8 @@ pub(super) const KEPT_MAX: usize = 16_384;
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) program: ProgramId,
+    /// What workers are told of it.
+    pub(super) introduction: (SettingId, Bytes),
     pub(super) specs: Vec<SpecState>,
     pub(super) tasks: TaskMap<Task>,
     /// Queued tasks, highest priority first, then in order. No queue in it is empty.
@@ -158,6 +162,7 @@ impl Client {
     pub(super) fn new(program: ProgramId) -> Self {
         Self {
             program,
+            introduction: Default::default(),
             specs: Vec::new(),
             tasks: TaskMap::default(),
             queue: BTreeMap::new(),

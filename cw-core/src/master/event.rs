@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     ids::{ClientId, ProgramId, WorkerId},
-    wire::{FromClient, FromWorker, ToClient, ToWorker, Token},
+    wire::{FromClient, FromWorker, Programs, ToClient, ToWorker, Token},
 };
 
 /// Something that happened.
@@ -37,9 +37,11 @@ pub enum Event {
     WorkerJoined {
         /// Its number.
         worker: WorkerId,
-        /// The program it runs.
+        /// The program it is.
         program: ProgramId,
-        /// That program's file name.
+        /// Which it runs.
+        programs: Programs,
+        /// The file name of the one it is.
         program_name: String,
         /// The worker's name, `host:pid`.
         name: String,

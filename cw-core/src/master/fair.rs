@@ -3,8 +3,8 @@
 //! A client's *usage* is the slot time its tasks took, in microseconds, and for those that are with a worker what
 //! they are expected to take. The next room goes to the waiting client with the least usage. Three rules more:
 //!
-//! - **Nobody saves up turns.** Each program has a *clock*: how much slot time whoever was served last had used when it
-//!   was. It never goes back. A client that wanted nothing for a while goes on at the clock.
+//! - **Nobody saves up turns.** There is a *clock* for all workers that run any program, and one for each program whose
+//!   workers run no other: how much slot time whoever was served last had used when it was. It never goes back. A client that wanted nothing for a while goes on at the clock.
 //! - **What was sent ahead makes way.** It would start before the tasks of a client that has used less. So it is
 //!   asked back, of those clients that have started more, once it is expected to take longer than [`LONG_WAIT`]:
 //!   shorter waits cost less than the asking.
@@ -59,8 +59,10 @@ impl Master {
         }
         (self.look_at, self.looked) = (None, self.now);
         let slow = |worker: &&Worker| worker.may_be_asked() && worker.backlog() >= LONG_WAIT;
-        let programs: BTreeSet<ProgramId> = self.workers.values().filter(slow).map(|it| it.program).collect();
-        for program in programs {
+        let wanted: BTreeSet<ProgramId> =
+            self.waiting.iter().map(|(_, id)| self.clients[id].program).collect();
+        let is_slow = |program: &ProgramId| self.workers.values().filter(slow).any(|it| it.serves(*program));
+        for program in wanted.into_iter().filter(is_slow).collect::<Vec<_>>() {
             let unstarted = self.unstarted(program);
             let of_program = |(_, id): &&(u64, ClientId)| self.clients[id].program == program;
             let waiting: Vec<ClientId> = self.waiting.iter().filter(of_program).map(|(_, id)| *id).collect();
@@ -73,10 +75,10 @@ impl Master {
         !self.waiting.is_empty() && (self.clients.len() > 1 || self.clients.values().any(Client::has_urgent))
     }
 
-    /// What each client of a program is charged for tasks that wait at workers.
+    /// What each client is charged for tasks that wait at the workers of a program.
     fn unstarted(&self, program: ProgramId) -> BTreeMap<ClientId, u64> {
         let mut charges = BTreeMap::new();
-        for worker in self.workers.values().filter(|worker| worker.program == program) {
+        for worker in self.workers.values().filter(|worker| worker.serves(program)) {
             for client in worker.shares.clients_ahead() {
                 *charges.entry(client).or_default() += worker.shares.charge_ahead_of(client);
             }
@@ -104,7 +106,7 @@ impl Master {
         let mut wanted = u32::try_from(client.queued).unwrap_or(u32::MAX);
         let mut asked: Vec<(WorkerId, ToWorker)> = Vec::new();
         for (worker, state) in &mut self.workers {
-            let may = state.program == client.program && !client.held_by.contains(worker);
+            let may = state.serves(client.program) && !client.held_by.contains(worker);
             let may = may && state.may_be_asked() && !state.is_fruitless_for(id);
             if wanted == 0 || !may || state.backlog() < LONG_WAIT {
                 continue;
@@ -131,22 +133,24 @@ impl Master {
 
     /// A client that wanted nothing for a time has earned no turns by that.
     pub(super) fn level(&mut self, id: ClientId) {
+        let pool = self.pool_of(self.clients[&id].program);
+        let clock = self.clocks.get(&pool).copied().unwrap_or(0);
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        let clock = self.clocks.get(&client.program).copied().unwrap_or(0);
         client.usage = client.usage.max(clock);
     }
 
-    /// A client is about to be served: its program's clock goes on to what it has used.
+    /// A client is about to be served: the clock of its program's workers goes on to what it has used.
     pub(super) fn note_served(&mut self, id: ClientId) {
         let client = &self.clients[&id];
-        let clock = self.clocks.entry(client.program).or_default();
+        let clock = self.clocks.entry(self.pool_of(client.program)).or_default();
         *clock = (*clock).max(client.used());
     }
 
-    /// Forgets the clock of a program without clients, since nobody is left to be fair to.
+    /// Forgets the clock of workers without clients, since nobody is left to be fair to.
     pub(super) fn drop_clock(&mut self, program: ProgramId) {
-        if self.clients.values().all(|client| client.program != program) {
-            self.clocks.remove(&program);
+        let pool = self.pool_of(program);
+        if self.clients.values().all(|client| self.pool_of(client.program) != pool) {
+            self.clocks.remove(&pool);
         }
     }
 

@@ -198,13 +198,9 @@ impl Master {
         if !is_planned {
             self.former.insert(id, (worker.inherited, std::mem::take(&mut worker.worked_for)));
         }
-        if let Some(key) = worker.listed
-            && let Some(room) = self.room.get_mut(&worker.program)
-        {
-            room.remove(&(key, id));
-            if room.is_empty() {
-                self.room.remove(&worker.program);
-            }
+        self.open_workers -= u32::from(worker.is_open());
+        for (program, rank) in &worker.listed {
+            self.room.get_mut(program).map(|room| room.remove(&(*rank, id)));
         }
         let obituary = format!("{}: not heard for {:?}", worker.name, self.now.since(worker.heard));
         for client in self.clients.keys().copied().collect::<Vec<_>>() {

@@ -30,6 +30,8 @@
 
 mod assign;
 mod breaker;
+#[cfg(any(test, feature = "sim"))]
+mod check;
 mod clients;
 mod event;
 mod fair;
@@ -37,6 +39,7 @@ mod finish;
 mod liveness;
 mod members;
 mod parked;
+mod programs;
 mod reasons;
 mod reattach;
 mod resume;
@@ -57,14 +60,14 @@ use bytes::Bytes;
 use crate::{
     Time,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
-    wire::{FromClient, FromWorker, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker, Window},
+    wire::{
+        FromClient, FromWorker, PARTICULARS_BYTES_MAX, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker, Window,
+    },
 };
 use clients::Client;
 pub use event::{Action, Event, Member, RosterLine};
 pub use members::Admitted;
 use members::Members;
-#[cfg(any(test, feature = "sim"))]
-use tally::Tally;
 use tasks::{State, Task};
 use workers::Worker;
 
@@ -144,8 +147,12 @@ pub struct Master {
     workers: BTreeMap<WorkerId, Worker>,
     /// Clients with queued tasks, the one with least slot time used first.
     waiting: BTreeSet<(u64, ClientId)>,
-    /// Workers with room, per program, the least loaded first.
+    /// Workers with room for the tasks of a program, of each that clients are of, the least loaded first.
     room: BTreeMap<ProgramId, BTreeSet<(u64, WorkerId)>>,
+    /// How many clients are of a program.
+    programs: BTreeMap<ProgramId, u32>,
+    /// Workers that run other programs than their own.
+    open_workers: u32,
     /// The most tasks that any client was ever allowed: what is on its way may go by an older word.
     window_told: u32,
     /// Workers whose load has changed since they were listed.
@@ -190,6 +197,8 @@ impl Master {
             workers: BTreeMap::new(),
             waiting: BTreeSet::new(),
             room: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            open_workers: 0,
             window_told: 0,
             changed: Vec::new(),
             actions: VecDeque::new(),
@@ -222,8 +231,9 @@ impl Master {
             Event::ClientJoined { client, program, returned: true } => self.on_client_back(client, program),
             Event::ClientSaid { client, message, body } => self.on_client_said(client, message, body),
             Event::ClientLost { client } => self.on_client_lost(client),
-            Event::WorkerJoined { worker, program, program_name, name, slots, returned } => {
-                self.on_worker_joined(worker, Worker::new(program, program_name, name, slots), returned);
+            Event::WorkerJoined { worker, program, programs, program_name, name, slots, returned } => {
+                let of = workers::Of { program, programs, program_name };
+                self.on_worker_joined(worker, Worker::new(of, name, slots), returned);
             }
             Event::WorkerHeard { worker } => self.on_worker_heard(worker),
             Event::WorkerSaid { worker, message, body } => self.on_worker_said(worker, message, body),
@@ -238,6 +248,7 @@ impl Master {
         self.end_sessions();
         self.stop_waiting();
         self.end_probation();
+        self.try_unfit();
         self.wake_parked();
         self.look_at_stalls();
         // What is about to be placed, or can be from now on, does not stand still.
@@ -265,7 +276,7 @@ impl Master {
             [self.next_stall(), self.next_look(), self.next_counts(), self.next_wake(), self.recall_at];
         let peers =
             [self.next_beat(), self.next_session_end(), self.next_stop_waiting(), self.next_probation()];
-        placing.into_iter().chain(peers).flatten().min()
+        placing.into_iter().chain(peers).chain([self.next_try()]).flatten().min()
     }
 
     /// Slots of all workers.
@@ -305,6 +316,13 @@ impl Master {
             FromClient::Keep { seconds } => self.on_keep(client, seconds),
             FromClient::Resubmitted { tasks } => self.note_resubmitted(client, 0, Some(tasks)),
             FromClient::Noted { below } => self.on_noted(client, below),
+            FromClient::Introduce { .. } if body.len() > PARTICULARS_BYTES_MAX => {
+                self.disconnect_client(client, "said too much of itself");
+            }
+            FromClient::Introduce { setting } => {
+                let known = self.clients.get_mut(&client).expect("just seen");
+                known.introduction = (setting, body);
+            }
         }
     }
 
@@ -331,12 +349,15 @@ impl Master {
             FromWorker::Progress { client, task, attempt, thousandths } => {
                 self.on_progress(worker, client, task, attempt, thousandths);
             }
+            FromWorker::Unfit { program, why } => self.on_unfit(worker, program, why),
+            FromWorker::Remark { client, what } => self.on_remark(worker, client, what),
         }
     }
 
     fn on_client_joined(&mut self, client: ClientId, program: ProgramId) {
         self.note_window();
         self.clients.insert(client, Client::new(program));
+        self.open_program(program);
     }
 
     /// The window that a client is told with its welcome.
@@ -461,7 +482,7 @@ impl Master {
         self.former.values_mut().for_each(|(_, worked_for)| {
             worked_for.remove(&id);
         });
-        self.drop_clock(gone.program);
+        self.close_program(gone.program);
         let told: Vec<WorkerId> =
             self.workers.iter_mut().filter_map(|(w, state)| state.forget(id).then_some(*w)).collect();
         for worker in told {
@@ -472,6 +493,7 @@ impl Master {
     fn on_worker_joined(&mut self, id: WorkerId, worker: Worker, returned: bool) {
         let before = self.window();
         let is_new = !self.workers.contains_key(&id);
+        self.open_workers += u32::from(is_new && worker.is_open());
         let worker = self.workers.entry(id).or_insert(worker);
         (worker.heard, worker.connected) = (self.now, true);
         self.set_suspect(id, false);
@@ -520,65 +542,5 @@ impl Master {
     fn disconnect_client(&mut self, client: ClientId, why: &'static str) {
         self.actions.push_back(Action::Disconnect { client, why });
         self.end_session(client);
-    }
-}
-
-#[cfg(any(test, feature = "sim"))]
-impl Master {
-    /// Re-derives what is kept incrementally; panics where the two differ.
-    pub(crate) fn check(&self) {
-        for (id, client) in &self.clients {
-            let all = client.tasks.sorted_keys(|_| true);
-            let bytes =
-                all.iter().map(|task| client.tasks.get(*task).unwrap().args.len() as u64).sum::<u64>();
-            assert_eq!(client.bytes, bytes, "{id}: bytes");
-            assert_eq!(client.queued, client.queue.values().map(VecDeque::len).sum::<usize>());
-            let parked = client.tasks.sorted_keys(|task| matches!(task.state, State::Parked));
-            assert_eq!(parked, client.parked.keys().collect::<Vec<_>>(), "{id}: parked tasks");
-            let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));
-            assert_eq!(queued.len(), client.queued, "{id}: queued tasks and the queue differ");
-            assert_eq!(self.waiting.contains(&(client.usage, *id)), client.queued > 0, "{id}: waiting list");
-            let charged =
-                all.iter().map(|task| u64::from(client.tasks.get(*task).unwrap().charge)).sum::<u64>();
-            assert_eq!(client.outstanding, charged, "{id}: charges");
-            let there = |task: &Task| task.state.takes_room();
-            assert_eq!(client.at_workers as usize, client.tasks.sorted_keys(there).len(), "{id}: at workers");
-            let of = |is: fn(State) -> bool| client.tasks.sorted_keys(|task| is(task.state)).len();
-            assert_eq!(client.out() as usize, of(|it| matches!(it, State::Sent { .. })), "{id}: out");
-            let held = of(|it| matches!(it, State::Held { .. }));
-            assert_eq!(client.held.total() as usize, held, "{id}: held");
-            let called_back = of(|it| matches!(it, State::Cancelling { held: false, .. }));
-            assert_eq!(client.called_back.total() as usize, called_back, "{id}: called back");
-            let counted = |tally: &Tally| self.workers.keys().map(|it| tally.at(*it)).sum::<u32>();
-            for tally in [&client.held, &client.called_back] {
-                assert_eq!(counted(tally), tally.total(), "{id}: only at workers that are here");
-            }
-            let is_heard = |worker: &WorkerId| !self.workers[worker].suspect;
-            let runs = |task: &Task| {
-                there(task) && task.started && task.state.worker().as_ref().is_some_and(is_heard)
-            };
-            assert_eq!(client.running as usize, client.tasks.sorted_keys(runs).len(), "{id}: running");
-        }
-        for (id, worker) in &self.workers {
-            let mut sent = 0;
-            for client in self.clients.values() {
-                let there = |task: &Task| task.state.worker() == Some(*id) && task.state.takes_room();
-                sent += client.tasks.sorted_keys(there).len();
-            }
-            assert_eq!(worker.sent as usize, sent, "{id}: tasks there");
-            assert_eq!(worker.shares.tasks(), sent, "{id}: tasks there, by client");
-            assert_eq!(worker.listed.is_some(), worker.has_room(&self.config), "{id}: room");
-        }
-    }
-
-    /// The workers that are here and were ever set aside.
-    pub(crate) fn set_aside_ever(&self) -> Vec<WorkerId> {
-        let aside = self.workers.iter().filter(|(_, worker)| worker.record.was_set_aside());
-        aside.map(|(id, _)| *id).collect()
-    }
-
-    /// Whether nothing is queued, sent or owed.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.clients.values().all(|client| client.tasks.is_empty() && client.queued == 0)
     }
 }

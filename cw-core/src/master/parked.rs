@@ -195,7 +195,7 @@ impl Master {
 
     /// Whether another worker than this one takes the program's tasks.
     pub(super) fn has_other(&self, program: ProgramId, than: WorkerId) -> bool {
-        self.workers.iter().any(|(id, worker)| *id != than && worker.program == program && worker.is_well())
+        self.workers.iter().any(|(id, worker)| *id != than && worker.serves(program) && worker.is_well())
     }
 
     /// Puts a parked task into its queue, first.
@@ -275,7 +275,7 @@ impl Master {
     fn keep_free(&mut self, id: ClientId, task: TaskId) -> Option<WorkerId> {
         let client = &self.clients[&id];
         let of_program =
-            |(_, worker): &(&WorkerId, &super::Worker)| worker.program == client.program && worker.is_well();
+            |(_, worker): &(&WorkerId, &super::Worker)| worker.serves(client.program) && worker.is_well();
         let fit: Vec<_> = self.workers.iter().filter(of_program).collect();
         let kept = fit.iter().filter(|(_, worker)| worker.exclusive.is_some()).count();
         if kept >= (fit.len() / 2).max(1) {
@@ -304,9 +304,11 @@ impl Master {
             let worker = self.workers.get(&id);
             let task = worker.filter(|worker| worker.is_well()).and_then(|worker| worker.exclusive);
             let state = task.and_then(|(client, task)| self.state_of(client, task));
-            // Where results of its client have piled up meanwhile, it would come back at once.
+            // Where results of its client have piled up meanwhile, or its program cannot be run, it would come back at once.
             let client = task.and_then(|(client, _)| self.clients.get(&client));
-            let is_held = client.is_some_and(|client| client.held_by.contains(&id));
+            let serves = |program| worker.is_some_and(|worker| worker.serves(program));
+            let is_held =
+                client.is_some_and(|client| client.held_by.contains(&id) || !serves(client.program));
             let is_used = match state {
                 Some(State::Parked) => !is_held,
                 Some(state) => state.worker() == Some(id) && state.takes_room(),

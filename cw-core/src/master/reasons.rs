@@ -27,7 +27,7 @@ impl Master {
 
     fn fitting(&self, client: &Client) -> impl Iterator<Item = (&WorkerId, &Worker)> {
         let program = client.program;
-        self.workers.iter().filter(move |(_, worker)| worker.program == program)
+        self.workers.iter().filter(move |(_, worker)| worker.serves(program))
     }
 
     /// Workers that may have its tasks have not said so.
@@ -109,14 +109,19 @@ impl Master {
     }
 
     fn why_no_worker(&self, client: &Client) -> Stall {
-        let others = || self.workers.values().filter(|worker| worker.program != client.program);
-        let Some(worker) = others().next().filter(|_| self.fitting(client).next().is_none()) else {
+        let mut others = self.workers.values().filter(|worker| !worker.serves(client.program));
+        let Some(worker) = others.next().filter(|_| self.fitting(client).next().is_none()) else {
             return Stall::NoWorker;
         };
+        let unfit = || self.workers.values().filter_map(|it| Some((it, it.unfit.get(&client.program)?)));
+        if let Some((worker, (_, why))) = unfit().next() {
+            let (worker, why) = (worker.name.clone(), why.to_string());
+            return Stall::Unfit { workers: count(unfit().count()), worker, why };
+        }
         Stall::OtherProgram {
-            workers: count(others().count()),
-            program: worker.program,
-            program_name: worker.program_name.clone(),
+            workers: count(1 + others.count()),
+            program: worker.of.program,
+            program_name: worker.of.program_name.clone(),
             worker: worker.name.clone(),
         }
     }

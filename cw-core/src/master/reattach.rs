@@ -49,6 +49,7 @@ impl Master {
                 client.detached = Some(self.now);
                 client.resume = Resume { open: true, restored: true, ..Resume::default() };
                 self.clients.insert(ClientId(member.id), client);
+                self.open_program(ProgramId::default());
             }
         }
     }
@@ -61,7 +62,10 @@ impl Master {
         if client.program != program && client.program != ProgramId::default() {
             return self.disconnect_client(id, "came back as another program");
         }
-        (client.program, client.detached) = (program, None);
+        let former = std::mem::replace(&mut client.program, program);
+        self.change_program(id, former, program);
+        let client = self.clients.get_mut(&id).expect("just seen");
+        client.detached = None;
         client.trimmed = false;
         client.watch = Default::default();
         client.stall = Default::default();
@@ -365,7 +369,8 @@ impl Master {
         client.note_sent(self.now);
         client.at_workers += 1;
         client.take_up(task_id, worker_id, attempt);
-        self.workers.get_mut(&worker_id).expect("it said so").take_on(id, charge, bytes);
+        let program = client.program;
+        self.workers.get_mut(&worker_id).expect("it said so").take_on(id, program, charge, bytes);
         self.note_load(worker_id);
         self.confirm(id, task_id, claim);
     }

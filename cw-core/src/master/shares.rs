@@ -94,6 +94,11 @@ impl Shares {
         share.charge.saturating_mul(u64::from(share.ahead)) / tasks.max(1)
     }
 
+    /// What all of a client's tasks here are charged.
+    pub(super) fn charge_of(&self, client: ClientId) -> u64 {
+        self.get(client).charge
+    }
+
     /// A client's tasks that are in slots here, and what they are charged.
     pub(super) fn running(&self, client: ClientId) -> (u32, u64) {
         let share = self.get(client);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Time,
-    ids::{ClientId, WorkerId},
+    ids::{ClientId, ProgramId, WorkerId},
     wire::{Failure, Stall, ToClient},
 };
 
@@ -50,8 +50,7 @@ impl Master {
         for (client, since) in due {
             let why = self.why_stalled(client);
             let Stalling::Since { told, .. } = &self.clients[&client].stall else { continue };
-            let known =
-                matches!((told, &why), (Some((_, Stall::OtherProgram { .. })), Stall::OtherProgram { .. }));
+            let known = told.as_ref().is_some_and(|(_, told)| is_final(told)) && is_final(&why);
             if known && since + self.config.refuse_after <= self.now {
                 self.refuse_all(client, &why);
             } else {
@@ -76,14 +75,15 @@ impl Master {
 
     fn refuse_all(&mut self, id: ClientId, why: &Stall) {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
-        let Stall::OtherProgram { workers, program, program_name, worker } = why else { return };
-        let failure = Failure::Refused {
-            why: format!(
+        let why = match why {
+            Stall::OtherProgram { workers, program, program_name, worker } => format!(
                 "no worker runs this build: the client is build {}, the {workers} connected run others, such as \
                  {worker} with {program_name}, build {program}; restart the workers from the client's executable",
                 client.program
             ),
+            other => other.to_string(),
         };
+        let failure = Failure::Refused { why };
         (client.stall, client.moved) = (Stalling::No, self.now);
         self.waiting.remove(&(client.usage, id));
         client.queue.clear();
@@ -102,7 +102,7 @@ impl Master {
         match &client.stall {
             Stalling::No if stands_still(client) => Some((client.moved + soon).max(begun)),
             Stalling::Since { since, told: None } => Some((*since + soon).max(begun)),
-            Stalling::Since { since, told: Some((_, Stall::OtherProgram { .. })) } => {
+            Stalling::Since { since, told: Some((_, told)) } if is_final(told) => {
                 Some((*since + late).max(begun))
             }
             Stalling::Since { told: Some((at, _)), .. } if begun > *at && begun > self.now => Some(begun),
@@ -122,6 +122,11 @@ impl Master {
         let is_due = |client: &Client| self.stall_due(client).is_some_and(|due| due <= self.now);
         self.unplaced |= self.clients.values().any(is_due);
     }
+}
+
+/// Whether waiting for it to pass is of little use: tasks are refused after a while.
+fn is_final(why: &Stall) -> bool {
+    matches!(why, Stall::OtherProgram { .. } | Stall::Unfit { .. })
 }
 
 /// Whether a client has tasks and none is known to run, for another reason than that it failed a moment ago. Short ones
@@ -170,7 +175,8 @@ impl Master {
     pub(super) fn relieve(&mut self, worker: WorkerId, client: ClientId, left: Left) {
         let Left { charge, bytes, ran, started } = left;
         let Some(state) = self.workers.get_mut(&worker) else { return };
-        state.release(client, charge, bytes, ran);
+        let program = self.clients.get(&client).map_or_else(ProgramId::default, |client| client.program);
+        state.release(client, program, charge, bytes, ran);
         if let Some(client) = self.clients.get_mut(&client) {
             client.at_workers -= 1;
         }

@@ -51,7 +51,7 @@ impl Master {
 
     fn counts(&self, id: ClientId) -> Counts {
         let program = self.clients[&id].program;
-        let here = || self.workers.values().filter(|worker| worker.program == program);
+        let here = || self.workers.values().filter(|worker| worker.serves(program));
         Counts {
             running: self.running(id).0,
             workers: u32::try_from(here().count()).unwrap_or(u32::MAX),

@@ -7,15 +7,20 @@ use crate::{
     Time,
     idmap::IdMap,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId},
+    wire::Programs,
 };
 
 /// A connected worker.
 #[derive(Debug)]
 pub(super) struct Worker {
-    pub(super) program: ProgramId,
-    pub(super) program_name: String,
+    pub(super) of: Of,
+    /// Programs that it could not run, until when that is believed, and why.
+    pub(super) unfit: BTreeMap<ProgramId, (Time, Box<str>)>,
     pub(super) name: String,
     pub(super) slots: u32,
+    /// What it has of each program; of those that it had and has no more, there is an entry until their last client is
+    /// gone. Few, and looked up with every task.
+    loads: Vec<(ProgramId, Load)>,
     /// Tasks there, running or not.
     pub(super) sent: u32,
     /// Their expected run time, in microseconds.
@@ -55,21 +60,40 @@ pub(super) struct Worker {
     pub(super) record: Record,
     /// When something last ended there, or a recall did.
     pub(super) moved: Time,
-    /// The key under which it stands in the list of workers with room.
-    pub(super) listed: Option<u64>,
+    /// The keys under which it stands in the lists of workers with room.
+    pub(super) listed: Vec<(ProgramId, u64)>,
     /// Whether its load has changed since it was listed.
     pub(super) changed: bool,
     /// Specs it was told.
     declared: IdMap<(ClientId, SpecIndex), ()>,
-    /// Clients it knows.
+    /// Clients it knows, and those of which it was told all that it needs to run their tasks.
     knows: BTreeSet<ClientId>,
+    introduced: BTreeSet<ClientId>,
+}
+
+/// Which program a worker is, and which it runs.
+#[derive(Debug)]
+pub(super) struct Of {
+    pub(super) program: ProgramId,
+    pub(super) programs: Programs,
+    /// The file name of the one it is.
+    pub(super) program_name: String,
+}
+
+/// Tasks of one program at a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Load {
+    pub(super) sent: u32,
+    /// Their expected run time, in microseconds.
+    expected: u64,
 }
 
 impl Worker {
-    pub(super) fn new(program: ProgramId, program_name: String, name: String, slots: u32) -> Self {
+    pub(super) fn new(of: Of, name: String, slots: u32) -> Self {
         Self {
-            program,
-            program_name,
+            of,
+            unfit: BTreeMap::new(),
+            loads: Vec::new(),
             name,
             slots: slots.max(1),
             sent: 0,
@@ -92,22 +116,24 @@ impl Worker {
             exclusive: None,
             record: Record::default(),
             moved: Time::ZERO,
-            listed: None,
+            listed: Vec::new(),
             changed: false,
             declared: IdMap::default(),
             knows: BTreeSet::new(),
+            introduced: BTreeSet::new(),
         }
     }
 
-    /// Whether it may be sent another task: a slot is free, or little enough waits for one.
+    /// Whether it may be sent another task of a program: a slot is free, or little enough waits for one.
     ///
-    /// One task per slot is sent ahead whatever it takes, so that a slot never waits for the network;
-    /// more only as long as all that waits is expected to be through in [`Config::prefetch_time`].
+    /// One task per slot is sent ahead whatever it takes, so that a slot never waits for the network; more only as long
+    /// as all that waits of its program is expected to be through in [`Config::prefetch_time`]. Each program has that
+    /// for itself: a slot goes on with one program for a while, and what waits of another must not stop that.
     ///
     /// A worker that is full of short tasks has room again only when a quarter of them is done: a few tasks
     /// at a time would wake it for each few.
-    pub(super) fn has_room(&self, config: &Config) -> bool {
-        if !self.is_well() || self.exclusive.is_some() {
+    pub(super) fn has_room(&self, program: ProgramId, config: &Config) -> bool {
+        if !self.is_well() || self.exclusive.is_some() || !self.serves(program) {
             return false;
         }
         if self.sent < self.slots {
@@ -119,9 +145,64 @@ impl Worker {
         let slots = u64::from(self.slots);
         let time = slots.saturating_mul(u64::try_from(config.prefetch_time.as_micros()).unwrap_or(u64::MAX));
         let tasks = slots.saturating_mul(u64::from(config.prefetch_tasks));
-        let (tasks, time) = if self.listed.is_some() { (tasks, time) } else { (tasks / 4 * 3, time / 4 * 3) };
-        let sent = u64::from(self.sent);
-        sent < 2 * slots || (sent < tasks && self.expected < time)
+        let is_listed = self.is_listed(program);
+        let (tasks, time) = if is_listed { (tasks, time) } else { (tasks / 4 * 3, time / 4 * 3) };
+        let load = self.load_of(program);
+        u64::from(self.sent) < 2 * slots || (u64::from(load.sent) < tasks && load.expected < time)
+    }
+
+    /// Whether it stands in the list of those with room for a program.
+    pub(super) fn is_listed(&self, program: ProgramId) -> bool {
+        self.listed.iter().any(|(of, _)| *of == program)
+    }
+
+    /// Whether it may run a program's tasks.
+    pub(super) fn serves(&self, program: ProgramId) -> bool {
+        (self.is_open() || self.of.program == program) && !self.unfit.contains_key(&program)
+    }
+
+    /// Whether it runs others than its own.
+    pub(super) fn is_open(&self) -> bool {
+        self.of.programs != Programs::Own
+    }
+
+    /// What it has of a program.
+    pub(super) fn load_of(&self, program: ProgramId) -> Load {
+        self.loads.iter().find(|(of, _)| *of == program).map_or_else(Load::default, |(_, load)| *load)
+    }
+
+    /// How it stands in the list of those with room for a program. Of two that are as busy the one goes first that has
+    /// run the program before: it need not be fetched and started there.
+    pub(super) fn rank(&self, program: ProgramId) -> u64 {
+        let is_known = self.of.program == program || self.loads.iter().any(|(of, _)| *of == program);
+        2 * self.load() + u64::from(!is_known)
+    }
+
+    fn load_mut(&mut self, program: ProgramId) -> &mut Load {
+        let place = self.loads.iter().position(|(of, _)| *of == program).unwrap_or_else(|| {
+            self.loads.push((program, Load::default()));
+            self.loads.len() - 1
+        });
+        &mut self.loads[place].1
+    }
+
+    /// The last client of a program is gone.
+    pub(super) fn forget_program(&mut self, program: ProgramId) {
+        self.loads.retain(|(of, load)| *of != program || load.sent > 0);
+        self.unfit.remove(&program);
+    }
+
+    /// It turns out whose tasks these are.
+    pub(super) fn move_load(&mut self, client: ClientId, from: ProgramId, to: ProgramId) {
+        let (sent, expected) = (self.shares.of(client), self.shares.charge_of(client));
+        if sent > 0 {
+            let load = self.load_mut(from);
+            load.sent = load.sent.saturating_sub(sent);
+            load.expected = load.expected.saturating_sub(expected);
+            let load = self.load_mut(to);
+            load.sent += sent;
+            load.expected += expected;
+        }
     }
 
     /// Whether it takes tasks, as far as it is the worker's business.
@@ -143,6 +224,7 @@ impl Worker {
             self.declared = IdMap::default();
         }
         self.knows.clear();
+        self.introduced.clear();
     }
 
     /// Whether it was told of a client.
@@ -183,7 +265,10 @@ impl Worker {
         self.expected / u64::from(self.slots)
     }
 
-    pub(super) fn take_on(&mut self, client: ClientId, charge: u32, bytes: usize) {
+    pub(super) fn take_on(&mut self, client: ClientId, program: ProgramId, charge: u32, bytes: usize) {
+        let load = self.load_mut(program);
+        load.sent += 1;
+        load.expected += u64::from(charge);
         self.sent += 1;
         self.expected += u64::from(charge);
         self.bytes += bytes as u64;
@@ -196,7 +281,17 @@ impl Worker {
     }
 
     /// A task has ended here or came back; `ran` says which.
-    pub(super) fn release(&mut self, client: ClientId, charge: u32, bytes: usize, ran: bool) {
+    pub(super) fn release(
+        &mut self,
+        client: ClientId,
+        program: ProgramId,
+        charge: u32,
+        bytes: usize,
+        ran: bool,
+    ) {
+        let load = self.load_mut(program);
+        load.sent = load.sent.saturating_sub(1);
+        load.expected = load.expected.saturating_sub(u64::from(charge));
         self.sent = self.sent.saturating_sub(1);
         self.expected = self.expected.saturating_sub(u64::from(charge));
         self.bytes = self.bytes.saturating_sub(bytes as u64);
@@ -253,6 +348,11 @@ impl Worker {
         true
     }
 
+    /// Notes that it is told what it needs to run a client's tasks; says whether it did not know that.
+    pub(super) fn introduce(&mut self, client: ClientId) -> bool {
+        self.introduced.insert(client)
+    }
+
     /// Notes that it is told of a client; says whether it did not know it.
     pub(super) fn meet(&mut self, client: ClientId) -> bool {
         self.worked_for.insert(client);
@@ -270,6 +370,7 @@ impl Worker {
         self.vouched.remove(&client);
         self.worked_for.remove(&client);
         self.fruitless_for.remove(&client);
+        self.introduced.remove(&client);
         self.knows.remove(&client)
     }
 }

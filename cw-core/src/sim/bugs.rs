@@ -85,6 +85,12 @@ pub enum Bug {
     TryClaims,
     /// A claimed result is acknowledged before it is recorded.
     AckClaims,
+    /// Tasks go to executors of any program.
+    AnyExecutor,
+    /// A slot is never given to another program.
+    KeepSlot,
+    /// A worker's word that it cannot run a program is not heard.
+    IgnoreUnfit,
 }
 
 /// All of them.
@@ -127,6 +133,9 @@ pub const ALL: &[Bug] = &[
     Bug::AskAgain,
     Bug::TryClaims,
     Bug::AckClaims,
+    Bug::AnyExecutor,
+    Bug::KeepSlot,
+    Bug::IgnoreUnfit,
 ];
 
 thread_local! {

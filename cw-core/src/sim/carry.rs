@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     hosts::{Given, Input},
     net::Word,
+    programs,
     world::{Happening, World, short},
 };
 use crate::{
@@ -42,7 +43,11 @@ impl World {
                 if let ToWorker::Cancel { client, task, attempt } = message {
                     self.ledger.note_called_back(client.0, task, attempt);
                 }
+                if let ToWorker::Forget { .. } = message {
+                    self.unfit.clear();
+                }
                 if let ToWorker::Run { client, task, attempt, .. } = message {
+                    self.check_unfit(worker, client);
                     self.ledger.note_sent(client.0, task, worker.0);
                     if self.ledger.owner(worker.0).is_some_and(|peer| self.hosts[peer].is_rogue()) {
                         self.ledger.note_lied_to(client.0);
@@ -77,6 +82,7 @@ impl World {
                     format!("{worker} was heard {silence:?} ago")
                 });
                 self.ledger.note_given_up(worker.0);
+                self.unfit.retain(|(of, _), _| *of != worker);
                 let peer = self.master.peers.get(&worker.0).copied();
                 self.hang_up(peer);
             }
@@ -119,7 +125,12 @@ impl World {
                 }
                 self.send(host, true, Word::FromWorker(message, body));
             }
-            worker::Action::Start { executor } => self.start_executor(host, executor),
+            worker::Action::Start { executor, program, body } => {
+                let setting = programs::setting_of(&body);
+                self.start_executor(host, executor, worker::Origin { program, setting });
+            }
+            worker::Action::Fetch { program, .. } => self.fetch(host, program),
+            worker::Action::Drop { program } => self.drop_program(host, program),
             worker::Action::Feed { executor, message, body } => {
                 let ToExecutor::Run { task, attempt, .. } = message;
                 self.feed_executor(host, executor, task, attempt, body);
@@ -227,8 +238,10 @@ impl World {
                 self.ledger.note_stalled(host, true);
             }
             client::Action::Moving => self.ledger.note_stalled(host, false),
-            client::Action::Progress { .. } | client::Action::Counts(_) | client::Action::SetAside { .. } => {
-            }
+            client::Action::Progress { .. }
+            | client::Action::Counts(_)
+            | client::Action::Remark { .. }
+            | client::Action::SetAside { .. } => {}
         }
     }
 

@@ -470,10 +470,7 @@ impl Ledger {
         self.rule(failed <= retries, "a task is tried as often as its retries allow", || {
             format!("{task} of host {owner} begins after {failed} failures")
         });
-        let is_own = hosts[host].program == hosts[owner].program;
-        self.rule(is_own, "a task runs on its own program", || {
-            format!("{task} of host {owner} on host {host}")
-        });
+        self.check_program(hosts, (host, executor), owner, task);
         if let Err((rule, what)) = again {
             self.rule(false, rule, || format!("{task} of host {owner}, on host {host}: {what}"));
         }

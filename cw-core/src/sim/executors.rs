@@ -12,7 +12,7 @@ use super::{
 use crate::{
     ids::{Attempt, ExecutorId, TaskId},
     wire::{Class, Ending, Failure},
-    worker::ExecutorSaid,
+    worker::{ExecutorSaid, Origin},
 };
 
 /// After so long an executor hands back what it was fed behind the task that runs.
@@ -22,9 +22,14 @@ const LONG: Duration = Duration::from_millis(10);
 const KEPT_BACK: Duration = Duration::from_millis(2);
 
 impl World {
-    pub(super) fn start_executor(&mut self, host: usize, executor: ExecutorId) {
+    pub(super) fn start_executor(&mut self, host: usize, executor: ExecutorId, origin: Origin) {
+        let Origin { program, setting } = origin;
+        let own = self.hosts[host].program;
         let Some(worker) = self.hosts[host].worker() else { return };
-        worker.processes.insert(executor, Process::default());
+        worker.processes.insert(executor, Process { program, setting, ..Process::default() });
+        let is_here = program == own || worker.fetched.contains(&program);
+        self.ledger.rule(is_here, "only what is there is started", || format!("{program} on host {host}"));
+        let worker = self.hosts[host].worker().expect("just seen");
         let (processes, slots) = (worker.processes.len(), worker.slots as usize);
         self.ledger.rule(processes <= slots, "never more executors than slots", || {
             format!("host {host} has {processes} of {slots}")

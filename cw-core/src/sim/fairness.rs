@@ -10,7 +10,10 @@ use super::{
     truth::NAME_BYTES,
     world::World,
 };
-use crate::ids::{ProgramId, TaskId};
+use crate::{
+    ids::{ProgramId, TaskId},
+    wire::Programs,
+};
 
 /// How much of what the one that is done first has had, the other must have had by then, in hundredths.
 const LEAST: u32 = 33;
@@ -83,8 +86,14 @@ impl World {
     }
 
     pub(super) fn slots_of_program(&self, program: ProgramId) -> u32 {
-        let workers = self.hosts.iter().filter(|host| host.program == program && host.node.up);
-        workers.map(|host| if let Role::Worker(worker) = &host.role { worker.slots } else { 0 }).sum()
+        let workers = self.hosts.iter().filter(|host| host.node.up);
+        let slots = workers.map(|host| match &host.role {
+            Role::Worker(worker) if host.program == program || worker.programs != Programs::Own => {
+                worker.slots
+            }
+            _ => 0,
+        });
+        slots.sum()
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Time,
     client::{self, Client},
-    ids::{Attempt, ClientId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
+    ids::{Attempt, ClientId, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
     wire::{Class, Doing, FromClient, FromWorker, Returned, Session, Spec, Token},
     worker::{self, Worker},
@@ -51,6 +51,7 @@ impl World {
         self.master.node = Node::new(clock);
         self.master.machine = Some(Master::new(config));
         self.master.heard.clear();
+        self.unfit.clear();
         self.master.attempts.clear();
         self.say(|| "a master starts".to_owned());
         self.settle(None);
@@ -67,8 +68,10 @@ impl World {
     }
 
     pub(super) fn start_client_of(&mut self, program: ProgramId, specs: Vec<Spec>) -> usize {
-        let machine = Client::new(self.knobs.client);
-        let peer = self.add_host(program, Role::Client(Box::new(ClientHost::new(machine, specs.clone()))));
+        let setting = self.draw_setting();
+        let machine = Client::new(self.client_config(setting));
+        let host = ClientHost::new(machine, setting, specs.clone());
+        let peer = self.add_host(program, Role::Client(Box::new(host)));
         let local = self.hosts[peer].node.clock.local(self.now);
         for what in specs {
             let client = self.hosts[peer].client().expect("it was just made");
@@ -97,10 +100,14 @@ impl World {
     }
 
     pub(super) fn start_worker(&mut self, program: ProgramId, slots: u32, bad: Option<Class>) {
-        let config = worker::Config { slots, ..self.knobs.worker.clone() };
+        let programs = self.draw_programs();
+        let own = worker::Origin { program, setting: SettingId::default() };
+        let config = worker::Config { slots, own, programs, ..self.knobs.worker.clone() };
         let role = Role::Worker(Box::new(WorkerHost {
             machine: Worker::new(config),
             slots,
+            programs,
+            fetched: Default::default(),
             processes: Default::default(),
             freezes: false,
             thaw: Vec::new(),
@@ -112,7 +119,7 @@ impl World {
             overtaken: Default::default(),
         }));
         let peer = self.add_host(program, role);
-        self.say(|| format!("host {peer} starts: a worker of {slots} slots, bad: {bad:?}"));
+        self.say(|| format!("host {peer} starts: a worker of {slots} slots for {programs:?}, bad: {bad:?}"));
         self.settle(Some(peer));
     }
 
@@ -418,7 +425,7 @@ impl World {
         let why =
             self.chance.pick(&[Returned::Recalled, Returned::Suspect, Returned::Leaving, Returned::Killed]);
         let doing = self.chance.pick(&[Doing::Waiting, Doing::Running, Doing::Done]);
-        let message = match self.chance.below(12) {
+        let message = match self.chance.below(14) {
             0..3 => FromWorker::Finished { client, task, attempt, class, micros: self.chance.next() },
             3 => FromWorker::Returned { client, task, attempt, why },
             4 => FromWorker::Recalled,
@@ -427,6 +434,8 @@ impl World {
             7 => FromWorker::Progress { client, task, attempt, thousandths: 77 },
             8 => FromWorker::Started { client, task, attempt },
             9 | 10 => FromWorker::Have { client, task, attempt, doing },
+            11 => FromWorker::Unfit { program: program(self.chance.below(3) as u32), why: "a lie".into() },
+            12 => FromWorker::Remark { client, what: "a lie".into() },
             _ => FromWorker::Accounted { client: self.chance.coin().then_some(client) },
         };
         let body = if matches!(message, FromWorker::Finished { .. }) {

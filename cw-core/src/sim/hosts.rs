@@ -8,9 +8,9 @@ use super::net::{Link, Word};
 use crate::{
     Time,
     client::{Client, Completion},
-    ids::{Attempt, ExecutorId, ProgramId, TaskId},
+    ids::{Attempt, ExecutorId, ProgramId, SettingId, TaskId},
     master::{Master, Member},
-    wire::{Class, Session, Spec, Window},
+    wire::{Class, Programs, Session, Spec, Window},
     worker::{ExecutorSaid, Worker},
 };
 
@@ -88,6 +88,11 @@ pub(super) enum Input {
         executor: ExecutorId,
         said: ExecutorSaid,
     },
+    /// At a worker: a program is there, or cannot be had.
+    Fetched {
+        program: ProgramId,
+        result: Result<(), String>,
+    },
     Recorded {
         task: TaskId,
     },
@@ -160,6 +165,9 @@ pub(super) enum Role {
 pub(super) struct WorkerHost {
     pub(super) machine: Worker,
     pub(super) slots: u32,
+    pub(super) programs: Programs,
+    /// Programs that it has beside its own.
+    pub(super) fetched: BTreeSet<ProgramId>,
     pub(super) processes: BTreeMap<ExecutorId, Process>,
     /// Whether its executors stand still too while it is paused, and what they would have done by now.
     pub(super) freezes: bool,
@@ -192,6 +200,8 @@ pub(super) struct Given {
 /// A simulated process that runs tasks one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Process {
+    pub(super) program: ProgramId,
+    pub(super) setting: SettingId,
     pub(super) queue: VecDeque<(TaskId, Attempt, Bytes)>,
     /// Results that were not flushed yet.
     pub(super) unflushed: Vec<(Class, u64, Bytes)>,
@@ -205,6 +215,8 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) struct ClientHost {
     pub(super) machine: Client,
+    /// What its executors are to be started with.
+    pub(super) setting: SettingId,
     pub(super) specs: Vec<Spec>,
     pub(super) done: BTreeMap<TaskId, Completion>,
     /// Its disk: what it recorded.
@@ -219,9 +231,10 @@ pub(super) struct ClientHost {
 }
 
 impl ClientHost {
-    pub(super) fn new(machine: Client, specs: Vec<Spec>) -> Self {
+    pub(super) fn new(machine: Client, setting: SettingId, specs: Vec<Spec>) -> Self {
         Self {
             machine,
+            setting,
             specs,
             done: BTreeMap::new(),
             recorded: BTreeSet::new(),

@@ -369,14 +369,14 @@ impl World {
         let tasks: Vec<TaskId> = open.iter().map(|(task, _)| *task).collect();
         self.ledger.revive(host, &tasks);
         let clock = self.clock();
-        let config = self.knobs.client;
         let local = clock.local(self.now);
         let revived = &mut self.hosts[host];
         revived.node = Node::new(clock);
         (revived.link.at_peer, revived.link.joining) = (None, false);
         let before = revived.client().expect("a program is a client");
-        let (specs, next_task) = (before.specs.clone(), before.next_task);
-        let mut client = ClientHost::new(Client::new(config), specs.clone());
+        let (specs, next_task, setting) = (before.specs.clone(), before.next_task, before.setting);
+        let config = self.client_config(setting);
+        let mut client = ClientHost::new(Client::new(config), setting, specs.clone());
         client.next_task = next_task;
         client.claimed = Some(tasks.iter().copied().collect());
         for what in specs {

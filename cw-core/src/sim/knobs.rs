@@ -17,6 +17,10 @@ pub(super) struct Knobs {
     /// Tasks of all clients together.
     pub(super) tasks: u32,
     pub(super) programs: u32,
+    /// With how many different things clients' executors may be started.
+    pub(super) settings: u64,
+    /// How many of the workers run any program.
+    pub(super) open_permille: u64,
     /// The longest delay of a message, and how often it is near that.
     pub(super) delay: Duration,
     pub(super) slow_permille: u64,
@@ -54,6 +58,8 @@ pub(super) struct Faults {
     pub(super) rogue_client: bool,
     /// Programs' disks are full for a while, and fail to write.
     pub(super) bad_disk: bool,
+    /// Workers cannot have programs now and then, while there is trouble.
+    pub(super) bad_fetch: bool,
 }
 
 /// What tasks and clients are like.
@@ -96,7 +102,9 @@ impl Knobs {
             workers: workers as u32,
             slots: rng.between(1, 4) as u32,
             tasks: rng.spread(1, most_tasks) as u32,
-            programs: if rng.permille(150) { 2 } else { 1 },
+            programs: if rng.permille(350) { rng.between(2, 3) as u32 } else { 1 },
+            settings: rng.pick(&[1, 1, 2]),
+            open_permille: rng.pick(&[0, 500, 1_000, 1_000]),
             delay,
             slow_permille: rng.pick(&[0, 5, 50, 300]),
             bundle: rng.pick(&[1, 1, 4, 16]),
@@ -106,6 +114,7 @@ impl Knobs {
             worker: worker_config(rng),
             client: client::Config {
                 give_up_after: None,
+                introduction: None,
                 keep_for: rng.pick(&[None, Some(ms(60_000)), Some(ms(900_000))]),
             },
             trouble_for: ms(rng.between(10_000, longest)),
@@ -129,8 +138,15 @@ impl Knobs {
 
     /// Whether nothing but the tasks themselves goes wrong.
     pub(super) fn is_calm(&self) -> bool {
-        let Faults { late_workers: _, rates: _, rogue_client: _, rogue_worker: _, bad_disk: _, .. } =
-            self.faults;
+        let Faults {
+            late_workers: _,
+            rates: _,
+            rogue_client: _,
+            rogue_worker: _,
+            bad_disk: _,
+            bad_fetch: _,
+            ..
+        } = self.faults;
         let f = &self.faults;
         let any = f.breaks || f.cuts || f.kill_workers || f.kill_clients || f.kill_masters || f.pauses;
         !any && !f.leaves
@@ -162,6 +178,7 @@ impl Faults {
             rogue_worker: one(70),
             rogue_client: one(70),
             bad_disk: one(300),
+            bad_fetch: one(300),
         }
     }
 }
@@ -222,6 +239,9 @@ fn master_config(rng: &mut Rng) -> master::Config {
 
 fn worker_config(rng: &mut Rng) -> worker::Config {
     let mut config = worker::Config { start_early: rng.coin(), ..worker::Config::default() };
+    config.quantum = ms(rng.pick(&[0, 100, 1_000]));
+    config.idle_time = rng.pick(&[None, Some(ms(1_000)), Some(ms(60_000))]);
+    config.spare_programs = rng.pick(&[0, 4]);
     if rng.permille(300) {
         config.held_bytes = rng.spread(1_000, 4 << 20);
     }

@@ -16,6 +16,7 @@ mod keeper;
 mod knobs;
 mod net;
 mod plan;
+mod programs;
 mod rng;
 mod silence;
 mod truth;
@@ -86,6 +87,9 @@ pub fn run(seed: u64, bug: Bug, traced: bool) -> Outcome {
 /// enough words in a row are quick.
 const PATIENT: u32 = 2;
 
+/// For how long at most a worker is not tried again that could not run a program.
+const UNFIT_FOR: Duration = Duration::from_secs(31);
+
 impl World {
     fn run(&mut self) {
         self.run_until(Time::from_start(self.knobs.trouble_for));
@@ -143,7 +147,8 @@ impl World {
     /// All slots can be used again: as many tasks as there are slots are done in little more time than one.
     fn probe(&mut self) {
         // Whoever is not yet back, or on probation, is waited for.
-        self.run_until(self.now + Duration::from_secs(1));
+        let patience = if self.knobs.faults.bad_fetch { UNFIT_FOR } else { Duration::ZERO };
+        self.run_until(self.now + Duration::from_secs(1) + patience);
         for program in 0..self.knobs.programs {
             self.probe_program(program);
         }

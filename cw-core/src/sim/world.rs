@@ -94,6 +94,8 @@ pub(super) struct World {
     pub(super) hosts: Vec<Host>,
     /// Programs with a store.
     pub(super) keepers: Vec<Keeper>,
+    /// When the master heard that a worker cannot run a program.
+    pub(super) unfit: BTreeMap<(WorkerId, ProgramId), Time>,
     pub(super) acts: Vec<(Duration, Act)>,
     pub(super) arrivals: BTreeMap<(Time, u64), Happening>,
     pub(super) sequence: u64,
@@ -127,6 +129,7 @@ impl World {
             },
             hosts: Vec::new(),
             keepers: Vec::new(),
+            unfit: BTreeMap::new(),
             acts: plan.acts,
             arrivals: BTreeMap::new(),
             sequence: 0,
@@ -350,7 +353,8 @@ impl World {
         }
         let Some(machine) = &mut self.master.machine else { return };
         let window = machine.window();
-        let (program, slots) = (self.hosts[peer].program, self.slots_of(peer));
+        let (program, programs) = (self.hosts[peer].program, self.programs_of(peer));
+        let slots = self.slots_of(peer);
         self.say(|| format!("host {peer} joins as {id}, returned: {returned}"));
         let comes_back = session.known.filter(|_| !self.hosts[peer].is_rogue());
         self.ledger.note_admitted(id, peer, returned, comes_back, self.master.epoch);
@@ -369,7 +373,8 @@ impl World {
         let event = if is_worker {
             self.master.heard.insert(id, local);
             let (program_name, name) = ("sim".to_owned(), format!("node{peer}:1"));
-            master::Event::WorkerJoined { worker: WorkerId(id), program, program_name, name, slots, returned }
+            let worker = WorkerId(id);
+            master::Event::WorkerJoined { worker, program, programs, program_name, name, slots, returned }
         } else {
             master::Event::ClientJoined { client: ClientId(id), program, returned }
         };
@@ -423,6 +428,7 @@ impl World {
             Word::FromWorker(message, body) => {
                 self.say(|| format!("the master hears from {worker} {}", short(&message, &body)));
                 self.ledger.note_worker_said(peer, &message);
+                self.note_unfit(worker, &message);
                 master::Event::WorkerSaid { worker, message, body }
             }
             Word::FromClient(message, body) => {
@@ -536,6 +542,12 @@ impl World {
         match (&mut self.hosts[peer].role, input) {
             (Role::Worker(worker), Input::Executor { executor, said }) => {
                 worker.machine.handle(local, worker::Event::ExecutorSaid { executor, said });
+            }
+            (Role::Worker(worker), Input::Fetched { program, result }) => {
+                if result.is_ok() {
+                    worker.fetched.insert(program);
+                }
+                worker.machine.handle(local, worker::Event::Fetched { program, result });
             }
             (Role::Worker(worker), Input::Leave) => worker.machine.handle(local, worker::Event::Leave),
             (Role::Client(client), Input::Recorded { task }) => {

@@ -8,7 +8,7 @@ use crate::{
     Time,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     master::{self, Action, Master},
-    wire::{Class, Doing, FromClient, FromWorker, Spec, Stall, ToClient, ToWorker},
+    wire::{Class, Doing, FromClient, FromWorker, Programs, Spec, Stall, ToClient, ToWorker},
 };
 
 pub(super) const CLIENT: ClientId = ClientId(0);
@@ -65,6 +65,7 @@ impl Desk {
         self.handle(master::Event::WorkerJoined {
             worker: WorkerId(number),
             program: ProgramId::default(),
+            programs: Programs::Own,
             program_name: String::new(),
             name: format!("node{number}"),
             slots,

@@ -6,7 +6,7 @@ use super::world::{Do, World, plain};
 use crate::{
     Time, client,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId},
-    wire::{Class, Counts, Spec, ToExecutor, ToWorker},
+    wire::{Class, Counts, Programs, Spec, ToExecutor, ToWorker},
     worker,
 };
 
@@ -224,7 +224,10 @@ fn one_who_uses_little_does_not_hold_down_the_level_of_newcomers() {
 fn neither_does_one_of_another_program() {
     let (mut world, old, _) = two_clients(8);
     let other = ProgramId([9; 16]);
-    world.worker_with(other, worker::Config { slots: 1, ..worker::Config::default() });
+    world.worker_with(
+        other,
+        worker::Config { slots: 1, programs: Programs::Own, ..worker::Config::default() },
+    );
     let stranger = world.client_of(other);
     world.declare(stranger, plain());
     submit(&mut world, stranger, 5_000, 1_000);

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    ids::{Attempt, ClientId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
+    ids::{Attempt, ClientId, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId},
     wire::{
         self, Class, Counts, Doing, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello,
-        JobLine, Refusal, Reply, Returned, Role, Session, Spec, Stall, ToClient, ToExecutor, ToWorker, Token,
-        Welcome, Window,
+        JobLine, Programs, Refusal, Reply, Returned, Role, Session, Spec, Stall, ToClient, ToExecutor,
+        ToWorker, Token, Welcome, Window,
     },
 };
 
@@ -62,6 +62,7 @@ fn from_client() {
     assert_eq!(golden(FromClient::Noted { below: TASK }, b""), "0300000008ac02");
     assert_eq!(golden(FromClient::Claim { task: TASK, spec: SpecIndex(1) }, b""), "0400000009ac0201");
     assert_eq!(golden(FromClient::Keep { seconds: 900 }, b""), "030000000a8407");
+    assert_eq!(golden(FromClient::Introduce { setting: SettingId(300) }, b"ab"), "050000000bac026162");
 }
 
 #[test]
@@ -86,6 +87,8 @@ fn to_client() {
     assert_eq!(golden(ToClient::Dispatched { below: TASK }, b""), "0300000006ac02");
     let aside = ToClient::SetAside { worker: "h:1".to_owned(), why: "x".to_owned() };
     assert_eq!(golden(aside, b""), "070000000703683a310178");
+    let remark = ToClient::Remark { worker: "h:1".to_owned(), what: "x".into() };
+    assert_eq!(golden(remark, b""), "070000000803683a310178");
     for (why, bytes) in [
         (Stall::Silent { workers: 2 }, "03000000020302"),
         (Stall::Recovering { workers: 2 }, "03000000020402"),
@@ -93,6 +96,10 @@ fn to_client() {
         (Stall::Quarantined { tasks: 2 }, "03000000020602"),
         (Stall::NotBegun { tasks: 2 }, "03000000020702"),
         (Stall::Held { tasks: 2 }, "03000000020802"),
+        (
+            Stall::Unfit { workers: 2, worker: "h:1".to_owned(), why: "x".to_owned() },
+            "0900000002090203683a310178",
+        ),
     ] {
         assert!(golden(ToClient::Stalled(Box::new(why)), b"").starts_with(bytes));
     }
@@ -116,6 +123,8 @@ fn to_worker() {
     assert_eq!(golden(ToWorker::Forget { client: CLIENT }, b""), "020000000605");
     assert_eq!(golden(ToWorker::Beat { lease: 1_500 }, b""), "0300000008dc0b");
     assert_eq!(golden(ToWorker::Account { client: CLIENT }, b""), "020000000905");
+    let meet = ToWorker::Meet { client: CLIENT, program: ProgramId([1; 16]), setting: SettingId(300) };
+    assert_eq!(golden(meet, b"ab"), format!("160000000a05{}ac026162", "01".repeat(16)));
 }
 
 #[test]
@@ -143,6 +152,10 @@ fn from_worker() {
     let have = FromWorker::Have { client: CLIENT, task: TASK, attempt: ATTEMPT, doing: Doing::Done };
     assert_eq!(golden(have, b""), "060000000805ac020202");
     assert_eq!(golden(FromWorker::Accounted { client: Some(CLIENT) }, b""), "03000000090105");
+    let unfit = FromWorker::Unfit { program: ProgramId([1; 16]), why: "x".into() };
+    assert_eq!(golden(unfit, b""), format!("130000000a{}0178", "01".repeat(16)));
+    let remark = FromWorker::Remark { client: CLIENT, what: "x".into() };
+    assert_eq!(golden(remark, b""), "040000000b050178");
     let killed = FromWorker::Returned { client: CLIENT, task: TASK, attempt: ATTEMPT, why: Returned::Killed };
     assert_eq!(golden(killed, b""), "060000000105ac020206");
 }
@@ -159,6 +172,24 @@ fn executor() {
 }
 
 #[test]
+fn particulars() {
+    let particulars = wire::Particulars {
+        hash: [1; 32],
+        bytes: 300,
+        name: "sim".to_owned(),
+        target: "t".to_owned(),
+        executors: 1,
+        path: b"/s".to_vec(),
+        folder: b"/".to_vec(),
+        environment: vec![(b"A".to_vec(), b"b".to_vec())],
+    };
+    let body = particulars.encode();
+    assert_eq!(hex(&body), format!("{}ac020373696d017401022f73012f0101410162", "01".repeat(32)));
+    assert_eq!(wire::Particulars::decode(&body), Some(particulars));
+    assert_eq!(wire::Particulars::decode(&body[1..]), None);
+}
+
+#[test]
 fn handshake() {
     let hello = Hello {
         version: "0.1.0".to_owned(),
@@ -166,14 +197,14 @@ fn handshake() {
         program: ProgramId([1; 16]),
         program_name: "sim".to_owned(),
         name: "h:1".to_owned(),
-        role: Role::Worker { slots: 4 },
+        role: Role::Worker { slots: 4, programs: Programs::Any },
         session: Session { token: Token([3; 16]), known: Some(9) },
         jobs: vec![JobLine { id: 1, schema: 2, path: "a::b".to_owned() }],
     };
     let bytes = wire::encode_hello(&hello);
     assert_eq!(
         hex(&bytes),
-        "63772f000100010005302e312e300174010101010101010101010101010101010373696d03683a310104030303030303030303030\
+        "63772f000100010005302e312e300174010101010101010101010101010101010373696d03683a31010402030303030303030303030\
          30303030303010901010204613a3a62"
     );
     assert_eq!(wire::decode_hello(&bytes).unwrap(), hello);

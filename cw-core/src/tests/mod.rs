@@ -8,6 +8,7 @@ mod golden;
 mod hostile;
 mod lies;
 mod outcomes;
+mod programs;
 mod races;
 mod returns;
 mod sim;

@@ -9,7 +9,7 @@ use crate::{
     Time,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
-    wire::{Class, Doing, Ending, FromClient, FromWorker, Spec, ToClient, ToWorker},
+    wire::{Class, Doing, Ending, FromClient, FromWorker, Programs, Spec, ToClient, ToWorker},
     worker::{self, Action, ExecutorSaid, Worker},
 };
 
@@ -111,7 +111,7 @@ fn a_slot_that_cannot_start_takes_nothing_from_one_that_runs() {
         actions.extend(drain(&mut worker));
         worker.handle_timeout(ms(at + 990));
         for action in drain(&mut worker) {
-            if let Action::Start { executor: next } = action {
+            if let Action::Start { executor: next, .. } = action {
                 executor = next.0;
             }
             actions.push(action);
@@ -130,7 +130,7 @@ fn a_slot_that_cannot_start_takes_nothing_from_one_that_runs() {
 
 #[test]
 fn a_worker_where_nothing_starts_hands_back_and_leaves_saying_why() {
-    let mut worker = Worker::new(worker::Config::default());
+    let mut worker = Worker::new(worker::Config { programs: Programs::Own, ..worker::Config::default() });
     worker.handle(Time::ZERO, worker::Event::Joined { returned: false });
     drain(&mut worker);
     worker.handle(
@@ -177,6 +177,7 @@ fn a_leaving_worker_is_sent_nothing_more() {
     let joined = master::Event::WorkerJoined {
         worker: WorkerId(0),
         program,
+        programs: Programs::Own,
         program_name,
         name,
         slots: 2,
@@ -338,6 +339,7 @@ fn a_task_that_must_not_run_twice_does_not_when_its_worker_leaves_with_the_resul
     let join = |n| master::Event::WorkerJoined {
         worker: WorkerId(n),
         program,
+        programs: Programs::Own,
         program_name: String::new(),
         name: String::new(),
         slots: 1,
@@ -388,6 +390,7 @@ fn a_worker_that_is_lost_counts_once_against_what_was_sent_to_it_twice() {
     let join = |n| master::Event::WorkerJoined {
         worker: WorkerId(n),
         program,
+        programs: Programs::Own,
         program_name: String::new(),
         name: String::new(),
         slots: 1,

@@ -11,9 +11,9 @@ use crate::{
 
 /// A worker of one slot, and the executor it starts.
 fn starting() -> (Worker, ExecutorId) {
-    let mut worker = Worker::new(Config::default());
+    let mut worker = Worker::new(Config { idle_time: None, ..Config::default() });
     worker.handle(Time::ZERO, Event::Joined { returned: false });
-    let Some(Action::Start { executor }) = worker.poll_action() else { panic!("it starts none") };
+    let Some(Action::Start { executor, .. }) = worker.poll_action() else { panic!("it starts none") };
     assert_eq!(worker.poll_action(), None);
     (worker, executor)
 }
@@ -70,7 +70,7 @@ fn one_that_dies_in_its_hooks_is_started_again() {
     said(&mut worker, after(2), executor, ended);
     let due = worker.poll_timeout().expect("a pause, then another");
     worker.handle_timeout(due);
-    assert!(matches!(worker.poll_action(), Some(Action::Start { executor: next }) if next != executor));
+    assert!(matches!(worker.poll_action(), Some(Action::Start { executor: next, .. }) if next != executor));
 }
 
 #[test]

@@ -14,11 +14,11 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     Time,
     client::{self, Client, Completion, Resumed},
-    ids::{ClientId, ExecutorId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
+    ids::{ClientId, ExecutorId, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId},
     master::{self, Admitted, Master, Member, RosterLine},
     wire::{
-        self, Class, Counts, Ending, Failure, FromClient, FromWorker, Head, Session, Spec, Stall, ToClient,
-        ToExecutor, ToWorker, Token,
+        self, Class, Counts, Ending, Failure, FromClient, FromWorker, Head, Programs, Session, Spec, Stall,
+        ToClient, ToExecutor, ToWorker, Token,
     },
     worker::{self, ExecutorSaid, Worker},
 };
@@ -66,6 +66,8 @@ enum Arrival {
     ExecutorEnded(usize, ExecutorId, Ending),
     /// A worker has acknowledged a beat.
     Heard(usize, u32),
+    /// A program has come to a worker.
+    Fetched(usize, ProgramId),
 }
 
 /// A simulated process that runs tasks one after the other.
@@ -82,7 +84,14 @@ struct Process {
 pub(super) struct WorkerHost {
     pub(super) machine: Worker,
     program: ProgramId,
+    programs: Programs,
     slots: u32,
+    /// Why no program can be fetched there, if so.
+    pub(super) unfit: Option<String>,
+    /// Programs it has forgotten.
+    pub(super) dropped: Vec<ProgramId>,
+    /// How many executors were started, by program.
+    pub(super) started: BTreeMap<ProgramId, usize>,
     /// Whether nothing gets through, in either direction.
     cut: bool,
     /// Whether all tasks crash here.
@@ -155,18 +164,26 @@ impl World {
     }
 
     pub(super) fn worker(&mut self, slots: u32) -> usize {
-        self.worker_with(PROGRAM, worker::Config { slots, ..worker::Config::default() })
+        self.worker_with(
+            PROGRAM,
+            worker::Config { slots, programs: Programs::Own, ..worker::Config::default() },
+        )
     }
 
     pub(super) fn worker_with(&mut self, program: ProgramId, config: worker::Config) -> usize {
-        let slots = config.slots;
+        let (slots, programs) = (config.slots, config.programs);
+        let own = worker::Origin { program, setting: SettingId::default() };
         self.workers.push(WorkerHost {
-            machine: Worker::new(config),
+            machine: Worker::new(worker::Config { own, ..config }),
+            unfit: None,
+            dropped: Vec::new(),
+            started: BTreeMap::new(),
             cut: false,
             bad: false,
             link: 0,
             id: None,
             program,
+            programs,
             slots,
             processes: BTreeMap::new(),
             left: false,
@@ -186,9 +203,10 @@ impl World {
         let host = &mut self.workers[index];
         host.id = Some(worker);
         host.cut = false;
-        let (program, slots) = (host.program, host.slots);
+        let (program, programs, slots) = (host.program, host.programs, host.slots);
         let (program_name, name) = ("sim".to_owned(), format!("node{index}:1"));
-        let joined = master::Event::WorkerJoined { worker, program, program_name, name, slots, returned };
+        let joined =
+            master::Event::WorkerJoined { worker, program, programs, program_name, name, slots, returned };
         self.master.handle(self.now, joined);
         self.workers[index].machine.handle(self.now, worker::Event::Joined { returned });
         self.settle();
@@ -498,6 +516,11 @@ impl World {
                     self.master.handle(self.now, master::Event::WorkerHeard { worker });
                 }
             }
+            Arrival::Fetched(index, program) => {
+                let host = &mut self.workers[index];
+                let result = host.unfit.clone().map_or(Ok(()), Err);
+                host.machine.handle(self.now, worker::Event::Fetched { program, result });
+            }
             Arrival::AtClient(..) | Arrival::AtWorker(..) => {}
         }
     }
@@ -651,9 +674,10 @@ impl World {
             worker::Action::Tell { message, body } => {
                 self.after(LINK_DELAY, Arrival::AtMasterFromWorker(index, link, frame(&message, &body)));
             }
-            worker::Action::Start { executor } => {
+            worker::Action::Start { executor, program, .. } => {
                 let host = &mut self.workers[index];
                 host.processes.insert(executor, Process::default());
+                *host.started.entry(program).or_default() += 1;
                 assert!(host.processes.len() as u32 <= 1024, "executors pile up");
                 self.after(Duration::from_millis(3), Arrival::ExecutorReady(index, executor));
             }
@@ -676,6 +700,10 @@ impl World {
                     Arrival::ExecutorEnded(index, executor, Ending::Signal(9)),
                 );
             }
+            worker::Action::Fetch { program, .. } => {
+                self.after(Duration::from_millis(50), Arrival::Fetched(index, program));
+            }
+            worker::Action::Drop { program } => self.workers[index].dropped.push(program),
             worker::Action::Broken { why } => self.workers[index].broken = Some(why),
             worker::Action::Left => {
                 self.workers[index].left = true;
@@ -706,6 +734,7 @@ impl World {
             }
             client::Action::Moving | client::Action::Progress { .. } => {}
             client::Action::SetAside { worker, .. } => self.set_aside.push(worker),
+            client::Action::Remark { .. } => {}
             client::Action::Counts(counts) => {
                 let now = self.now;
                 self.clients[index].counts.push((now, counts));

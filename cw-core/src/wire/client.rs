@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{Class, Head};
-use crate::ids::{Attempt, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId};
+use crate::ids::{Attempt, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId};
 
 /// From a client to the master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,11 @@ pub enum FromClient {
         /// Seconds; a master keeps none for more than an hour.
         seconds: u32,
     },
+    /// What workers have to know to run its tasks; the body says it to them. Comes before all else on a connection.
+    Introduce {
+        /// What its executors are started with, by hash.
+        setting: SettingId,
+    },
 }
 
 /// From the master to a client.
@@ -123,6 +128,13 @@ pub enum ToClient {
         worker: String,
         /// What happened there, in words.
         why: String,
+    },
+    /// A worker has something to say to the client's user.
+    Remark {
+        /// The worker's name.
+        worker: String,
+        /// What, in one line.
+        what: Box<str>,
     },
 }
 
@@ -220,6 +232,15 @@ pub enum Stall {
         /// How many tasks.
         tasks: u32,
     },
+    /// Workers would run its program, and cannot.
+    Unfit {
+        /// How many.
+        workers: u32,
+        /// The name of one of them.
+        worker: String,
+        /// Why that one cannot, in one line.
+        why: String,
+    },
 }
 
 impl fmt::Display for Stall {
@@ -244,6 +265,9 @@ impl fmt::Display for Stall {
                 write!(f, "{tasks} tasks that may have ended their workers wait for a worker of their own")
             }
             Self::Held { tasks } => write!(f, "the results of {tasks} tasks wait at their workers"),
+            Self::Unfit { workers, worker, why } => {
+                write!(f, "none of {workers} workers can run this program; {worker}: {why}")
+            }
             Self::NotBegun { tasks } => {
                 write!(
                     f,
@@ -256,11 +280,11 @@ impl fmt::Display for Stall {
 
 impl Head for FromClient {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Submit { .. } | Self::Resubmit { .. })
+        matches!(self, Self::Submit { .. } | Self::Resubmit { .. } | Self::Introduce { .. })
     }
 
     fn on_every_lane(&self) -> bool {
-        matches!(self, Self::Declare { .. } | Self::Cancel { .. })
+        matches!(self, Self::Declare { .. } | Self::Cancel { .. } | Self::Introduce { .. })
     }
 }
 

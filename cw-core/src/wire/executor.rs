@@ -1,4 +1,5 @@
-//! Between a worker and its executors, over a socket of their own. Both are always of one build.
+//! Between a worker and its executors, over a socket of their own. They may be of different builds, but not of different
+//! [versions](super::EXECUTOR_PROTOCOL) of this.
 
 use serde::{Deserialize, Serialize};
 

@@ -45,7 +45,21 @@ pub enum Role {
     Worker {
         /// At least 1.
         slots: u32,
+        /// Of which programs.
+        programs: Programs,
     },
+}
+
+/// Which programs a worker runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Programs {
+    /// Its own build only.
+    Own,
+    /// Its own, and those it finds at their client's path, as on a shared file system.
+    Shared,
+    /// All that a client of the cluster has.
+    #[default]
+    Any,
 }
 
 /// What outlives a connection of a client or a worker.

@@ -13,6 +13,7 @@ mod executor;
 mod failure;
 mod frame;
 mod hello;
+mod particulars;
 mod worker;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -23,9 +24,10 @@ pub use executor::{FromExecutor, ToExecutor};
 pub use failure::{Class, Ending, Failure};
 pub use frame::{FRAME_BYTES_MAX, FrameTooLong, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, next_frame};
 pub use hello::{
-    Hello, HelloError, JobLine, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Reply, Role, Session, Token, Welcome,
-    decode_hello, decode_reply, encode_hello, encode_reply,
+    Hello, HelloError, JobLine, PROTOCOL_MAX, PROTOCOL_MIN, Programs, Refusal, Reply, Role, Session, Token,
+    Welcome, decode_hello, decode_reply, encode_hello, encode_reply,
 };
+pub use particulars::{EXECUTOR_PROTOCOL, PARTICULARS_BYTES_MAX, Particulars};
 pub use worker::{Doing, FromWorker, Returned, ToWorker};
 
 /// The head of a message: all of it that is ours.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Class, Head, client::Spec};
-use crate::ids::{Attempt, ClientId, SpecIndex, TaskId};
+use crate::ids::{Attempt, ClientId, ProgramId, SettingId, SpecIndex, TaskId};
 
 /// From the master to a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,15 @@ pub enum ToWorker {
     Account {
         /// Whose.
         client: ClientId,
+    },
+    /// Whose tasks will come; the body is what the client said of itself.
+    Meet {
+        /// The client.
+        client: ClientId,
+        /// Its program.
+        program: ProgramId,
+        /// What its executors are started with, by hash.
+        setting: SettingId,
     },
 }
 
@@ -172,6 +181,20 @@ pub enum FromWorker {
         /// Of this client; none means of all.
         client: Option<ClientId>,
     },
+    /// A program cannot be run here: send no tasks of it.
+    Unfit {
+        /// Which.
+        program: ProgramId,
+        /// Why, in one line.
+        why: Box<str>,
+    },
+    /// Something that a client's user should know.
+    Remark {
+        /// Whose.
+        client: ClientId,
+        /// What, in one line.
+        what: Box<str>,
+    },
 }
 
 /// What has become of an attempt.
@@ -206,11 +229,11 @@ pub enum Returned {
 
 impl Head for ToWorker {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Run { .. })
+        matches!(self, Self::Run { .. } | Self::Meet { .. })
     }
 
     fn on_every_lane(&self) -> bool {
-        matches!(self, Self::Declare { .. } | Self::Cancel { .. } | Self::Forget { .. })
+        matches!(self, Self::Declare { .. } | Self::Cancel { .. } | Self::Forget { .. } | Self::Meet { .. })
     }
 }
 

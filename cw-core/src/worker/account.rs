@@ -51,6 +51,7 @@ impl Worker {
         self.unsaid.clear();
         self.lease = None;
         self.abandon_all();
+        self.tidy();
     }
 
     pub(super) fn on_account(&mut self, client: ClientId) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    ids::ExecutorId,
+    ids::{ExecutorId, ProgramId},
     wire::{Class, Ending, FromWorker, ToExecutor, ToWorker},
 };
 
@@ -30,6 +30,13 @@ pub enum Event {
         executor: ExecutorId,
         /// What.
         said: ExecutorSaid,
+    },
+    /// A program that was to be fetched can be executed, or cannot be.
+    Fetched {
+        /// Which.
+        program: ProgramId,
+        /// Why not, in one line.
+        result: Result<(), String>,
     },
     /// The worker is to leave the cluster.
     Leave,
@@ -61,6 +68,11 @@ pub enum ExecutorSaid {
         /// Thousandths of the whole.
         thousandths: u16,
     },
+    /// Its clients' users should know this.
+    Remark {
+        /// What, in one line.
+        what: Box<str>,
+    },
     /// The process has ended, or could not be started. Nothing comes from it any more.
     Ended {
         /// How.
@@ -88,6 +100,22 @@ pub enum Action {
     Start {
         /// Its number, new.
         executor: ExecutorId,
+        /// Its program, which was fetched.
+        program: ProgramId,
+        /// What one of its clients said of itself; empty where none did.
+        body: Bytes,
+    },
+    /// Make a program ready to be executed, then say [`Event::Fetched`].
+    Fetch {
+        /// Which.
+        program: ProgramId,
+        /// What one of its clients said of itself.
+        body: Bytes,
+    },
+    /// Forget a program that was fetched.
+    Drop {
+        /// Which.
+        program: ProgramId,
     },
     /// Send an executor a task.
     Feed {
@@ -103,7 +131,7 @@ pub enum Action {
         /// Which.
         executor: ExecutorId,
     },
-    /// No executor starts here: the worker is leaving because of that, and `Left` follows.
+    /// No executor of the only program that is run here starts: the worker is leaving because of that, and `Left` follows.
     Broken {
         /// Why, in one line.
         why: String,

@@ -4,11 +4,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Action, ExecutorSaid, Worker};
+use super::{Action, ExecutorSaid, Origin, Worker};
 use crate::{
     Time,
     ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
-    wire::{Class, Doing, Ending, Failure, FromWorker, Returned},
+    wire::{Class, Doing, Ending, Failure, FromWorker, Programs, Returned},
 };
 
 /// A timer is looked at later than this only where the process did not run.
@@ -19,6 +19,10 @@ const LATE: Duration = Duration::from_secs(1);
 pub(super) struct Slot {
     /// The executor's number, from its start until its end was reported.
     pub(super) id: Option<ExecutorId>,
+    /// Of what it is.
+    pub(super) origin: Origin,
+    /// When it was started.
+    pub(super) started: Time,
     pub(super) executor: Executor,
 }
 
@@ -31,7 +35,9 @@ pub(super) enum Executor {
         /// When it is taken to hang, and killed; none once it was, or once it has given a sign of life.
         deadline: Option<Time>,
     },
-    Idle,
+    Idle {
+        since: Time,
+    },
     Busy {
         batch: VecDeque<Running>,
         /// Since when the first of the batch is taken to run.
@@ -76,6 +82,8 @@ pub(super) enum Death {
     Abandoned,
     /// The one it was killed for had ended before it died.
     Spent,
+    /// It had nothing to do, or its slot is another program's.
+    Replaced,
 }
 
 impl Slot {
@@ -85,6 +93,19 @@ impl Slot {
 
     pub(super) fn is_starting(&self) -> bool {
         matches!(self.executor, Executor::Starting { .. })
+    }
+
+    /// Since when it has nothing to do.
+    pub(super) fn idle_since(&self) -> Option<Time> {
+        match self.executor {
+            Executor::Idle { since } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Whether it is, or is about to be, without an executor.
+    pub(super) fn is_vacant(&self) -> bool {
+        matches!(self.executor, Executor::Down | Executor::Dying { .. })
     }
 
     pub(super) fn batch(&self) -> &VecDeque<Running> {
@@ -139,6 +160,7 @@ impl Worker {
             ExecutorSaid::Ready => self.on_ready(executor),
             ExecutorSaid::Done { class, micros, body } => self.on_done(executor, class, micros, body),
             ExecutorSaid::NotStarted { tasks } => self.on_not_started(executor, tasks),
+            ExecutorSaid::Remark { what } => self.on_remark(executor, what),
             ExecutorSaid::Progress { thousandths } => self.on_progress(executor, thousandths),
             ExecutorSaid::Ended { ending, hint, stderr, worker } => {
                 self.on_ended(executor, Failure::Crashed { ending, hint, stderr, worker });
@@ -156,11 +178,14 @@ impl Worker {
     }
 
     fn on_ready(&mut self, executor: ExecutorId) {
-        self.start_failures = 0;
-        if let Some(slot) = self.slot_of(executor)
-            && matches!(slot.executor, Executor::Starting { .. })
-        {
-            slot.executor = Executor::Idle;
+        let now = self.now;
+        let Some(slot) = self.slot_of(executor) else { return };
+        if matches!(slot.executor, Executor::Starting { .. }) {
+            slot.executor = Executor::Idle { since: now };
+        }
+        let program = slot.origin.program;
+        if let Some(program) = self.programs.get_mut(&program) {
+            program.start_failures = 0;
         }
     }
 
@@ -175,7 +200,7 @@ impl Worker {
                 *expected -= done.as_ref().map_or(0, |done| u64::from(done.expected));
                 let kill = batch.front().is_some_and(|next| next.cancelled);
                 if batch.is_empty() {
-                    slot.executor = Executor::Idle;
+                    slot.executor = Executor::Idle { since: now };
                 } else if kill {
                     self.kill(executor, Death::Cancelled);
                 }
@@ -230,10 +255,14 @@ impl Worker {
     fn on_ended(&mut self, executor: ExecutorId, evidence: Failure) {
         let Some(slot) = self.slot_of(executor) else { return };
         slot.id = None;
-        let before = std::mem::take(&mut slot.executor);
+        let (before, origin) = (std::mem::take(&mut slot.executor), slot.origin);
         self.executors.remove(executor);
+        let is_wanted = matches!(before, Executor::Busy { .. } | Executor::Starting { .. });
+        if is_wanted && origin == self.config.own && self.config.start_early {
+            self.early += 1;
+        }
         match before {
-            Executor::Starting { .. } => self.on_start_failed(&evidence),
+            Executor::Starting { .. } => self.on_start_failed(origin, &evidence),
             Executor::Busy { batch, .. } if batch.len() == 1 => self.blame(&batch[0], &evidence),
             Executor::Busy { batch, .. } if planted!(BlameAll) => {
                 batch.iter().for_each(|running| self.blame(running, &evidence));
@@ -242,7 +271,10 @@ impl Worker {
                 batch.iter().for_each(|running| self.hand_back_fed(running, Returned::Suspect));
             }
             Executor::Dying { batch, why } => self.bury(batch, why),
-            Executor::Idle | Executor::Down => {}
+            Executor::Idle { .. } | Executor::Down => {}
+        }
+        if origin != self.config.own {
+            self.tidy();
         }
         self.leave_if_done();
     }
@@ -265,19 +297,21 @@ impl Worker {
             (Some(first), Death::Cancelled) => self.hand_back(&first, Returned::Cancelled),
             (Some(first), Death::Leaving) => self.hand_back_fed(&first, Returned::Killed),
             (Some(first), Death::Spent) => self.hand_back_fed(&first, Returned::NotStarted),
-            (None, _) | (_, Death::Abandoned) => {}
+            (None, _) | (_, Death::Abandoned | Death::Replaced) => {}
         }
         let back = if why == Death::Leaving { Returned::Leaving } else { Returned::NotStarted };
         batch.iter().for_each(|running| self.hand_back_fed(running, back));
     }
 
-    fn on_start_failed(&mut self, evidence: &Failure) {
-        let pause = self.config.start_pause * 2u32.saturating_pow(self.start_failures.min(8));
-        self.start_failures += 1;
-        self.start_after = self.now + pause;
-        // As long as one executor lives, tasks run, and it is the system that has no room for another.
-        let some_live = self.slots.iter().any(|slot| !slot.is_down() && !slot.is_starting());
-        if self.start_failures < self.config.start_failures || some_live {
+    fn on_start_failed(&mut self, origin: Origin, evidence: &Failure) {
+        let Some(program) = self.programs.get_mut(&origin.program) else { return };
+        let pause = self.config.start_pause * 2u32.saturating_pow(program.start_failures.min(8));
+        program.start_failures += 1;
+        program.start_after = self.now + pause;
+        // As long as one of its executors lives, tasks run, and it is the system that has no room for another.
+        let lives =
+            |slot: &Slot| slot.origin.program == origin.program && !slot.is_down() && !slot.is_starting();
+        if program.start_failures < self.config.start_failures || self.slots.iter().any(lives) {
             return;
         }
         let Failure::Crashed { ending, hint, stderr, worker } = evidence else { return };
@@ -289,16 +323,15 @@ impl Worker {
         let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
         let tail = last_words(stderr).map(|line| format!(": {line}")).unwrap_or_default();
         let why = format!("executors do not start on {worker}: the process {ended}{hint}{tail}");
-        if !self.config.alone {
-            // Others may do better; a worker that ends what it is given at once would be given everything.
+        if self.config.alone {
+            return self.refuse(origin.program, &Failure::Refused { why });
+        }
+        // Others may do better; a worker that ends what it is given at once would be given everything.
+        if self.config.programs == Programs::Own {
             self.actions.push_back(Action::Broken { why });
             return self.on_leave();
         }
-        let failure = Failure::Refused { why };
-        for pending in std::mem::take(&mut self.queue) {
-            let running = Running::of(&pending, 0, None);
-            self.finish(&running, Class::Refused, 0, failure.encode());
-        }
+        self.give_up(origin.program, why);
     }
 
     /// Cancels a task that was fed: at once if it runs, else when its turn comes.
@@ -344,7 +377,15 @@ impl Worker {
         }
     }
 
-    fn kill(&mut self, executor: ExecutorId, why: Death) {
+    /// Ends executors that had nothing to do for long.
+    pub(super) fn end_idle(&mut self) {
+        let Some(time) = self.config.idle_time else { return };
+        let is_over = |slot: &&Slot| slot.idle_since().is_some_and(|since| since + time <= self.now);
+        let over: Vec<ExecutorId> = self.slots.iter().filter(is_over).filter_map(|slot| slot.id).collect();
+        over.into_iter().for_each(|executor| self.kill(executor, Death::Replaced));
+    }
+
+    pub(super) fn kill(&mut self, executor: ExecutorId, why: Death) {
         let Some(slot) = self.slot_of(executor) else { return };
         let batch = match std::mem::take(&mut slot.executor) {
             Executor::Busy { batch, .. } => batch,
@@ -353,7 +394,7 @@ impl Worker {
                 return;
             }
             Executor::Down => return,
-            Executor::Starting { .. } | Executor::Idle => VecDeque::new(),
+            Executor::Starting { .. } | Executor::Idle { .. } => VecDeque::new(),
         };
         slot.executor = Executor::Dying { batch, why };
         self.actions.push_back(Action::Kill { executor });

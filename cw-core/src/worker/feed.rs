@@ -1,15 +1,31 @@
-//! Which task goes to which executor, and when executors are started.
+//! Which task goes to which executor, when executors are started, and of which program.
+//!
+//! An executor takes tasks of its own program and setting only. One that has had nothing to do for [`REST`] makes room for
+//! what waits without an executor; a shorter rest may be the way of the next tasks. One that has tasks goes on with them;
+//! but once it has had its slot for a [quantum](super::Config::quantum), a line whose first task came before its own may
+//! have the slot, if it has none, or would have no more of them for each of its clients than the one it takes it from has
+//! left.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
-use super::{Action, Executor, Pending, Running, Worker};
+use super::{Action, Executor, Origin, Pending, Running, Slot, Worker, executors::Death};
 use crate::{
-    ids::{ExecutorId, JobIndex},
+    Time,
+    ids::{ClientId, ExecutorId, JobIndex},
     wire::ToExecutor,
 };
 
+/// An executor that had no task for so long has nothing to do.
+const REST: Duration = Duration::from_millis(10);
+
+/// Tasks of a line that are looked at to see whose they are.
+const LOOKED_AT: usize = 64;
+
 impl Running {
-    pub(super) fn of(pending: &Pending, expected: u32, timeout: Option<std::time::Duration>) -> Self {
+    pub(super) fn of(pending: &Pending, expected: u32, timeout: Option<Duration>) -> Self {
         let Pending { client, task, attempt, spec, alone, .. } = *pending;
         Self { client, task, attempt, spec, alone, expected, timeout, cancelled: false }
     }
@@ -22,39 +38,122 @@ impl Worker {
         if self.leaving {
             return;
         }
-        if !self.may_begin() {
-            return self.start_executors();
-        }
-        for slot in 0..self.slots.len() {
-            if matches!(self.slots[slot].executor, Executor::Idle)
-                && let Some(pending) = self.next_pending()
-            {
-                self.feed_slot(slot, pending);
-            }
-        }
-        for slot in 0..self.slots.len() {
-            // Topped up in halves: a few tasks at a time would wake the executor for each few.
-            if self.slots[slot].batch().len() > self.config.batch_tasks / 2 {
-                continue;
-            }
-            while self.takes_more(slot)
-                && let Some(pending) = self.next_pending()
-            {
-                self.feed_slot(slot, pending);
-            }
+        if self.may_begin() {
+            self.feed_idle();
+            self.top_up();
         }
         self.start_executors();
     }
 
-    /// The next task to feed.
-    fn next_pending(&mut self) -> Option<Pending> {
+    fn feed_idle(&mut self) {
+        for slot in 0..self.slots.len() {
+            if !matches!(self.slots[slot].executor, Executor::Idle { .. }) {
+                continue;
+            }
+            if self.makes_way(slot) {
+                let executor = self.slots[slot].id.expect("an executor that is idle has a number");
+                self.kill(executor, Death::Replaced);
+            } else if let Some(pending) = self.next_pending(self.slots[slot].origin) {
+                self.feed_slot(slot, pending);
+            }
+        }
+    }
+
+    /// Topped up in halves: a few tasks at a time would wake the executor for each few.
+    fn top_up(&mut self) {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].batch().len() > self.config.batch_tasks / 2 {
+                continue;
+            }
+            while self.takes_more(slot)
+                && !self.makes_way(slot)
+                && let Some(pending) = self.next_pending(self.slots[slot].origin)
+            {
+                self.feed_slot(slot, pending);
+            }
+        }
+    }
+
+    /// The next task to feed to an executor of this kind.
+    fn next_pending(&mut self, mut origin: Origin) -> Option<Pending> {
+        if planted!(AnyExecutor) {
+            origin = self.queue.lines().next()?.0;
+        }
         loop {
-            let pending = self.queue.pop_front()?;
+            let pending = self.queue.pop_front(origin)?;
             // If its client was forgotten, the master no longer knows the task.
             if self.clients.contains_key(&pending.client) {
                 return Some(pending);
             }
         }
+    }
+
+    /// Whether a slot, once its executor has nothing to do, is to be another program's.
+    fn makes_way(&self, slot: usize) -> bool {
+        if planted!(KeepSlot) {
+            return false;
+        }
+        let own = self.slots[slot].origin;
+        let mut lacking = 0;
+        for (other, line) in self.queue.lines().filter(|(other, _)| *other != own) {
+            let unserved = self.unserved(other, line);
+            if unserved == 0 || !self.can_start(other.program) {
+                continue;
+            }
+            lacking += match self.queue.front(own) {
+                None if self.has_rested(slot) => unserved,
+                Some(first) if line[0].at > first.at => 0,
+                _ => usize::from(self.deserves(other, slot)),
+            };
+        }
+        lacking > self.slots.iter().filter(|slot| slot.is_vacant()).count()
+    }
+
+    /// Whether a slot's executor has nothing to do, and not only until its next tasks are here.
+    fn has_rested(&self, slot: usize) -> bool {
+        let slot = &self.slots[slot];
+        let is_wanted =
+            || self.clients.values().any(|it| it.origin.unwrap_or(self.config.own) == slot.origin);
+        slot.idle_since().is_some_and(|since| since + REST <= self.now || !is_wanted())
+    }
+
+    /// When a slot is next to be looked at that may make way.
+    pub(super) fn next_rest(&self) -> Option<Time> {
+        self.queue.lines().next()?;
+        let rests = |slot: &Slot| slot.idle_since().map(|since| since + REST);
+        self.slots.iter().filter_map(rests).filter(|end| *end > self.now).min()
+    }
+
+    /// How many tasks of a line have no executor that is about to take them.
+    fn unserved(&self, origin: Origin, line: &VecDeque<Pending>) -> usize {
+        let takes = |slot: &&Slot| {
+            slot.origin == origin
+                && matches!(slot.executor, Executor::Idle { .. } | Executor::Starting { .. })
+        };
+        line.len().saturating_sub(self.slots.iter().filter(takes).count())
+    }
+
+    /// Whether a line of tasks is to have this slot, which has tasks of its own.
+    fn deserves(&self, other: Origin, slot: usize) -> bool {
+        let Slot { origin: own, started, .. } = self.slots[slot];
+        if self.now < started + self.config.quantum {
+            return false;
+        }
+        let slots = |origin| self.slots.iter().filter(|it| !it.is_vacant() && it.origin == origin).count();
+        let theirs = slots(other);
+        theirs == 0 || (theirs + 1) * self.clients_of(own) <= slots(own) * self.clients_of(other)
+    }
+
+    /// How many clients have tasks for executors of this kind.
+    fn clients_of(&self, origin: Origin) -> usize {
+        let waiting = self.queue.lines().filter(|(of, _)| *of == origin).flat_map(|(_, line)| line);
+        let running = self.slots.iter().filter(|slot| slot.origin == origin).flat_map(Slot::batch);
+        let clients: BTreeSet<ClientId> = waiting
+            .take(LOOKED_AT)
+            .map(|pending| pending.client)
+            .chain(running.map(|running| running.client))
+            .collect();
+        clients.len().max(1)
     }
 
     /// Whether the slot's executor may be fed the next task beside what it has: all of them are known
@@ -63,7 +162,7 @@ impl Worker {
         let Executor::Busy { batch, expected, stuck: false, .. } = &self.slots[slot].executor else {
             return false;
         };
-        let Some(next) = self.queue.front() else { return false };
+        let Some(next) = self.queue.front(self.slots[slot].origin) else { return false };
         let Some(spec) = self.clients.get(&next.client).and_then(|client| client.spec(next.spec)) else {
             return true;
         };
@@ -111,23 +210,40 @@ impl Worker {
         self.actions.push_back(Action::Feed { executor, message, body: pending.args });
     }
 
-    /// Whether another executor is of use.
-    pub(super) fn wants_executor(&self) -> bool {
-        let starting = self.slots.iter().filter(|slot| slot.is_starting()).count();
-        let wanted = if self.config.start_early { self.slots.len() } else { self.queue.len() };
-        !self.leaving && starting < wanted && self.slots.iter().any(super::Slot::is_down)
+    /// Of what the next executor is to be, and whether only since those of its own program are started early.
+    fn next_origin(&self, may_start: impl Fn(&Self, Origin) -> bool) -> Option<Origin> {
+        if self.leaving || !self.slots.iter().any(Slot::is_down) {
+            return None;
+        }
+        let own = self.config.own;
+        let waits = |(origin, line): &(Origin, &VecDeque<Pending>)| {
+            may_start(self, *origin) && self.unserved(*origin, line) > 0
+        };
+        let first = self.queue.lines().filter(waits).min_by_key(|(_, line)| line[0].at);
+        first.map(|(origin, _)| origin).or((self.early > 0 && may_start(self, own)).then_some(own))
+    }
+
+    /// When an executor is next to be started that was put off.
+    pub(super) fn next_start(&self) -> Option<Time> {
+        let put_off = self.programs.values().filter(|program| program.start_after > self.now);
+        let next = put_off.map(|program| program.start_after).min()?;
+        let is_here = |worker: &Self, origin: Origin| worker.is_put_off(origin.program);
+        self.next_origin(is_here).map(|_| next)
     }
 
     fn start_executors(&mut self) {
-        while self.now >= self.start_after && self.wants_executor() {
+        while let Some(origin) = self.next_origin(|worker, origin| worker.can_start(origin.program)) {
             let executor = ExecutorId(self.next_executor);
             self.next_executor += 1;
-            let place = self.slots.iter().position(super::Slot::is_down).expect("wants_executor saw one");
+            let place = self.slots.iter().position(Slot::is_down).expect("next_origin saw one");
             self.executors.insert(executor, place);
-            let slot = &mut self.slots[place];
-            slot.id = Some(executor);
-            slot.executor = Executor::Starting { deadline: Some(self.now + self.config.start_time) };
-            self.actions.push_back(Action::Start { executor });
+            if origin == self.config.own {
+                self.early = self.early.saturating_sub(1);
+            }
+            let executor_of = Executor::Starting { deadline: Some(self.now + self.config.start_time) };
+            self.slots[place] = Slot { id: Some(executor), origin, started: self.now, executor: executor_of };
+            let body = self.bodies.get(&origin).cloned().unwrap_or_default();
+            self.actions.push_back(Action::Start { executor, program: origin.program, body });
         }
     }
 }

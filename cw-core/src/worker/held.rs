@@ -1,10 +1,10 @@
 //! A client as a worker knows it: its specs, its credit, and its results until they are acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Config, Pending, Running, Worker};
+use super::{Config, Origin, Running, Worker};
 use crate::{
     TaskMap,
     idmap::IdMap,
@@ -19,6 +19,10 @@ const RESULT_OVERHEAD: u64 = 64;
 /// A client that has, or had, tasks here.
 #[derive(Debug, Default)]
 pub(super) struct Client {
+    /// Of what its executors are, once it was introduced.
+    pub(super) origin: Option<Origin>,
+    /// What its user was told.
+    pub(super) remarks: BTreeSet<Box<str>>,
     specs: IdMap<SpecIndex, SpecState>,
     /// The lowest priority of those.
     lowest: Option<i32>,
@@ -230,9 +234,7 @@ impl Worker {
         }
         self.tell(FromWorker::Held { client: id, held }, Bytes::new());
         if held && !planted!(FeedBlocked) {
-            let (back, stay) = std::mem::take(&mut self.queue).into_iter().partition(|p| p.client == id);
-            self.queue = stay;
-            let back: VecDeque<Pending> = back;
+            let back = self.queue.take_all(self.origin_of(id), |pending| pending.client == id);
             back.iter().rev().for_each(|pending| self.give_back(pending, Returned::Held));
         }
     }

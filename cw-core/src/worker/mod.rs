@@ -36,6 +36,8 @@ mod event;
 mod executors;
 mod feed;
 mod held;
+mod programs;
+mod queue;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -47,27 +49,40 @@ use bytes::Bytes;
 use crate::{
     Time,
     idmap::IdMap,
-    ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
-    wire::{FromWorker, Returned, Spec, ToWorker},
+    ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId},
+    wire::{FromWorker, Programs, Returned, Spec, ToWorker},
 };
 pub use event::{Action, Event, ExecutorSaid};
 use executors::{Executor, Running, Slot};
 use held::Client;
+pub use programs::Origin;
+use programs::Program;
+use queue::{Pending, Queue};
 
 /// What bounds a worker.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How many tasks run at once, at least 1.
     pub slots: u32,
-    /// Whether executors are started before there are tasks for them.
+    /// Its own program, and what its executors are started with if nobody says anything else.
+    pub own: Origin,
+    /// Which programs it runs.
+    pub programs: Programs,
+    /// Whether executors of its own program are started before there are tasks for them.
     pub start_early: bool,
+    /// How long a slot goes on with one program while tasks of another wait.
+    pub quantum: Duration,
+    /// An executor without a task for so long is ended.
+    pub idle_time: Option<Duration>,
+    /// How many programs are kept ready whose clients are all gone.
+    pub spare_programs: usize,
     /// Most tasks fed to one executor at once.
     pub batch_tasks: usize,
     /// Most expected run time fed to one executor at once, beyond the first task.
     pub batch_time: Duration,
     /// A client with more bytes of results held here starts no further task.
     pub held_bytes: u64,
-    /// Executors that die before they are ready, in a row and with none alive, until the worker gives up.
+    /// Executors of a program that die before they are ready, in a row and with none alive, until it is given up here.
     pub start_failures: u32,
     /// A task that has run for so long is told of, as it would be to blame for the loss of this worker.
     pub started_after: Duration,
@@ -83,7 +98,12 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             slots: 1,
+            own: Origin::default(),
+            programs: Programs::Any,
             start_early: true,
+            quantum: Duration::from_secs(1),
+            idle_time: Some(Duration::from_secs(60)),
+            spare_programs: 4,
             batch_tasks: 512,
             batch_time: Duration::from_micros(500),
             held_bytes: 64 << 20,
@@ -96,17 +116,6 @@ impl Default for Config {
     }
 }
 
-/// A task that waits for an executor.
-#[derive(Clone, Debug)]
-struct Pending {
-    client: ClientId,
-    task: TaskId,
-    attempt: Attempt,
-    spec: SpecIndex,
-    alone: bool,
-    args: Bytes,
-}
-
 /// The worker's state. See the [module](self) for the states of an executor.
 #[derive(Debug)]
 pub struct Worker {
@@ -116,12 +125,14 @@ pub struct Worker {
     next_executor: u64,
     /// The slot of each executor whose end was not reported.
     executors: IdMap<ExecutorId, usize>,
-    queue: VecDeque<Pending>,
+    queue: Queue,
+    /// The programs of its clients, its own, and some that it had before.
+    programs: BTreeMap<ProgramId, Program>,
+    /// What clients said of themselves, by what their executors are started with.
+    bodies: BTreeMap<Origin, Bytes>,
+    /// How many executors of its own program are to be started before there are tasks for them.
+    early: usize,
     clients: BTreeMap<ClientId, Client>,
-    /// Executors that died before they were ready, in a row.
-    start_failures: u32,
-    /// No executor is started before then.
-    start_after: Time,
     /// Whether there is a master that hears.
     attached: bool,
     /// No task is begun from then on, unless the master is heard again; none if it set no such time.
@@ -138,21 +149,22 @@ impl Worker {
     pub fn new(config: Config) -> Self {
         let slots = (0..config.slots.max(1)).map(|_| Slot::default()).collect();
         Self {
-            config,
             now: Time::ZERO,
             slots,
             next_executor: 0,
             executors: IdMap::default(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
+            programs: BTreeMap::from([(config.own.program, Program::here())]),
+            bodies: BTreeMap::new(),
+            early: if config.start_early { config.slots as usize } else { 0 },
             clients: BTreeMap::new(),
-            start_failures: 0,
-            start_after: Time::ZERO,
             attached: false,
             lease: None,
             unsaid: Vec::new(),
             leaving: false,
             actions: VecDeque::new(),
             unfed: true,
+            config,
         }
     }
 
@@ -164,6 +176,7 @@ impl Worker {
             Event::MasterSaid { message, body } => self.on_master_said(message, body),
             Event::MasterLost => self.on_master_lost(),
             Event::Joined { returned } => self.on_joined(returned),
+            Event::Fetched { program, result } => self.on_fetched(program, result),
             Event::ExecutorSaid { executor, said } => self.on_executor_said(executor, said),
             Event::Leave => self.on_leave(),
         }
@@ -175,6 +188,7 @@ impl Worker {
         self.unfed = true;
         self.tell_started();
         self.kill_overdue();
+        self.end_idle();
     }
 
     /// The next thing to do; drain it after every batch of events.
@@ -188,15 +202,17 @@ impl Worker {
     /// When [`handle_timeout`](Self::handle_timeout) is next due.
     pub fn poll_timeout(&self) -> Option<Time> {
         let timeouts = self.slots.iter().filter_map(Slot::deadline);
-        let restart = (self.start_after > self.now && self.wants_executor()).then_some(self.start_after);
+        let restart = self.next_start().into_iter().chain(self.next_rest());
+        let idle = self.config.idle_time;
+        let ends = self.slots.iter().filter_map(|slot| Some(slot.idle_since()? + idle?));
         let reports = self.slots.iter().filter_map(|slot| slot.unreported(self.config.started_after));
-        timeouts.chain(restart).chain(reports.filter(|_| self.attached)).min()
+        timeouts.chain(restart).chain(ends).chain(reports.filter(|_| self.attached)).min()
     }
 
     fn on_master_said(&mut self, message: ToWorker, body: Bytes) {
         match message {
             ToWorker::Run { client, task, attempt, spec, alone } => {
-                self.on_run(Pending { client, task, attempt, spec, alone, args: body });
+                self.on_run(Pending { client, task, attempt, spec, alone, args: body, at: 0 });
             }
             ToWorker::Received { client, first, tasks, attempt } => {
                 self.on_received(client, first, tasks, attempt);
@@ -211,6 +227,9 @@ impl Worker {
                 self.lease = Some(self.now + Duration::from_millis(u64::from(lease)));
             }
             ToWorker::Account { client } => self.on_account(client),
+            ToWorker::Meet { client, program, setting } => {
+                self.on_meet(client, Origin { program, setting }, body);
+            }
         }
     }
 
@@ -223,28 +242,20 @@ impl Worker {
         if self.clients[&pending.client].blocked && !planted!(FeedBlocked) {
             return self.give_back(&pending, Returned::Held);
         }
-        self.enqueue(pending);
+        let origin = self.origin_of(pending.client);
+        self.enqueue(origin, pending);
+        self.want(origin);
     }
 
-    /// Puts a task last; but before those of its client that have a lower priority, which move on among the places
-    /// of that client's: other clients' tasks stay where they are.
-    fn enqueue(&mut self, mut new: Pending) {
-        if self.clients[&new.client].has_lower_than(new.spec) {
-            let own = self.priority_of(new.client, new.spec);
-            let is_lower = |other: &Pending| {
-                other.client == new.client && self.priority_of(other.client, other.spec) < own
-            };
-            let first = self.queue.iter().position(is_lower).unwrap_or(self.queue.len());
-            let client = new.client;
-            for other in self.queue.iter_mut().skip(first).filter(|other| other.client == client) {
-                std::mem::swap(other, &mut new);
-            }
+    /// Puts a task last; but before those of its client that have a lower priority.
+    fn enqueue(&mut self, origin: Origin, new: Pending) {
+        let (id, client) = (new.client, &self.clients[&new.client]);
+        if !client.has_lower_than(new.spec) {
+            return self.queue.push(origin, new);
         }
-        self.queue.push_back(new);
-    }
-
-    fn priority_of(&self, client: ClientId, spec: SpecIndex) -> i32 {
-        self.clients.get(&client).and_then(|client| client.spec(spec)).map_or(0, |spec| spec.what.priority)
+        let priority = |pending: &Pending| client.spec(pending.spec).map_or(0, |spec| spec.what.priority);
+        let own = priority(&new);
+        self.queue.push_before(origin, new, |other| other.client == id && priority(other) < own);
     }
 
     fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {
@@ -253,8 +264,7 @@ impl Worker {
 
     fn on_cancel(&mut self, client: ClientId, task: TaskId, attempt: Attempt) {
         let is_it = |p: &Pending| (p.client, p.task, p.attempt) == (client, task, attempt);
-        if let Some(place) = self.queue.iter().position(is_it) {
-            let pending = self.queue.remove(place).expect("position found it");
+        if let Some(pending) = self.queue.take_first(self.origin_of(client), is_it) {
             // It never ran, which the master counts.
             return self.give_back(&pending, Returned::NotStarted);
         }
@@ -268,7 +278,7 @@ impl Worker {
     /// Hands back what has not started, the last first: what came first is nearest to its turn.
     fn on_recall(&mut self, tasks: u32) {
         for _ in 0..tasks {
-            let Some(pending) = self.queue.pop_back() else { break };
+            let Some(pending) = self.queue.pop_last() else { break };
             self.give_back(&pending, Returned::Recalled);
         }
         self.tell(FromWorker::Recalled, Bytes::new());
@@ -276,18 +286,13 @@ impl Worker {
 
     /// As a recall, of one client's tasks, perhaps only those of a lower priority.
     fn on_make_way(&mut self, client: ClientId, below: Option<i32>, tasks: u32) {
-        let mut left = tasks;
-        for place in (0..self.queue.len()).rev() {
-            if left == 0 {
-                break;
-            }
-            let Pending { client: owner, spec, .. } = self.queue[place];
-            if owner == client && below.is_none_or(|below| self.priority_of(owner, spec) < below) {
-                let pending = self.queue.remove(place).expect("within the queue");
-                self.give_back(&pending, Returned::Recalled);
-                left -= 1;
-            }
-        }
+        let priority =
+            |spec| self.clients.get(&client).and_then(|it| it.spec(spec)).map_or(0, |it| it.what.priority);
+        let is_victim = |pending: &Pending| {
+            pending.client == client && below.is_none_or(|below| priority(pending.spec) < below)
+        };
+        let victims = self.queue.take_last(self.origin_of(client), tasks as usize, is_victim);
+        victims.iter().for_each(|pending| self.give_back(pending, Returned::Recalled));
         self.tell(FromWorker::Recalled, Bytes::new());
     }
 
@@ -296,9 +301,10 @@ impl Worker {
         if planted!(KeepForgotten) {
             return;
         }
+        drop(self.queue.take_all(self.origin_of(client), |pending| pending.client == client));
         self.clients.remove(&client);
-        self.queue.retain(|pending| pending.client != client);
         self.cancel_all_fed(client);
+        self.tidy();
     }
 
     /// Leaves on purpose: hands back what it has, kills what runs.
@@ -306,7 +312,7 @@ impl Worker {
         if std::mem::replace(&mut self.leaving, true) {
             return;
         }
-        while let Some(pending) = self.queue.pop_back() {
+        while let Some(pending) = self.queue.pop_last() {
             self.give_back(&pending, Returned::Leaving);
         }
         self.leave_executors();

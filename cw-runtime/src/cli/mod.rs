@@ -1,6 +1,8 @@
-//! The verbs: `cw results ..` of the installed binary, `./sim cw results ..` of a user's program, which knows its types.
+//! The verbs of the installed binary, `cw master`, `cw worker`, `cw results ..`; and of a user's program, which knows its
+//! types: `./sim cw results ..`.
 
 mod results;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -8,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{exit::Trouble, flag::CLUSTER_VERB};
 
-/// Cluster-Workers: look at what programs have recorded
+/// Cluster-Workers: serve a standing cluster, on which programs of cw run; look at what they have recorded
 #[derive(Parser)]
 #[command(name = "cw", version)]
 struct Cli {
@@ -18,6 +20,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Route tasks and results between the programs of a cluster and its workers
+    Master(serve::Master),
+    /// Run the tasks of any program of the cluster on this machine
+    Worker(serve::Worker),
     Results(results::Results),
 }
 
@@ -29,6 +35,8 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> u8 {
             let _ = error.print();
             u8::try_from(error.exit_code()).unwrap_or(crate::exit::USAGE)
         }
+        Ok(Cli { verb: Verb::Master(master) }) => master.run(),
+        Ok(Cli { verb: Verb::Worker(worker) }) => worker.run(),
         Ok(Cli { verb: Verb::Results(results) }) => {
             results.run().unwrap_or_else(|trouble: Trouble| trouble.report())
         }

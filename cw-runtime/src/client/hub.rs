@@ -402,6 +402,7 @@ impl Desk {
                     }
                 }
                 Action::Record { task, completion } => self.record(task, completion),
+                Action::Remark { worker, what } => self.notices.remark(&worker, &what),
                 Action::Stalled(why) => self.notices.stalled(&why),
                 Action::Moving => self.notices.moving(),
                 Action::SetAside { worker, why } => self.notices.set_aside(&worker, &why),

@@ -10,7 +10,7 @@ use cw_core::{
     client::{self, Event as ClientEvent, Resumed},
     ids::{ClientId, ProgramId, WorkerId},
     master::{self, Master},
-    wire::FromWorker,
+    wire::{FromWorker, Programs},
     worker::{self, ExecutorSaid, Worker},
 };
 use tokio::sync::mpsc;
@@ -43,7 +43,14 @@ struct House {
 
 impl House {
     fn new(desk: Desk, slots: u32, pool: Pool) -> Self {
-        let config = worker::Config { slots, start_early: false, alone: true, ..worker::Config::default() };
+        let config = worker::Config {
+            slots,
+            programs: Programs::Own,
+            start_early: false,
+            idle_time: None,
+            alone: true,
+            ..worker::Config::default()
+        };
         let mut house = Self {
             clock: Clock::start(),
             desk,
@@ -60,9 +67,16 @@ impl House {
     fn join(&mut self, slots: u32) {
         let (now, program) = (self.clock.now(), ProgramId::default());
         let (program_name, name) = (crate::program::file_name(), crate::program::process_name());
-        let returned = false;
-        let joined =
-            master::Event::WorkerJoined { worker: WORKER, program, program_name, name, slots, returned };
+        let (programs, returned) = (Programs::Own, false);
+        let joined = master::Event::WorkerJoined {
+            worker: WORKER,
+            program,
+            programs,
+            program_name,
+            name,
+            slots,
+            returned,
+        };
         self.master.handle(now, joined);
         self.worker.handle(now, worker::Event::Joined { returned });
         self.master.handle(now, master::Event::ClientJoined { client: CLIENT, program, returned });
@@ -172,11 +186,11 @@ impl House {
     fn on_worker(&mut self, now: Time, action: worker::Action) {
         match action {
             worker::Action::Tell { message, body } => self.tell_master(now, message, body),
-            worker::Action::Start { executor } => self.pool.start(executor),
+            worker::Action::Start { executor, program, body } => self.pool.start(executor, program, &body),
             worker::Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
             worker::Action::Kill { executor } => self.pool.kill(executor),
-            // A worker that is alone does not leave by itself: it refuses what it cannot run.
-            worker::Action::Broken { .. } => {}
+            // A worker that is alone has one program, and does not leave by itself: it refuses what it cannot run.
+            worker::Action::Broken { .. } | worker::Action::Fetch { .. } | worker::Action::Drop { .. } => {}
             worker::Action::Left => self.left = true,
         }
     }

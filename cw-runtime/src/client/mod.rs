@@ -13,3 +13,4 @@ pub(crate) mod remote;
 pub(crate) mod session;
 mod signals;
 pub(crate) mod sink;
+mod uploads;

@@ -1,5 +1,7 @@
 //! What a client tells its user unasked: one line on stderr when nothing moves, one when it does again.
 
+use std::collections::BTreeSet;
+
 use cw_core::wire::Stall;
 
 use crate::{exit, flag::role};
@@ -8,11 +10,16 @@ use crate::{exit, flag::role};
 #[derive(Default)]
 pub(crate) struct Notices {
     said: Option<String>,
+    /// Kinds of remarks that workers made.
+    remarks: BTreeSet<String>,
     /// Whether it was said that much waits.
     said_backlog: bool,
     /// Whether another client of this process decides with which code it ends.
     beside_another: bool,
 }
+
+/// So many kinds of remarks are shown.
+const REMARKS_MAX: usize = 64;
 
 /// So many bytes of arguments that wait are worth a word.
 const BACKLOG_BYTES: u64 = 1 << 30;
@@ -29,7 +36,7 @@ impl Notices {
     }
 
     pub(crate) fn stalled(&mut self, why: &Stall) {
-        if matches!(why, Stall::OtherProgram { .. }) {
+        if matches!(why, Stall::OtherProgram { .. } | Stall::Unfit { .. }) {
             self.note_fatal(exit::OTHER_BUILD);
         }
         let line = in_words(why);
@@ -48,6 +55,15 @@ impl Notices {
                  or await `cw::ready()` before each `cw::spawn`",
                 bytes >> 20
             ));
+        }
+    }
+
+    /// Says what a worker has to say. Of many workers that say the same, one is heard.
+    pub(crate) fn remark(&mut self, worker: &str, what: &str) {
+        // Each node names itself; what follows its name is what they have in common.
+        let kind = what.split(": ").last().unwrap_or(what);
+        if self.remarks.len() < REMARKS_MAX && self.remarks.insert(kind.to_owned()) {
+            say(&format!("worker {worker}: {what}"));
         }
     }
 
@@ -104,8 +120,16 @@ fn in_words(why: &Stall) -> String {
                 more => format!("the results of {more} tasks wait"),
             }
         ),
+        Stall::Unfit { workers, worker, why } => format!(
+            "no task is running: {}; the tasks are refused in 10 s",
+            match workers {
+                1 => format!("the worker {worker} cannot run this program: {why}"),
+                more => format!("none of {more} workers can run this program; {worker} says: {why}"),
+            }
+        ),
         Stall::NotBegun { tasks } => format!(
-            "no task is running yet: workers were given {} and have begun none; their executors are not ready, or hang",
+            "no task is running yet: workers were given {} and have begun none; they fetch the program, or its executors are \
+             not ready, or hang",
             count(*tasks, "task", "tasks")
         ),
     }

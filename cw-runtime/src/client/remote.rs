@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{
     hub::{Desk, Hub},
     notice::say,
+    uploads,
 };
 use crate::{
     access::succession::successor_of,
@@ -108,6 +109,7 @@ impl Shell {
         tokio::pin!(successor);
         let connected = self.connected(&joined.welcome);
         self.desk.hub().note_session(joined.session);
+        tokio::spawn(uploads::answer(joined.connection.clone()));
         let mut link = Link::over(joined.lanes, joined.read, (), &deliver);
         self.desk.machine.handle(self.clock.now(), connected);
         let mut lost = None;

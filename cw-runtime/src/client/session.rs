@@ -14,10 +14,10 @@ use super::{hub::Hub, local, remote, signals};
 use crate::{
     executor,
     exit::{self, Trouble},
+    image::Image,
     job::{self, Registry},
     net::connect::{Search, Wanted},
-    program::{self, Image},
-    store,
+    particulars, program, store,
     worker::pool::Kind,
 };
 
@@ -65,6 +65,8 @@ pub(crate) struct Init {
     pub(crate) give_up_after: Option<Duration>,
     /// Whether stored results are computed anew.
     pub(crate) fresh: bool,
+    /// Variables that executors on a cluster are to have too.
+    pub(crate) environment: Vec<String>,
 }
 
 static INIT: OnceLock<Init> = OnceLock::new();
@@ -197,7 +199,17 @@ fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
 
 /// What the user said about how the client is to behave.
 fn client_config() -> Config {
-    Config { give_up_after: INIT.get().and_then(|init| init.give_up_after), keep_for: Some(KEPT_FOR) }
+    let give_up_after = INIT.get().and_then(|init| init.give_up_after);
+    Config { give_up_after, keep_for: Some(KEPT_FOR), introduction: None }
+}
+
+/// The same on a cluster, whose workers have to know what this process is.
+///
+/// # Errors
+/// This process cannot read what it is, or the user named a variable that is not there.
+pub(crate) fn remote_config() -> Result<Config, Trouble> {
+    let named = INIT.get().map(|init| init.environment.as_slice()).unwrap_or_default();
+    Ok(Config { introduction: Some(particulars::own(named)?), ..client_config() })
 }
 
 fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
@@ -205,7 +217,7 @@ fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
     // A std channel: `init` may be called from async code, where tokio's refuse to block.
     let (first, connected) = mpsc::sync_channel(1);
     let search = Search::new(wanted.clone(), hello);
-    spawn_thread(hub, remote::serve(Arc::clone(hub), search, client_config(), first))?;
+    spawn_thread(hub, remote::serve(Arc::clone(hub), search, remote_config()?, first))?;
     match connected.recv() {
         Ok(connected) => connected,
         // Whoever was interrupted while it waited is not to end with another code.

@@ -102,8 +102,17 @@ pub(crate) fn finish_removals() {
 }
 
 /// Every user has one, as nobody may write into another's.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     std::env::temp_dir().join(format!("cw-{}", rustix::process::getuid().as_raw()))
+}
+
+/// Makes a folder of this process's.
+///
+/// # Errors
+/// The folder cannot be made, or the one it lies in is another user's.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    make_private(&root())?;
+    private().recursive(true).create(folder)
 }
 
 /// A name for a file of this process's that no other user may open; swept with what it leaves behind.

@@ -181,7 +181,7 @@ fn tamed(mut hello: Hello) -> Hello {
     for text in [&mut hello.name, &mut hello.program_name, &mut hello.version, &mut hello.target] {
         *text = text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect();
     }
-    if let Role::Worker { slots } = &mut hello.role {
+    if let Role::Worker { slots, .. } = &mut hello.role {
         *slots = (*slots).clamp(1, SLOTS_MAX);
     }
     hello

@@ -1,5 +1,6 @@
 //! The master's shell: lets peers in, carries their messages to the machine and its answers back.
 
+mod blobs;
 mod greet;
 pub(crate) mod run;
 

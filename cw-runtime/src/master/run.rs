@@ -8,18 +8,21 @@
 //! An endpoint that ends by itself (its socket failed, or there is a fault in what serves it) is made anew on the same
 //! port with the same keys. The machine knows all its peers as before, and they come back by themselves.
 
-use std::{collections::HashMap, future::Future, hash::Hash, pin::Pin, time::Duration};
+use std::{collections::HashMap, future::Future, hash::Hash, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cw_core::{
     IdHash, Time,
     ids::{ClientId, WorkerId},
     master::{Action, Admitted, Config, Event, Master},
-    wire::{self, FromClient, FromWorker, Head, Reply, Role, ToWorker, Welcome},
+    wire::{self, FromClient, FromWorker, Head, Programs, Reply, Role, ToWorker, Welcome},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::greet::{self, Caller};
+use super::{
+    blobs::Blobs,
+    greet::{self, Caller},
+};
 use crate::{
     access::{MasterKeys, roster::Roster},
     clock::Clock,
@@ -53,6 +56,8 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     /// Of a master that others will follow.
     pub(crate) roster: Option<Roster>,
+    /// What the blobs of its node may take up.
+    pub(crate) cache_bytes: u64,
 }
 
 /// Why the loop ended.
@@ -74,8 +79,8 @@ pub(crate) async fn run(
     shutdown: impl Future<Output = ()>,
     successor: impl Future<Output = u64>,
 ) -> Result<(), Trouble> {
-    let Setup { mut endpoint, opening, keys, config, roster } = setup;
-    let mut shell = Shell::new(keys.epoch, config, roster);
+    let Setup { mut endpoint, opening, keys, config, roster, cache_bytes } = setup;
+    let mut shell = Shell::new(keys.epoch, config, roster, Blobs::new(cache_bytes));
     tokio::pin!(shutdown, successor);
     let newer = loop {
         let mut door = Door::open(&endpoint, &keys);
@@ -143,6 +148,7 @@ struct Shell {
     from_clients: Inbox<ClientId, FromClient>,
     from_workers: Inbox<WorkerId, FromWorker>,
     roster: Option<Roster>,
+    blobs: Arc<Blobs>,
 }
 
 /// The connected peers of one role.
@@ -250,7 +256,7 @@ impl<Id: Copy + Eq + Hash + Send + 'static> Peers<Id> {
 }
 
 impl Shell {
-    fn new(epoch: u64, config: Config, roster: Option<Roster>) -> Self {
+    fn new(epoch: u64, config: Config, roster: Option<Roster>, blobs: Blobs) -> Self {
         Self {
             clock: Clock::start(),
             machine: Master::new(config),
@@ -260,6 +266,7 @@ impl Shell {
             from_clients: Inbox::new(),
             from_workers: Inbox::new(),
             roster,
+            blobs: Arc::new(blobs),
         }
     }
 
@@ -311,7 +318,9 @@ impl Shell {
         let admitted = self.machine.admit(now, is_worker, &caller.hello.session);
         match caller.hello.role {
             Role::Client => self.let_client_in(now, admitted, caller),
-            Role::Worker { slots } => self.let_worker_in(now, admitted, slots, caller),
+            Role::Worker { slots, programs } => {
+                self.let_worker_in(now, admitted, (slots, programs), caller);
+            }
         }
     }
 
@@ -321,11 +330,18 @@ impl Shell {
         tracing::info!("client {name} {}: {program_name}, build {program}", came(returned));
         let (window, slots) = (self.machine.window(), self.machine.slots());
         let welcome = Welcome::Client { client, epoch: self.epoch, window, slots, resumed: returned };
+        self.blobs.client_joined(program, caller.connection.clone());
         self.clients.take_in(client, caller, welcome, &self.from_clients);
         self.machine.handle(now, Event::ClientJoined { client, program, returned });
     }
 
-    fn let_worker_in(&mut self, now: Time, Admitted { id, returned }: Admitted, slots: u32, caller: Caller) {
+    fn let_worker_in(
+        &mut self,
+        now: Time,
+        Admitted { id, returned }: Admitted,
+        (slots, programs): (u32, Programs),
+        caller: Caller,
+    ) {
         let (worker, program) = (WorkerId(id), caller.hello.program);
         let (name, program_name) = (caller.hello.name.clone(), caller.hello.program_name.clone());
         tracing::info!(
@@ -333,9 +349,12 @@ impl Shell {
             came(returned)
         );
         let welcome = Welcome::Worker { worker, epoch: self.epoch, returned };
+        self.blobs.worker_joined(caller.connection.clone());
         self.workers.take_in(worker, caller, welcome, &self.from_workers);
-        self.machine
-            .handle(now, Event::WorkerJoined { worker, program, program_name, name, slots, returned });
+        self.machine.handle(
+            now,
+            Event::WorkerJoined { worker, program, programs, program_name, name, slots, returned },
+        );
     }
 
     fn on_client(&mut self, key: Key<ClientId>, incoming: Incoming<FromClient>) {

@@ -41,7 +41,14 @@ fn cluster() -> Cluster {
     let endpoint = endpoint::serve(socket, opening.config.clone(), &opening.keys).unwrap();
     dir.write_access(&keys, &[address]).unwrap();
     let (roster, _) = dir.open_roster().unwrap();
-    let setup = Setup { endpoint, opening, keys, config: Config::default(), roster: Some(roster) };
+    let setup = Setup {
+        endpoint,
+        opening,
+        keys,
+        config: Config::default(),
+        roster: Some(roster),
+        cache_bytes: 1 << 30,
+    };
     Cluster { _home: home, dir, setup }
 }
 
@@ -50,7 +57,7 @@ fn search(access: PathBuf, role: Peer) -> Search {
         Wanted { cluster: "test".to_owned(), access: Some(access), master: None, role, timeout: PATIENCE };
     let as_role = match role {
         Peer::Client => Role::Client,
-        Peer::Worker => Role::Worker { slots: 1 },
+        Peer::Worker => Role::Worker { slots: 1, programs: cw_core::wire::Programs::Any },
     };
     Search::new(wanted, program::hello(program::own_id().unwrap(), as_role).unwrap())
 }

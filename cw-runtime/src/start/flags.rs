@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use cw_core::wire::Programs;
 
 use crate::{
     exit::{self, Trouble},
@@ -18,6 +19,27 @@ pub(crate) enum RoleFlag {
     Worker,
     /// Runs this program's `main` on a cluster
     Client,
+}
+
+/// Which programs a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgramsFlag {
+    /// Its own build
+    Own,
+    /// And those at their client's path
+    Shared,
+    /// All
+    Any,
+}
+
+impl From<ProgramsFlag> for Programs {
+    fn from(flag: ProgramsFlag) -> Self {
+        match flag {
+            ProgramsFlag::Own => Self::Own,
+            ProgramsFlag::Shared => Self::Shared,
+            ProgramsFlag::Any => Self::Any,
+        }
+    }
 }
 
 // No doc comment on the struct and no group of its own: nothing of ours leaks into the user's help.
@@ -93,6 +115,27 @@ pub(crate) struct ClusterFlags {
     #[arg(id = "cw::give_up_after", long = "give-up-after", env = "CW_GIVE_UP_AFTER", value_name = "TIME", value_parser = time)]
     pub(crate) give_up_after: Option<Duration>,
 
+    /// Which programs to run: `own` build only, those at a client's path on a `shared` file system, or `any`, which are
+    /// fetched (worker). Whoever holds the key of a client runs code as you
+    #[arg(
+        id = "cw::programs",
+        long = "programs",
+        env = "CW_PROGRAMS",
+        value_enum,
+        value_name = "own|shared|any",
+        default_value = "any",
+        hide_possible_values = true
+    )]
+    pub(crate) programs: ProgramsFlag,
+
+    /// What fetched programs may take up on a node's disk, in $TMPDIR/cw-UID (worker, master)
+    #[arg(id = "cw::cache_size", long = "cache-size", env = "CW_CACHE_SIZE", value_name = "SIZE", value_parser = size, default_value = "10GiB")]
+    pub(crate) cache_size: u64,
+
+    /// Variable of this program's environment that its tasks are to have too; may be given several times (client)
+    #[arg(id = "cw::env", long = "env", env = "CW_ENV", value_name = "NAME", value_delimiter = ',', value_parser = variable)]
+    pub(crate) env: Vec<String>,
+
     /// Compute all anew that stores have from runs before (client)
     #[arg(id = "cw::fresh", long = "fresh", env = "CW_FRESH", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) fresh: bool,
@@ -127,6 +170,33 @@ fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a time with its unit, like 30s, 5m or 1h".to_owned())
 }
 
+/// Reads a number of bytes with its unit.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "write a size with its unit, like 500MiB or 20GiB".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "kib" | "k" => 10,
+        "mib" | "m" => 20,
+        "gib" | "g" => 30,
+        "tib" | "t" => 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// Checks that a variable is there to be passed on.
+fn variable(name: &str) -> Result<String, String> {
+    if name.is_empty() || name.contains('=') {
+        return Err("write the name of a variable; its value is the one it has here".to_owned());
+    }
+    match std::env::var_os(name) {
+        Some(_) => Ok(name.to_owned()),
+        None => Err("there is no such variable here".to_owned()),
+    }
+}
+
 /// Checks that what follows the last colon of a host is a port.
 fn address(text: &str) -> Result<String, String> {
     let is_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
@@ -150,6 +220,15 @@ mod tests {
         let matches = command.try_get_matches_from(words).expect("they can be read");
         let flags = ClusterFlags::from_arg_matches(&matches).expect("they can be read");
         flags.check().map_err(|trouble| trouble.to_string())
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("500MiB"), Ok(500 << 20));
+        assert_eq!(size("2 g"), Ok(2 << 30));
+        for wrong in ["500", "MiB", "0GiB", "1XB", "99999999999TiB", ""] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod main_fn;
 mod roles;
 pub(crate) mod slots;
 
-pub(crate) use roles::{cluster_named, processes};
+pub(crate) use flags::{ClusterFlags, RoleFlag};
+pub(crate) use roles::{cluster_named, processes, serve};
 
 pub use main_fn::{MainArgs, MainResult, NoOpts, Program, init};

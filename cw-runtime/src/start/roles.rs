@@ -1,8 +1,14 @@
 //! What the flags mean: a master, a worker, or where a client's tasks run.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use cw_core::{master, wire::Role};
+use cw_core::{
+    client::Introduction,
+    ids::ProgramId,
+    master,
+    wire::{Particulars, Programs, Role},
+    worker as worker_core,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -18,6 +24,7 @@ use crate::{
     executor::scratch,
     exit::{self, Trouble},
     flag::{self, DEFAULT_CLUSTER, flag},
+    image::Image,
     job::{self, Registry},
     master::run::{self, Setup},
     net::{
@@ -25,8 +32,13 @@ use crate::{
         endpoint::{self, BindErrorKind, Opening},
         tls::{self, Peer},
     },
-    program::{self, Image},
-    worker::{self, pool::Kind},
+    particulars, program,
+    worker::{
+        self,
+        pool::{Kind, Wardrobe},
+        programs::Fetcher,
+        upstream::Upstream,
+    },
 };
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -58,6 +70,14 @@ pub(super) fn enter(flags: &ClusterFlags) -> Next {
     next
 }
 
+/// Serves the role the flags name to its end; gives the exit code.
+pub(crate) fn serve(flags: &ClusterFlags) -> u8 {
+    match enter(flags) {
+        Next::Exit(code) => code,
+        Next::Client => exit::USAGE,
+    }
+}
+
 fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
     check_fitness()?;
     flag::set_cluster(flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
@@ -66,6 +86,7 @@ fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
         connect_timeout: flags.connect_timeout,
         give_up_after: flags.give_up_after,
         fresh: flags.fresh,
+        environment: flags.env.clone(),
     });
     let on_cluster =
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();
@@ -141,15 +162,36 @@ fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     check_jobs()?;
     flag::set_cluster(flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
     start_log();
-    let (image, program) = Image::private_copy()?;
+    let (image, blob) = Image::private_copy()?;
+    let program = program::id_of(blob);
+    let programs = Programs::from(flags.programs);
     let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));
-    let kind = Kind::Processes { image, environment: slots::thread_limits(flags.cores_per_slot) };
-    let hello = program::hello(program, Role::Worker { slots })?;
+    let hello = program::hello(program, Role::Worker { slots, programs })?;
     let search = Search::new(wanted(flags, Peer::Worker, WORKER_TIMEOUT), hello);
+    let setup = worker_setup(flags, (slots, programs), (program, image))?;
     let served = runtime()?
-        .block_on(async { worker::run::run(search, flags.orphan_time, slots, kind, stop_signal()?).await });
+        .block_on(async { worker::run::run(search, flags.orphan_time, setup, stop_signal()?).await });
     scratch::finish_removals();
     served
+}
+
+fn worker_setup(
+    flags: &ClusterFlags,
+    (slots, programs): (u32, Programs),
+    (program, image): (ProgramId, Image),
+) -> Result<worker::run::Setup, Trouble> {
+    let Introduction { setting, body } = particulars::own(&flags.env)?;
+    let own = worker_core::Origin { program, setting };
+    // The installed `cw` has no jobs, and no executors of its own.
+    let start_early = job::jobs().next().is_some();
+    let config = worker_core::Config { slots, own, programs, start_early, ..worker_core::Config::default() };
+    let wardrobe = Wardrobe {
+        images: HashMap::from([(program, image)]),
+        own: Particulars::decode(&body).expect("it was just encoded"),
+        limits: slots::thread_limits(flags.cores_per_slot),
+    };
+    let fetcher = Fetcher { programs, upstream: Arc::new(Upstream::new(flags.cache_size)) };
+    Ok(worker::run::Setup { config, kind: Kind::Programs(wardrobe), fetcher })
 }
 
 fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
@@ -181,7 +223,8 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
         dir.write_access(&keys, &addresses)?;
         announce(cluster, &addresses);
         let successor = successor(keys.epoch, LOOK_PAUSE, move || dir.epoch());
-        let setup = Setup { endpoint, opening, keys, config, roster: Some(roster) };
+        let cache_bytes = flags.cache_size;
+        let setup = Setup { endpoint, opening, keys, config, roster: Some(roster), cache_bytes };
         run::run(setup, shutdown, successor).await
     })
 }
@@ -207,13 +250,19 @@ fn open_master(dir: &ClusterDir, takeover: bool) -> Result<(MasterKeys, Option<M
 fn announce(cluster: &str, addresses: &[SocketAddr]) {
     use std::io::Write;
     let program = program::file_name();
+    // The installed `cw` has verbs, and is nobody's program.
+    let is_cw = job::jobs().next().is_none();
     let (role, named) = (flag("role"), format!("{} {cluster}", flag("cluster")));
     let name = if cluster == DEFAULT_CLUSTER { String::new() } else { format!(" {named}") };
     let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+    let (join, user) = match is_cw {
+        true => (format!("{program} worker"), "PROGRAM".to_owned()),
+        false => (format!("{program} {role} worker"), program),
+    };
     // A closed stdout is no reason not to serve.
     let _ = writeln!(
         std::io::stdout(),
-        "master of cluster `{cluster}` at {address}; join: {program} {role} worker{name}; use: {program} {named}"
+        "master of cluster `{cluster}` at {address}; join: {join}{name}; use: {user} {named}"
     );
 }
 

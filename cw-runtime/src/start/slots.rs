@@ -17,9 +17,13 @@ fn from_slurm(variable: impl Fn(&str) -> Option<String>) -> Option<u32> {
         .find_map(|name| variable(name)?.trim().parse().ok().filter(|cores| *cores > 0))
 }
 
-/// Variables that keep the libraries of a job within its slot, for those the user has not set.
+/// Variables that libraries read how many threads to use from.
+pub(crate) const THREAD_LIMITS: [&str; 4] =
+    ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"];
+
+/// Those that keep the libraries of a job within its slot, for those the user has not set.
 pub(crate) fn thread_limits(cores_per_slot: u32) -> Vec<(String, String)> {
-    ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
+    THREAD_LIMITS
         .iter()
         .filter(|name| std::env::var_os(name).is_none())
         .map(|name| ((*name).to_owned(), cores_per_slot.max(1).to_string()))

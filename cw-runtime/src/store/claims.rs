@@ -93,7 +93,10 @@ impl Sessions {
         let hub = Arc::new(Hub::new());
         hub.push(commands);
         self.until = Some(Instant::now() + UNCALLED);
-        let config = client::Config { give_up_after: None, keep_for: Some(session::KEPT_FOR) };
+        // What it brings is what this process can be told of, whose tasks are not among those that run.
+        let introduction = session::remote_config().ok().and_then(|config| config.introduction);
+        let keep_for = Some(session::KEPT_FOR);
+        let config = client::Config { give_up_after: None, keep_for, introduction };
         let patience = session::cluster().map(|wanted| wanted.timeout).unwrap_or(SEARCH);
         let serve = |search| remote::serve_quietly(Arc::clone(&hub), search, config, patience);
         let is_served = start(&hub, row, serve);

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use cw_core::{
     IdHash,
-    ids::ExecutorId,
-    wire::{Ending, ToExecutor},
+    ids::{ExecutorId, ProgramId},
+    wire::{Ending, Particulars, ToExecutor},
     worker::ExecutorSaid,
 };
 use tokio::sync::mpsc;
 
-use super::process::ProcessExecutor;
-use crate::{executor::thread::ThreadExecutor, job::Registry, program::Image};
+use super::process::{Dress, ProcessExecutor};
+use crate::{executor::thread::ThreadExecutor, image::Image, job::Registry, particulars::Outfit};
 
 /// Words of one executor, in order.
 pub(crate) type Said = (ExecutorId, Vec<ExecutorSaid>);
@@ -23,15 +23,28 @@ const SAID_MAX: usize = 256;
 /// What executors are made of.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// Processes of this image, with this environment on top of the worker's own.
+    /// Processes of this program, with these variables on top of its own.
     Processes {
         /// What to execute.
         image: Image,
         /// Variables to set.
         environment: Vec<(String, String)>,
     },
+    /// Processes of any program, started as their clients want them to be.
+    Programs(Wardrobe),
     /// Threads of this process.
     Threads(&'static Registry),
+}
+
+/// What a worker's executors are started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Wardrobe {
+    /// The programs that are here.
+    pub(crate) images: HashMap<ProgramId, Image>,
+    /// What is usual in this process: for executors of no client yet.
+    pub(crate) own: Particulars,
+    /// Variables for those that their clients have not set.
+    pub(crate) limits: Vec<(String, String)>,
 }
 
 /// All executors of one worker.
@@ -58,19 +71,55 @@ impl Pool {
     }
 
     /// Starts an executor. If that fails, it is reported as its end.
-    pub(crate) fn start(&mut self, id: ExecutorId) {
+    pub(crate) fn start(&mut self, id: ExecutorId, program: ProgramId, body: &Bytes) {
         let executor = match &self.kind {
             Kind::Processes { image, environment } => {
-                match ProcessExecutor::start(id, image, environment, self.worker.clone(), self.said.clone()) {
+                match self.process(id, image, &Dress::Inherited(environment)) {
                     Ok(process) => Executor::Process(process),
-                    Err(error) => return self.report_end(id, format!("cannot start a process: {error}")),
+                    Err(why) => return self.report_end(id, why),
                 }
             }
+            Kind::Programs(wardrobe) => match self.start_dressed(wardrobe, id, program, body) {
+                Ok(process) => Executor::Process(process),
+                Err(why) => return self.report_end(id, why),
+            },
             Kind::Threads(registry) => {
                 Executor::Thread(ThreadExecutor::start(id, registry, self.said.clone()))
             }
         };
         self.running.insert(id, executor);
+    }
+
+    fn start_dressed(
+        &self,
+        wardrobe: &Wardrobe,
+        id: ExecutorId,
+        program: ProgramId,
+        body: &Bytes,
+    ) -> Result<ProcessExecutor, String> {
+        let image = wardrobe.images.get(&program).ok_or("a fault in cw: the program is not here")?;
+        let said = if body.is_empty() { Some(wardrobe.own.clone()) } else { Particulars::decode(body) };
+        let particulars = said.ok_or("its client says nothing of itself that makes sense")?;
+        self.process(id, image, &Dress::Of(Outfit::of(particulars, &wardrobe.limits)))
+    }
+
+    fn process(&self, id: ExecutorId, image: &Image, dress: &Dress<'_>) -> Result<ProcessExecutor, String> {
+        ProcessExecutor::start(id, image, dress, self.worker.clone(), self.said.clone())
+            .map_err(|error| format!("cannot start a process: {error}"))
+    }
+
+    /// A program is here from now on.
+    pub(crate) fn add(&mut self, program: ProgramId, image: Image) {
+        if let Kind::Programs(wardrobe) = &mut self.kind {
+            wardrobe.images.insert(program, image);
+        }
+    }
+
+    /// A program is not wanted any more.
+    pub(crate) fn drop_program(&mut self, program: ProgramId) {
+        if let Kind::Programs(wardrobe) = &mut self.kind {
+            wardrobe.images.remove(&program);
+        }
     }
 
     /// Gives an executor a task; it leaves with the next [`flush`](Self::flush).

@@ -15,7 +15,7 @@ use std::{
         fd::OwnedFd,
         unix::{ffi::OsStringExt, net::UnixStream, process::ExitStatusExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
@@ -44,11 +44,12 @@ use crate::{
         nonce::{self, Birth},
         scratch,
     },
+    image::Image,
     net::{
         link::{Incoming, Link},
         unix,
     },
-    program::Image,
+    particulars::Outfit,
 };
 
 /// Bytes of stderr kept as evidence.
@@ -81,7 +82,7 @@ impl ProcessExecutor {
     pub(super) fn start(
         id: ExecutorId,
         image: &Image,
-        environment: &[(String, String)],
+        dress: &Dress<'_>,
         worker: String,
         said: mpsc::Sender<Said>,
     ) -> io::Result<Self> {
@@ -91,11 +92,11 @@ impl ProcessExecutor {
         let scratch = scratch::of_executor(id);
         let birth = Birth { worker: worker.clone(), scratch: scratch.clone().into_os_string().into_vec() };
         nonce::send_sockets(&tasks, their_results, &birth)?;
-        let mut child = Command::new(image.path())
-            .arg0_name()
-            .without_role()
+        let mut command = Command::new(image.path());
+        command.arg0(format!("{} (cw executor)", image.name()));
+        let remark = dress.put_on(&mut command, &scratch)?;
+        let mut child = command
             .env(nonce::VARIABLE, nonce)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stderr(Stdio::piped())
             .process_group(0)
@@ -110,6 +111,10 @@ impl ProcessExecutor {
         let (tail, tail_done) = keep_tail(child.stderr.take());
         let reaped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&reaped);
+        if let Some(what) = remark {
+            let said = said.clone();
+            tokio::spawn(async move { said.send((id, vec![ExecutorSaid::Remark { what }])).await });
+        }
         let carrier = Carrier { id, pid, reaped: told, worker, scratch, said, incoming, tail, tail_done };
         LIVE.lock().expect("no holder panics").insert(pid.as_raw_nonzero().get());
         tokio::spawn(carrier.carry_or_tell(child));
@@ -133,25 +138,45 @@ impl ProcessExecutor {
     }
 }
 
-/// What is done to the command of every executor.
-trait ExecutorCommand {
-    /// Names the process for `ps`: the image's own path says nothing.
-    fn arg0_name(&mut self) -> &mut Self;
-
-    /// Takes away what says who its parent is, so that another cw program that a job starts is a plain one.
-    fn without_role(&mut self) -> &mut Self;
+/// Where an executor's environment and working directory are from.
+pub(super) enum Dress<'a> {
+    /// From this process, with these variables set.
+    Inherited(&'a [(String, String)]),
+    /// From a client.
+    Of(Outfit),
 }
 
-impl ExecutorCommand for Command {
-    fn without_role(&mut self) -> &mut Self {
-        let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| {
-            name.to_str().is_some_and(|name| name.starts_with("CW_") && name != "CW_HOME" && name != "CW_LOG")
-        });
-        ours.fold(self, |command, name| command.env_remove(name))
-    }
-
-    fn arg0_name(&mut self) -> &mut Self {
-        self.arg0(format!("{} (cw executor)", crate::program::file_name()))
+impl Dress<'_> {
+    /// Prepares the command; gives what the client's user should know of that.
+    fn put_on(&self, command: &mut Command, scratch: &Path) -> io::Result<Option<Box<str>>> {
+        match self {
+            Self::Inherited(variables) => {
+                // What says who its parent is goes, so that another cw program that a job starts is a plain one.
+                let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+                    let text = name.to_str().unwrap_or_default();
+                    text.starts_with("CW_") && text != "CW_HOME" && text != "CW_LOG"
+                });
+                ours.fold(&mut *command, |command, name| command.env_remove(name));
+                command.envs(variables.iter().map(|(name, value)| (name, value)));
+                Ok(None)
+            }
+            Self::Of(outfit) => {
+                command.env_clear().envs(outfit.environment.iter().map(|(name, value)| (name, value)));
+                if outfit.folder.is_dir() {
+                    command.current_dir(&outfit.folder);
+                    return Ok(None);
+                }
+                scratch::make_folder(scratch)?;
+                command.current_dir(scratch);
+                let node = crate::program::host_name();
+                let folder = match outfit.folder.as_os_str().is_empty() {
+                    true => "the client's working directory".to_owned(),
+                    false => outfit.folder.display().to_string(),
+                };
+                let what = format!("{folder} is not on {node}: tasks begin in a scratch folder there");
+                Ok(Some(what.into()))
+            }
+        }
     }
 }
 

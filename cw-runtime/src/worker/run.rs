@@ -13,19 +13,26 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use cw_core::{
     Time,
+    ids::ProgramId,
     wire::{FromWorker, ToWorker, Welcome},
     worker::{Action, Config, Event, ExecutorSaid, Worker},
 };
 use tokio::sync::mpsc;
 
-use super::pool::{Kind, Pool, Said};
+use super::{
+    pool::{Kind, Pool, Said},
+    programs::Fetcher,
+};
 use crate::{
     access::succession::successor_of,
+    caught::caught,
     client::notice::say,
     clock::Clock,
     exit::{self, Trouble},
+    image::Image,
     net::{
         connect::{Joined, Patience, Search, followed, number_and_epoch},
         link::{Incoming, Link},
@@ -50,11 +57,11 @@ const INBOX_MAX: usize = 256;
 pub(crate) async fn run(
     mut search: Search,
     orphan_time: Duration,
-    slots: u32,
-    kind: Kind,
+    setup: Setup,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Trouble> {
-    let mut shell = Shell::new(slots, kind, shutdown);
+    let slots = setup.config.slots;
+    let mut shell = Shell::new(setup, shutdown);
     // Executors start while the master is looked for.
     shell.act();
     let mut patience = search.patience();
@@ -85,11 +92,23 @@ fn orphaned(last: Option<SocketAddr>, time: Duration, trouble: Trouble) -> Troub
     Trouble::new(exit::NO_MASTER, line)
 }
 
+/// What a worker works with.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) kind: Kind,
+    pub(crate) fetcher: Fetcher,
+}
+
+/// A program that was to be fetched.
+type Fetched = (ProgramId, Result<Image, String>);
+
 struct Shell<S> {
     clock: Clock,
     machine: Worker,
     pool: Pool,
     said: mpsc::Receiver<Said>,
+    fetcher: Fetcher,
+    fetched: (mpsc::UnboundedSender<Fetched>, mpsc::UnboundedReceiver<Fetched>),
     link: Link,
     shutdown: Pin<Box<S>>,
     /// By when the worker is gone, once it leaves.
@@ -107,13 +126,17 @@ enum FromMaster {
 }
 
 impl<S: Future<Output = ()>> Shell<S> {
-    fn new(slots: u32, kind: Kind, shutdown: S) -> Self {
+    fn new(setup: Setup, shutdown: S) -> Self {
+        let Setup { config, kind, fetcher } = setup;
         let (pool, said) = Pool::new(kind);
         Self {
             clock: Clock::start(),
-            machine: Worker::new(Config { slots, ..Config::default() }),
+            machine: Worker::new(config),
             pool,
             said,
+            fetcher,
+            // At most one for each program that was asked for.
+            fetched: mpsc::unbounded_channel(),
             link: Link::new(),
             shutdown: Box::pin(shutdown),
             deadline: None,
@@ -149,6 +172,9 @@ impl<S: Future<Output = ()>> Shell<S> {
         let successor = successor_of(number_and_epoch(&joined.welcome).1, &joined.path);
         tokio::pin!(successor);
         self.link = Link::over(joined.lanes, joined.read, (), &deliver);
+        let upstream = &self.fetcher.upstream;
+        upstream.set_master(Some(joined.connection.clone()));
+        upstream.serve_others(joined.path.clone(), joined.connection.clone());
         let returned = matches!(joined.welcome, Welcome::Worker { returned: true, .. });
         self.machine.handle(self.clock.now(), Event::Joined { returned });
         self.act();
@@ -174,6 +200,7 @@ impl<S: Future<Output = ()>> Shell<S> {
             self.hear_all();
             self.act();
         }
+        self.fetcher.upstream.set_master(None);
         if let Some(why) = lost {
             let why = why_closed(&joined.connection, why);
             // If it still stands, it was this side's choice.
@@ -197,6 +224,7 @@ impl<S: Future<Output = ()>> Shell<S> {
         tokio::select! {
             came = master => return Some(came),
             Some(words) = self.said.recv() => self.hear(words),
+            Some(fetched) = self.fetched.1.recv() => self.on_fetched(fetched),
             () = self.clock.sleep_until(due) => {
                 // What was said before the time was up comes first.
                 self.hear_all();
@@ -243,11 +271,30 @@ impl<S: Future<Output = ()>> Shell<S> {
         }
     }
 
+    fn on_fetched(&mut self, (program, image): Fetched) {
+        let result = image.map(|image| self.pool.add(program, image));
+        if let Err(why) = &result {
+            tracing::warn!("build {program} cannot be run here: {why}");
+        }
+        self.machine.handle(self.clock.now(), Event::Fetched { program, result });
+    }
+
+    fn fetch(&self, program: ProgramId, body: Bytes) {
+        let (fetcher, done) = (self.fetcher.clone(), self.fetched.0.clone());
+        tokio::spawn(async move {
+            let image = caught(fetcher.get(program, body)).await.unwrap_or_else(Err);
+            // If the worker is gone, nobody wants to know.
+            let _ = done.send((program, image));
+        });
+    }
+
     fn act(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Tell { message, body } => self.tell(&message, &body),
-                Action::Start { executor } => self.pool.start(executor),
+                Action::Start { executor, program, body } => self.pool.start(executor, program, &body),
+                Action::Fetch { program, body } => self.fetch(program, body),
+                Action::Drop { program } => self.pool.drop_program(program),
                 Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
                 Action::Kill { executor } => self.pool.kill(executor),
                 Action::Broken { why } => self.broken = Some(why),

@@ -125,8 +125,9 @@ fn a_job_may_set_its_own_limit_below_and_above_the_default() {
 }
 
 #[test]
-fn another_build_is_told_soon_and_refused_in_the_end() {
-    let mut cluster = Cluster::start(1);
+fn another_build_is_told_soon_and_refused_in_the_end_where_workers_run_their_own_only() {
+    let mut cluster = Cluster::start(0);
+    cluster.add_worker(&["--programs", "own"]);
     let copy = cluster.home.path().join("it_program");
     // By a process of its own: what this one has open for writing, a child of another test may hold and so keep
     // from being executed.

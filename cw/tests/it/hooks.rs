@@ -17,7 +17,8 @@ fn everywhere(scenario: &str, fails: Option<&str>) -> [Finished; 3] {
     };
     let _worker = start(&cluster, &["--role", "worker", "--slots", "1"]);
     let _master = start(&cluster, &["--role", "master", "--listen", "127.0.0.1:0"]);
-    let client = start(&cluster, &["--cluster", "default", scenario]);
+    let named: &[&str] = if fails.is_some() { &["--env", "HOOK_FAILS"] } else { &[] };
+    let client = start(&cluster, &[&["--cluster", "default"], named, &[scenario]].concat());
     let embedded = start(&alone, &["--slots", "1", scenario]);
     let threads = start(&threaded, &["--slots=1", "--threads", scenario]);
     [embedded, threads, client].map(|process| process.finish().well())

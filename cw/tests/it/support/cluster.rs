@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, Weak},
 };
 
-use super::Process;
+use super::{Process, proc::MARK};
 
 /// A folder for a cluster's files, and the programs that are started with it.
 pub(crate) struct Home(tempfile::TempDir);
@@ -35,7 +35,7 @@ impl Home {
                 command.env_remove(&*name);
             }
         }
-        command.env("CW_HOME", self.path()).args(arguments);
+        command.env("CW_HOME", self.path()).env(MARK, self.path()).args(arguments);
         command
     }
 
@@ -100,6 +100,13 @@ impl Cluster {
         let workers: Vec<_> = (0..workers).map(|_| home.worker(2)).collect();
         workers.iter().for_each(|worker| drop(worker.complained("joined the master")));
         Self { workers, master, home }
+    }
+
+    /// Adds a worker of two slots with these flags, and waits until it has joined.
+    pub(crate) fn add_worker(&mut self, flags: &[&str]) {
+        let worker = self.home.start(&[&["--role", "worker", "--slots", "2"], flags].concat());
+        worker.complained("joined the master");
+        self.workers.push(worker);
     }
 
     pub(crate) fn client(&self, scenario: &[&str]) -> Process {

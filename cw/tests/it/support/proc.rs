@@ -26,9 +26,12 @@ fn all() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// A variable by which the processes of a test are known: one that executors have from their client.
+pub(crate) const MARK: &str = "LC_TEST_HOME";
+
 /// The environment of a process that has ended, waited for or not, is empty.
 fn belongs(pid: u32, home: &Path) -> bool {
-    let wanted = format!("CW_HOME={}", home.display());
+    let wanted = format!("{MARK}={}", home.display());
     let found = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     found.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
 }

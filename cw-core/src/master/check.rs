@@ -1,0 +1,76 @@
+//! What must hold between events, for tests.
+
+use std::collections::VecDeque;
+
+use super::{
+    Master,
+    tally::Tally,
+    tasks::{State, Task},
+};
+use crate::ids::{ClientId, WorkerId};
+
+impl Master {
+    /// Re-derives what is kept incrementally; panics where the two differ.
+    pub(crate) fn check(&self) {
+        for (id, client) in &self.clients {
+            let all = client.tasks.sorted_keys(|_| true);
+            let bytes =
+                all.iter().map(|task| client.tasks.get(*task).unwrap().args.len() as u64).sum::<u64>();
+            assert_eq!(client.bytes, bytes, "{id}: bytes");
+            assert_eq!(client.queued, client.queue.values().map(VecDeque::len).sum::<usize>());
+            let parked = client.tasks.sorted_keys(|task| matches!(task.state, State::Parked));
+            assert_eq!(parked, client.parked.keys().collect::<Vec<_>>(), "{id}: parked tasks");
+            let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));
+            assert_eq!(queued.len(), client.queued, "{id}: queued tasks and the queue differ");
+            assert_eq!(self.waiting.contains(&(client.usage, *id)), client.queued > 0, "{id}: waiting list");
+            let charged =
+                all.iter().map(|task| u64::from(client.tasks.get(*task).unwrap().charge)).sum::<u64>();
+            assert_eq!(client.outstanding, charged, "{id}: charges");
+            let there = |task: &Task| task.state.takes_room();
+            assert_eq!(client.at_workers as usize, client.tasks.sorted_keys(there).len(), "{id}: at workers");
+            let of = |is: fn(State) -> bool| client.tasks.sorted_keys(|task| is(task.state)).len();
+            assert_eq!(client.out() as usize, of(|it| matches!(it, State::Sent { .. })), "{id}: out");
+            let held = of(|it| matches!(it, State::Held { .. }));
+            assert_eq!(client.held.total() as usize, held, "{id}: held");
+            let called_back = of(|it| matches!(it, State::Cancelling { held: false, .. }));
+            assert_eq!(client.called_back.total() as usize, called_back, "{id}: called back");
+            let counted = |tally: &Tally| self.workers.keys().map(|it| tally.at(*it)).sum::<u32>();
+            for tally in [&client.held, &client.called_back] {
+                assert_eq!(counted(tally), tally.total(), "{id}: only at workers that are here");
+            }
+            let is_heard = |worker: &WorkerId| !self.workers[worker].suspect;
+            let runs = |task: &Task| {
+                there(task) && task.started && task.state.worker().as_ref().is_some_and(is_heard)
+            };
+            assert_eq!(client.running as usize, client.tasks.sorted_keys(runs).len(), "{id}: running");
+        }
+        for (id, worker) in &self.workers {
+            let mut sent = 0;
+            for client in self.clients.values() {
+                let there = |task: &Task| task.state.worker() == Some(*id) && task.state.takes_room();
+                sent += client.tasks.sorted_keys(there).len();
+            }
+            assert_eq!(worker.sent as usize, sent, "{id}: tasks there");
+            assert_eq!(worker.shares.tasks(), sent, "{id}: tasks there, by client");
+            for program in self.programs.keys() {
+                let has_room = worker.has_room(*program, &self.config);
+                assert_eq!(worker.is_listed(*program), has_room, "{id}: room");
+                let of = |client: &ClientId| self.clients[client].program == *program;
+                let there =
+                    self.clients.keys().filter(|it| of(it)).map(|it| worker.shares.of(*it)).sum::<u32>();
+                assert_eq!(worker.load_of(*program).sent, there, "{id}: tasks of {program}");
+            }
+        }
+    }
+
+    /// The workers that are here and were ever set aside.
+    pub(crate) fn set_aside_ever(&self) -> Vec<WorkerId> {
+        let aside = self.workers.iter().filter(|(_, worker)| worker.record.was_set_aside());
+        aside.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether nothing is queued, sent or owed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.clients.values().all(|client| client.tasks.is_empty() && client.queued == 0)
+    }
+}

@@ -1,0 +1,133 @@
+//! The programs that clients are of, and the workers that run them.
+//!
+//! A worker that runs any program stands in the list of each that has clients. Where it finds that it cannot run one, it
+//! is sent no tasks of it for [`UNFIT_FOR`], or until the last client of that program is gone.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Action, Master};
+use crate::{
+    Time,
+    ids::{ClientId, ProgramId, WorkerId},
+    wire::{ToClient, ToWorker},
+};
+
+/// For how long a worker's word that it cannot run a program is believed: its disk may have room again.
+const UNFIT_FOR: Duration = Duration::from_secs(30);
+
+/// Most programs of which a worker's word is remembered.
+const UNFIT_MAX: usize = 64;
+
+impl Master {
+    /// Another client is of this program.
+    pub(super) fn open_program(&mut self, program: ProgramId) {
+        let clients = self.programs.entry(program).or_default();
+        *clients += 1;
+        if *clients == 1 {
+            self.list_all();
+        }
+    }
+
+    /// A client of this program is gone.
+    pub(super) fn close_program(&mut self, program: ProgramId) {
+        self.drop_clock(program);
+        let Some(clients) = self.programs.get_mut(&program) else { return };
+        *clients -= 1;
+        if *clients > 0 {
+            return;
+        }
+        self.programs.remove(&program);
+        self.workers.values_mut().for_each(|worker| worker.forget_program(program));
+        self.list_all();
+        self.room.remove(&program);
+    }
+
+    /// It turns out of which program a client is.
+    pub(super) fn change_program(&mut self, id: ClientId, from: ProgramId, to: ProgramId) {
+        if from == to {
+            return;
+        }
+        self.workers.values_mut().for_each(|worker| worker.move_load(id, from, to));
+        self.open_program(to);
+        self.close_program(from);
+    }
+
+    fn list_all(&mut self) {
+        for worker in self.workers.keys().copied().collect::<Vec<_>>() {
+            self.note_room(worker);
+        }
+    }
+
+    /// What stands for all programs that may run on the same workers.
+    pub(super) fn pool_of(&self, program: ProgramId) -> ProgramId {
+        if self.open_workers > 0 { ProgramId::default() } else { program }
+    }
+
+    /// Whether two workers run the same programs.
+    pub(super) fn are_alike(&self, one: WorkerId, other: WorkerId) -> bool {
+        let of = |id| self.workers.get(&id).map(|worker| (worker.is_open(), worker.of.program));
+        match (of(one), of(other)) {
+            (Some((false, one)), Some((false, other))) => one == other,
+            (Some((one, _)), Some((other, _))) => one == other,
+            _ => false,
+        }
+    }
+
+    /// Tells a worker of a client whose tasks will come.
+    pub(super) fn introduce(&mut self, id: ClientId, to: WorkerId) {
+        let client = &self.clients[&id];
+        let (setting, body) = client.introduction.clone();
+        let message = ToWorker::Meet { client: id, program: client.program, setting };
+        self.actions.push_back(Action::TellWorker { worker: to, message, body });
+        let bytes = self.config.credit(self.workers.len());
+        if self.workers.get_mut(&to).expect("it is about to be sent a task").meet(id) {
+            self.tell_worker(to, ToWorker::Credit { client: id, bytes });
+        }
+    }
+
+    /// A worker cannot run a program.
+    pub(super) fn on_unfit(&mut self, id: WorkerId, program: ProgramId, why: Box<str>) {
+        let until = self.now + UNFIT_FOR;
+        let is_known = self.programs.contains_key(&program);
+        if let Some(worker) = self.workers.get_mut(&id)
+            && (is_known && worker.unfit.len() < UNFIT_MAX && !planted!(IgnoreUnfit))
+        {
+            worker.unfit.insert(program, (until, why));
+            self.note_room(id);
+            self.unplaced = true;
+        }
+    }
+
+    /// Lets workers try again what they could not run.
+    pub(super) fn try_unfit(&mut self) {
+        let now = self.now;
+        let mut again = Vec::new();
+        for (id, worker) in &mut self.workers {
+            let before = worker.unfit.len();
+            worker.unfit.retain(|_, (until, _)| *until > now);
+            again.extend((worker.unfit.len() < before).then_some(*id));
+        }
+        for worker in again {
+            self.note_room(worker);
+            self.unplaced = true;
+        }
+    }
+
+    pub(super) fn next_try(&self) -> Option<Time> {
+        self.workers.values().flat_map(|worker| worker.unfit.values()).map(|(until, _)| *until).min()
+    }
+
+    /// Whether any client is of this program.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn has_clients_of(&self, program: ProgramId) -> bool {
+        self.programs.contains_key(&program)
+    }
+
+    pub(super) fn on_remark(&mut self, id: WorkerId, client: ClientId, what: Box<str>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let worker = worker.name.clone();
+        self.tell_client(client, ToClient::Remark { worker, what }, Bytes::new());
+    }
+}

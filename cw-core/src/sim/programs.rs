@@ -1,0 +1,121 @@
+//! Programs that come to workers, or do not; and what their executors are started with.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    checks::Ledger,
+    hosts::{Host, Input, Role},
+    world::{Happening, World},
+};
+use crate::{
+    client,
+    ids::{ClientId, ExecutorId, ProgramId, SettingId, TaskId, WorkerId},
+    wire::{FromWorker, Programs},
+};
+
+/// Of all fetches while there is trouble, so many fail.
+const BAD_PERMILLE: u64 = 300;
+
+/// A worker is left alone for so long at least.
+const UNFIT_AT_LEAST: Duration = Duration::from_secs(14);
+
+/// What is in what a client says of itself. Those that say nothing have the first setting.
+pub(super) fn setting_of(body: &Bytes) -> SettingId {
+    SettingId(body.first().copied().map_or(0, u64::from))
+}
+
+impl World {
+    pub(super) fn draw_programs(&mut self) -> Programs {
+        match self.knobs.open_permille {
+            0 => Programs::Own,
+            permille if self.chance.permille(permille) => {
+                self.chance.pick(&[Programs::Any, Programs::Shared])
+            }
+            _ => Programs::Own,
+        }
+    }
+
+    pub(super) fn draw_setting(&mut self) -> SettingId {
+        SettingId(self.chance.below(self.knobs.settings))
+    }
+
+    pub(super) fn client_config(&self, setting: SettingId) -> client::Config {
+        let body = Bytes::copy_from_slice(&[u8::try_from(setting.0).expect("few settings")]);
+        let introduction = Some(client::Introduction { setting, body });
+        client::Config { introduction, ..self.knobs.client.clone() }
+    }
+
+    pub(super) fn programs_of(&self, peer: usize) -> Programs {
+        match &self.hosts[peer].role {
+            Role::Worker(worker) => worker.programs,
+            _ => Programs::Own,
+        }
+    }
+
+    pub(super) fn fetch(&mut self, host: usize, program: ProgramId) {
+        let is_trouble = self.knobs.faults.bad_fetch && self.now.since_start() < self.knobs.trouble_for;
+        let fails = is_trouble && self.chance.permille(BAD_PERMILLE);
+        let takes = self.chance.time(Duration::from_millis(1), Duration::from_secs(3));
+        let result = if fails { Err("it is out of reach".to_owned()) } else { Ok(()) };
+        self.say(|| format!("worker host {host} fetches {program}"));
+        self.after(takes, Happening::Input { who: Some(host), input: Input::Fetched { program, result } });
+    }
+
+    /// The master hears that a worker cannot run a program.
+    pub(super) fn note_unfit(&mut self, worker: WorkerId, message: &FromWorker) {
+        let is_honest = self.ledger.owner(worker.0).is_some_and(|peer| !self.hosts[peer].is_rogue());
+        let machine = self.master.machine.as_ref();
+        if let FromWorker::Unfit { program, .. } = message
+            && is_honest
+            && machine.is_some_and(|machine| machine.has_clients_of(*program))
+        {
+            self.unfit.insert((worker, *program), self.now);
+        }
+    }
+
+    /// Until the last client of the program is gone, such a worker is not sent its tasks again at once.
+    pub(super) fn check_unfit(&mut self, worker: WorkerId, client: ClientId) {
+        let Some(owner) = self.ledger.owner(client.0) else { return };
+        let program = self.hosts[owner].program;
+        let since = self.unfit.get(&(worker, program)).copied();
+        // The master's clock may run at twice the speed.
+        let is_soon = since.is_some_and(|since| self.now < since + UNFIT_AT_LEAST);
+        self.ledger.rule(!is_soon, "what cannot run a program is not asked to at once", || {
+            format!("{program} at {worker}")
+        });
+    }
+
+    pub(super) fn drop_program(&mut self, host: usize, program: ProgramId) {
+        let Some(worker) = self.hosts[host].worker() else { return };
+        worker.fetched.remove(&program);
+        let is_used = worker.processes.values().any(|process| process.program == program && !process.dying);
+        self.ledger.rule(!is_used, "what runs is not dropped", || format!("{program} on host {host}"));
+    }
+}
+
+impl Ledger {
+    /// A task runs in an executor of its own program, started as its client said.
+    pub(super) fn check_program(
+        &mut self,
+        hosts: &[Host],
+        at: (usize, ExecutorId),
+        owner: usize,
+        task: TaskId,
+    ) {
+        let (host, executor) = at;
+        let (Role::Worker(worker), Role::Client(client)) = (&hosts[host].role, &hosts[owner].role) else {
+            return;
+        };
+        let Some(process) = worker.processes.get(&executor) else { return };
+        self.rule(process.program == hosts[owner].program, "a task runs on its own program", || {
+            format!("{task} of host {owner} on host {host}")
+        });
+        // What a liar said first in somebody's name is what a worker knows of it.
+        let is_right = process.setting == client.setting || self.is_lied_to(owner);
+        self.rule(is_right, "a task runs where its client wants it to", || {
+            format!("{task} of host {owner} on host {host}, {} and not {}", process.setting, client.setting)
+        });
+    }
+}

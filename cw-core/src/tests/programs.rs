@@ -1,0 +1,213 @@
+//! Several programs on workers that run any of them.
+
+use std::time::Duration;
+
+use super::world::{Do, PROGRAM, World, plain};
+use crate::{
+    Time,
+    ids::{ProgramId, TaskId},
+    wire::{Class, Failure, Stall},
+    worker,
+};
+
+const OTHER: ProgramId = ProgramId([9; 16]);
+const THIRD: ProgramId = ProgramId([5; 16]);
+
+fn at(seconds: u64) -> Time {
+    Time::ZERO + Duration::from_secs(seconds)
+}
+
+/// A worker that runs any program, and clients of these.
+fn world_of(slots: u32, programs: &[ProgramId]) -> (World, Vec<usize>) {
+    let mut world = World::new();
+    world.worker_with(PROGRAM, worker::Config { slots, start_early: false, ..worker::Config::default() });
+    let clients: Vec<usize> = programs.iter().map(|program| world.client_of(*program)).collect();
+    clients.iter().for_each(|client| world.declare(*client, plain()));
+    (world, clients)
+}
+
+fn submit(world: &mut World, client: usize, count: usize, millis: u16) -> Vec<TaskId> {
+    (0..count).map(|_| world.submit(client, 0, Do::Return.args(millis))).collect()
+}
+
+fn used(world: &World, client: usize) -> f64 {
+    world.clients[client]
+        .done
+        .values()
+        .map(|(_, done)| Duration::from_micros(done.micros).as_secs_f64())
+        .sum()
+}
+
+fn started(world: &World, program: ProgramId) -> usize {
+    world.workers[0].started.get(&program).copied().unwrap_or(0)
+}
+
+#[test]
+fn a_program_that_the_worker_lacks_is_fetched_once_and_runs() {
+    let (mut world, clients) = world_of(4, &[OTHER]);
+    let tasks = submit(&mut world, clients[0], 50, 20);
+    world.run();
+    assert!(tasks.iter().all(|task| world.class(clients[0], *task) == Class::Ok));
+    assert_eq!(started(&world, OTHER), 4);
+    assert_eq!(world.workers[0].killed, 0);
+    world.assert_quiet();
+}
+
+#[test]
+fn an_idle_slot_changes_its_program_at_once_and_a_kept_one_costs_nothing() {
+    let (mut world, clients) = world_of(1, &[PROGRAM, OTHER]);
+    submit(&mut world, clients[0], 1, 10);
+    world.run();
+    let began = world.now;
+    let task = submit(&mut world, clients[1], 1, 10)[0];
+    world.run();
+    let took = world.clients[clients[1]].done[&task].0.since(began);
+    assert!(took < Duration::from_millis(80), "{took:?}");
+    submit(&mut world, clients[1], 1, 10);
+    world.run();
+    assert_eq!((started(&world, PROGRAM), started(&world, OTHER)), (1, 1));
+    world.assert_quiet();
+}
+
+#[test]
+fn two_floods_on_one_slot_take_turns_of_a_quantum() {
+    let (mut world, clients) = world_of(1, &[PROGRAM, OTHER]);
+    clients.iter().for_each(|client| drop(submit(&mut world, *client, 30_000, 1)));
+    world.run_until(at(20));
+    let changes = started(&world, PROGRAM) + started(&world, OTHER);
+    assert!((16..=22).contains(&changes), "{changes} executors in 20 s");
+    let (one, other) = (used(&world, clients[0]), used(&world, clients[1]));
+    assert!(one + other > 17.0, "{one} and {other} of 20 s");
+    assert!((0.8..1.25).contains(&(one / other)), "{one} and {other}");
+}
+
+#[test]
+fn slots_are_shared_among_programs_without_changing_them_for_ever() {
+    let (mut world, clients) = world_of(4, &[PROGRAM, OTHER]);
+    clients.iter().for_each(|client| drop(submit(&mut world, *client, 20_000, 5)));
+    world.run_until(at(20));
+    let (one, other) = (used(&world, clients[0]), used(&world, clients[1]));
+    assert!((0.8..1.25).contains(&(one / other)), "{one} and {other}");
+    assert!(one + other > 72.0, "{one} and {other} of 80 s");
+    let starts = started(&world, PROGRAM) + started(&world, OTHER);
+    assert!(starts < 12, "{starts} executors");
+}
+
+#[test]
+fn three_programs_with_tasks_of_seconds_share_two_slots() {
+    let (mut world, clients) = world_of(2, &[PROGRAM, OTHER, THIRD]);
+    clients.iter().for_each(|client| drop(submit(&mut world, *client, 200, 2_000)));
+    world.run_until(at(300));
+    let used: Vec<f64> = clients.iter().map(|client| used(&world, *client)).collect();
+    let sum: f64 = used.iter().sum();
+    assert!(sum > 550.0 && used.iter().all(|it| (0.25..0.42).contains(&(it / sum))), "{used:?}");
+}
+
+#[test]
+fn an_executor_without_a_task_ends_after_a_while() {
+    let (mut world, clients) = world_of(1, &[OTHER]);
+    submit(&mut world, clients[0], 1, 10);
+    world.run();
+    world.run_until(world.now + Duration::from_secs(59));
+    assert_eq!(world.workers[0].killed, 0);
+    world.run_until(world.now + Duration::from_secs(2));
+    assert_eq!(world.workers[0].killed, 1);
+    submit(&mut world, clients[0], 1, 10);
+    world.run();
+    assert_eq!(started(&world, OTHER), 2);
+}
+
+#[test]
+fn a_program_that_cannot_be_had_is_refused_with_the_reason() {
+    let (mut world, clients) = world_of(2, &[OTHER]);
+    world.workers[0].unfit = Some("the cache is full".to_owned());
+    let task = submit(&mut world, clients[0], 3, 10)[0];
+    world.run();
+    let (_, stall) = &world.clients[clients[0]].stalls[0];
+    assert!(matches!(stall, Stall::Unfit { workers: 1, .. }), "{stall}");
+    let Failure::Refused { why } = Failure::decode(&world.clients[clients[0]].done[&task].1.body) else {
+        panic!()
+    };
+    assert!(why.contains("the cache is full") && why.contains("node0:1"), "{why}");
+    world.assert_quiet();
+}
+
+#[test]
+fn a_worker_that_cannot_run_a_program_leaves_it_to_those_that_can_and_tries_again() {
+    let (mut world, clients) = world_of(2, &[OTHER]);
+    world.workers[0].unfit = Some("the cache is full".to_owned());
+    world.worker_with(PROGRAM, worker::Config { slots: 2, ..worker::Config::default() });
+    let tasks = submit(&mut world, clients[0], 1_000, 100);
+    world.run_until(at(10));
+    assert_eq!(started(&world, OTHER), 0);
+    world.workers[0].unfit = None;
+    world.run();
+    assert_eq!(started(&world, OTHER), 2);
+    assert!(tasks.iter().all(|task| world.class(clients[0], *task) == Class::Ok));
+    world.assert_quiet();
+}
+
+#[test]
+fn a_program_whose_executors_do_not_start_is_unfit_and_the_worker_stays() {
+    use crate::{
+        ids::{ClientId, SettingId},
+        wire::{Ending, FromWorker, ToWorker},
+        worker::{Action, Event, ExecutorSaid, Worker},
+    };
+    let mut worker = Worker::new(worker::Config { start_early: false, ..worker::Config::default() });
+    let meet = ToWorker::Meet { client: ClientId(1), program: OTHER, setting: SettingId(1) };
+    let declare =
+        ToWorker::Declare { client: ClientId(1), spec: crate::ids::SpecIndex(0), what: Box::new(plain()) };
+    let run = ToWorker::Run {
+        client: ClientId(1),
+        task: TaskId(1),
+        attempt: crate::ids::Attempt(1),
+        spec: crate::ids::SpecIndex(0),
+        alone: false,
+    };
+    worker.handle(at(0), Event::Joined { returned: false });
+    for message in [meet, declare, run] {
+        worker.handle(at(0), Event::MasterSaid { message, body: bytes::Bytes::new() });
+    }
+    assert!(matches!(worker.poll_action(), Some(Action::Fetch { program: OTHER, .. })));
+    worker.handle(at(0), Event::Fetched { program: OTHER, result: Ok(()) });
+    for second in 1..=3 {
+        let Some(Action::Start { executor, .. }) = worker.poll_action() else { panic!("it starts none") };
+        let (hint, worker_name) = (None, "node0:1".to_owned());
+        let stderr = "sim: error while loading shared libraries: libfoo.so".to_owned();
+        let said = ExecutorSaid::Ended { ending: Ending::Exit(127), hint, stderr, worker: worker_name };
+        worker.handle(at(second), Event::ExecutorSaid { executor, said });
+        worker.handle_timeout(at(second) + Duration::from_millis(500));
+    }
+    let Some(Action::Tell { message: FromWorker::Unfit { program: OTHER, why }, .. }) = worker.poll_action()
+    else {
+        panic!("it does not say so")
+    };
+    assert!(why.contains("libfoo.so") && why.contains("code 127"), "{why}");
+    let back = worker.poll_action();
+    assert!(matches!(back, Some(Action::Tell { message: FromWorker::Returned { .. }, .. })), "{back:?}");
+    assert!(worker.poll_action().is_none() && worker.is_quiet());
+}
+
+#[test]
+fn programs_whose_clients_are_gone_are_forgotten_but_for_a_few() {
+    let mut world = World::new();
+    let config = worker::Config {
+        slots: 1,
+        idle_time: Some(Duration::from_secs(1)),
+        spare_programs: 2,
+        ..worker::Config::default()
+    };
+    world.worker_with(PROGRAM, config);
+    for number in 20..25 {
+        let client = world.client_of(ProgramId([number; 16]));
+        world.declare(client, plain());
+        submit(&mut world, client, 1, 10);
+        world.run();
+        world.client_event(client, crate::client::Event::Watch { on: false });
+        world.kill_client(client);
+        world.run_until(world.now + Duration::from_secs(60));
+    }
+    let gone: Vec<u8> = world.workers[0].dropped.iter().map(|program| program.0[0]).collect();
+    assert_eq!(gone, [20, 21, 22]);
+}

@@ -1,0 +1,190 @@
+//! The programs a worker runs: which it has, which it fetches, which it cannot run here.
+//!
+//! ```text
+//!           Meet, Run             Fetched (Ok)
+//!  Missing -----------> Fetching --------------> Here -----> executors start
+//!     ^                  ^    |                   |
+//!     | no client left,  |    | Fetched (Err)     | executors die before they are ready
+//!     | too many spare   |    v                   v
+//!     +----------------  +-- Unfit: the master is told, tasks go back <--+
+//!                       Run
+//! ```
+//!
+//! Executors are of an [`Origin`]: two clients of one program that were started in different folders have executors of
+//! their own.
+
+use bytes::Bytes;
+
+use super::{Action, Worker};
+use crate::{
+    Time,
+    ids::{ClientId, ExecutorId, ProgramId, SettingId},
+    wire::{Class, Failure, FromWorker, Programs, Returned},
+};
+
+/// So many different remarks are passed on to a client.
+const REMARKS_MAX: usize = 16;
+
+/// A program, and what its executors are started with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The program.
+    pub program: ProgramId,
+    /// Working directory and environment, by hash.
+    pub setting: SettingId,
+}
+
+/// A program as its worker knows it.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) image: Image,
+    /// Executors that died before they were ready, in a row.
+    pub(super) start_failures: u32,
+    /// No executor is started before then.
+    pub(super) start_after: Time,
+    /// When its last client had gone.
+    left: Time,
+}
+
+/// Whether a program can be executed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Image {
+    Fetching,
+    Here,
+    /// It could not be had, or its executors do not start.
+    Unfit,
+}
+
+impl Program {
+    /// One that is there.
+    pub(super) fn here() -> Self {
+        Self { image: Image::Here, start_failures: 0, start_after: Time::ZERO, left: Time::ZERO }
+    }
+}
+
+impl Worker {
+    /// A client whose tasks will come. It comes on every lane, so perhaps twice.
+    pub(super) fn on_meet(&mut self, id: ClientId, origin: Origin, body: Bytes) {
+        let client = self.clients.entry(id).or_default();
+        // Another process may go on with the client's session; what is here began as the first one said.
+        let origin = *client.origin.get_or_insert(origin);
+        self.bodies.entry(origin).or_insert(body);
+        self.want(origin);
+    }
+
+    /// Of what a client's executors are.
+    pub(super) fn origin_of(&self, client: ClientId) -> Origin {
+        self.clients.get(&client).and_then(|client| client.origin).unwrap_or(self.config.own)
+    }
+
+    /// Has a program fetched, unless it is here or on its way. What could not be had may be by now.
+    pub(super) fn want(&mut self, origin: Origin) {
+        let program = origin.program;
+        let known = self.programs.get(&program).map(|program| program.image);
+        if matches!(known, Some(Image::Here | Image::Fetching)) {
+            return;
+        }
+        self.programs.entry(program).or_insert_with(Program::here).image = Image::Fetching;
+        if self.config.programs == Programs::Own && program != self.config.own.program {
+            let why = "this worker runs its own program only".to_owned();
+            return self.on_fetched(program, Err(why));
+        }
+        let body = self.bodies.get(&origin).cloned().unwrap_or_default();
+        self.actions.push_back(Action::Fetch { program, body });
+    }
+
+    pub(super) fn on_fetched(&mut self, id: ProgramId, result: Result<(), String>) {
+        let Some(program) = self.programs.get_mut(&id).filter(|it| it.image == Image::Fetching) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                (program.image, program.start_failures) = (Image::Here, 0);
+                self.tidy();
+            }
+            Err(why) => self.give_up(id, why),
+        }
+    }
+
+    /// A program cannot be run here: others may do better.
+    pub(super) fn give_up(&mut self, id: ProgramId, why: String) {
+        if let Some(program) = self.programs.get_mut(&id) {
+            (program.image, program.start_failures) = (Image::Unfit, 0);
+        }
+        // Before the tasks, which would come back at once.
+        self.tell(FromWorker::Unfit { program: id, why: why.into() }, Bytes::new());
+        for pending in self.take_pending(id) {
+            self.give_back(&pending, Returned::NotStarted);
+        }
+        self.tidy();
+    }
+
+    /// A program cannot be run here, and there is nowhere else.
+    pub(super) fn refuse(&mut self, id: ProgramId, failure: &Failure) {
+        for pending in self.take_pending(id) {
+            let running = super::Running::of(&pending, 0, None);
+            self.finish(&running, Class::Refused, 0, failure.encode());
+        }
+    }
+
+    fn take_pending(&mut self, id: ProgramId) -> Vec<super::Pending> {
+        let of_program = |(origin, _): &(Origin, _)| origin.program == id;
+        let origins: Vec<Origin> = self.queue.lines().filter(of_program).map(|(origin, _)| origin).collect();
+        origins.into_iter().flat_map(|origin| self.queue.take_all(origin, |_| true)).collect()
+    }
+
+    /// Passes on what the users of an executor's clients should know, to each once.
+    pub(super) fn on_remark(&mut self, executor: ExecutorId, what: Box<str>) {
+        let Some(slot) = self.executors.get(executor) else { return };
+        let (origin, own) = (self.slots[*slot].origin, self.config.own);
+        let mut told = Vec::new();
+        for (id, client) in &mut self.clients {
+            if client.origin.unwrap_or(own) == origin && client.remarks.len() < REMARKS_MAX {
+                told.extend(client.remarks.insert(what.clone()).then_some(*id));
+            }
+        }
+        for client in told {
+            self.tell(FromWorker::Remark { client, what: what.clone() }, Bytes::new());
+        }
+    }
+
+    /// Whether executors of a program can be started now.
+    pub(super) fn can_start(&self, id: ProgramId) -> bool {
+        let program = self.programs.get(&id);
+        program.is_some_and(|program| program.image == Image::Here && program.start_after <= self.now)
+    }
+
+    /// Whether its executors are not started only since one has just died.
+    pub(super) fn is_put_off(&self, id: ProgramId) -> bool {
+        let program = self.programs.get(&id);
+        program.is_some_and(|program| program.image == Image::Here && program.start_after > self.now)
+    }
+
+    /// Forgets what no client and no executor is of any more, but for some programs that may be wanted again.
+    pub(super) fn tidy(&mut self) {
+        let (clients, slots, own) = (&self.clients, &self.slots, self.config.own);
+        let is_used = |origin: Origin| {
+            let of_slot = slots.iter().any(|slot| slot.id.is_some() && slot.origin == origin);
+            of_slot || clients.values().any(|client| client.origin.unwrap_or(own) == origin)
+        };
+        self.bodies.retain(|origin, _| is_used(*origin));
+        self.queue.tidy(|origin| origin == own || is_used(origin));
+        let used: Vec<ProgramId> =
+            self.bodies.keys().map(|origin| origin.program).chain([own.program]).collect();
+        for (id, program) in &mut self.programs {
+            if used.contains(id) {
+                program.left = self.now;
+            }
+        }
+        let is_spare =
+            |(id, program): &(&ProgramId, &Program)| !used.contains(id) && program.image != Image::Fetching;
+        let mut spare: Vec<(Time, ProgramId)> =
+            self.programs.iter().filter(is_spare).map(|(id, program)| (program.left, *id)).collect();
+        spare.sort_unstable();
+        let excess = spare.len().saturating_sub(self.config.spare_programs);
+        for (_, program) in spare.into_iter().take(excess) {
+            self.programs.remove(&program);
+            self.actions.push_back(Action::Drop { program });
+        }
+    }
+}

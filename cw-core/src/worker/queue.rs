@@ -1,0 +1,141 @@
+//! Tasks that wait for an executor: in the order in which they came, apart for each program and setting.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Origin;
+use crate::ids::{Attempt, ClientId, SpecIndex, TaskId};
+
+/// A task that waits for an executor.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) client: ClientId,
+    pub(super) task: TaskId,
+    pub(super) attempt: Attempt,
+    pub(super) spec: SpecIndex,
+    pub(super) alone: bool,
+    pub(super) args: Bytes,
+    /// Its place in the order of all, given by the queue.
+    pub(super) at: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    next: u64,
+    /// Few, and looked up with every task. Those that wait for nothing stay until they are [tidied](Self::tidy) away.
+    of: Vec<(Origin, VecDeque<Pending>)>,
+}
+
+impl Queue {
+    /// Puts a task last.
+    pub(super) fn push(&mut self, origin: Origin, mut pending: Pending) {
+        pending.at = self.next;
+        self.next += 1;
+        self.line_mut(origin).push_back(pending);
+    }
+
+    /// Puts a task before the first of its client that should come later; those move on among their own places, so that
+    /// other clients' tasks stay where they are.
+    pub(super) fn push_before(
+        &mut self,
+        origin: Origin,
+        mut new: Pending,
+        comes_later: impl Fn(&Pending) -> bool,
+    ) {
+        let (client, line) = (new.client, self.line_mut(origin));
+        let first = line.iter().position(comes_later).unwrap_or(line.len());
+        for other in line.iter_mut().skip(first).filter(|other| other.client == client) {
+            std::mem::swap(other, &mut new);
+            std::mem::swap(&mut other.at, &mut new.at);
+        }
+        self.push(origin, new);
+    }
+
+    pub(super) fn front(&self, origin: Origin) -> Option<&Pending> {
+        self.line(origin)?.front()
+    }
+
+    pub(super) fn pop_front(&mut self, origin: Origin) -> Option<Pending> {
+        self.line_mut(origin).pop_front()
+    }
+
+    /// Takes the one that came last of all.
+    pub(super) fn pop_last(&mut self) -> Option<Pending> {
+        let latest = |(_, line): &&mut (Origin, VecDeque<Pending>)| line.back().map(|pending| pending.at);
+        self.of.iter_mut().filter(|(_, line)| !line.is_empty()).max_by_key(latest)?.1.pop_back()
+    }
+
+    /// Takes the first of those.
+    pub(super) fn take_first(&mut self, origin: Origin, is_it: impl Fn(&Pending) -> bool) -> Option<Pending> {
+        let line = self.line_mut(origin);
+        line.remove(line.iter().position(is_it)?)
+    }
+
+    /// Takes at most so many of those, the last first.
+    pub(super) fn take_last(
+        &mut self,
+        origin: Origin,
+        at_most: usize,
+        is_it: impl Fn(&Pending) -> bool,
+    ) -> Vec<Pending> {
+        let line = self.line_mut(origin);
+        let places: Vec<usize> =
+            (0..line.len()).rev().filter(|place| is_it(&line[*place])).take(at_most).collect();
+        places.into_iter().filter_map(|place| line.remove(place)).collect()
+    }
+
+    /// Takes all of those, in order.
+    pub(super) fn take_all(&mut self, origin: Origin, is_it: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        let line = self.line_mut(origin);
+        let (taken, stay): (Vec<_>, VecDeque<_>) = std::mem::take(line).into_iter().fold(
+            (Vec::new(), VecDeque::new()),
+            |(mut taken, mut stay), pending| {
+                if is_it(&pending) {
+                    taken.push(pending)
+                } else {
+                    stay.push_back(pending)
+                }
+                (taken, stay)
+            },
+        );
+        *line = stay;
+        taken
+    }
+
+    /// Everything, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
+        self.of.iter().flat_map(|(_, line)| line)
+    }
+
+    /// What tasks wait for, how many for each, and since when the first of them does.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (Origin, &VecDeque<Pending>)> {
+        self.of.iter().filter(|(_, line)| !line.is_empty()).map(|(origin, line)| (*origin, line))
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines().next().is_none()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.of.clear();
+    }
+
+    /// Forgets the empty lines of those that are not to be kept.
+    pub(super) fn tidy(&mut self, keep: impl Fn(Origin) -> bool) {
+        self.of.retain(|(origin, line)| !line.is_empty() || keep(*origin));
+    }
+
+    fn line(&self, origin: Origin) -> Option<&VecDeque<Pending>> {
+        self.of.iter().find(|(of, _)| *of == origin).map(|(_, line)| line)
+    }
+
+    fn line_mut(&mut self, origin: Origin) -> &mut VecDeque<Pending> {
+        let place = self.of.iter().position(|(of, _)| *of == origin).unwrap_or_else(|| {
+            self.of.push((origin, VecDeque::new()));
+            self.of.len() - 1
+        });
+        &mut self.of[place].1
+    }
+}

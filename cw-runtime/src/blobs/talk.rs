@@ -1,0 +1,84 @@
+//! What is said about a blob, on a stream that the asking side opens:
+//!
+//! ```text
+//! asks                          answers
+//! Ask::Blob { id, .. }  ---->
+//!                       <----   Answer::Here(outline)   or At(..), Gone(why): the end
+//! From { chunk }        ---->
+//!                       <----   the chunks from there on, bare, to the end of the stream
+//! ```
+//!
+//! Words are frames as everywhere: a length and postcard. Each side may end the stream at any point; the asking one goes
+//! on later, from the first chunk it lacks.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::tree::{BlobId, Outline};
+use crate::net::link::read_frame;
+
+/// Longest word taken: the outline of the greatest blob fits.
+const WORD_BYTES_MAX: usize = 4 << 20;
+
+/// The first word on a stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// A blob is wanted.
+    Blob {
+        /// Which.
+        id: BlobId,
+        /// Whether other nodes were asked in vain.
+        others_failed: bool,
+    },
+    /// This worker serves other workers.
+    Serves {
+        /// At this port of its address.
+        port: u16,
+    },
+    /// This worker has a blob that it got from another.
+    Has {
+        /// Which.
+        id: BlobId,
+    },
+}
+
+/// What follows when a blob was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// It is here, or comes as it is read.
+    Here(Outline),
+    /// Ask one of those first, each of which has it.
+    At(Vec<SocketAddr>),
+    /// It cannot be had here.
+    Gone(String),
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct From {
+    pub(crate) chunk: u64,
+}
+
+/// Says a word.
+///
+/// # Errors
+/// The stream has ended.
+pub(crate) async fn say(send: &mut quinn::SendStream, word: &impl Serialize) -> Result<(), String> {
+    let word = postcard::to_stdvec(word).expect("plain data, which postcard always encodes");
+    let length = u32::try_from(word.len()).expect("outlines are short").to_le_bytes();
+    send.write_all(&[&length[..], &word].concat()).await.map_err(|error| error.to_string())
+}
+
+/// Reads a word; `buffer` keeps what was read beyond it.
+///
+/// # Errors
+/// The stream has ended, or this is no such word.
+pub(crate) async fn hear<T: DeserializeOwned>(
+    receive: &mut quinn::RecvStream,
+    buffer: &mut BytesMut,
+) -> Result<T, String> {
+    let frame = read_frame(receive, buffer, WORD_BYTES_MAX).await?;
+    postcard::from_bytes(&frame).map_err(|_| "a word about a blob that cannot be decoded".to_owned())
+}

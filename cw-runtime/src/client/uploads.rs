@@ -1,0 +1,54 @@
+//! What a client gives to its cluster: its own executable, as the kernel has it open.
+
+use std::{fs::File, sync::Arc};
+
+use bytes::BytesMut;
+use tokio::sync::OnceCell;
+
+use crate::{
+    blobs::{
+        Outline, on_disk,
+        serve::{Source, serve},
+        talk::{self, Answer, Ask},
+    },
+    program,
+};
+
+/// Answers the master's wishes until the connection ends.
+pub(super) async fn answer(connection: quinn::Connection) {
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        tokio::spawn(async move {
+            if let Err(why) = answer_one(send, receive).await {
+                tracing::debug!("the master did not get all it asked for: {why}");
+            }
+        });
+    }
+}
+
+async fn answer_one(mut send: quinn::SendStream, mut receive: quinn::RecvStream) -> Result<(), String> {
+    let Ask::Blob { id, .. } = talk::hear(&mut receive, &mut BytesMut::new()).await? else {
+        return Err("it asks what only masters are asked".to_owned());
+    };
+    let own = program::own_blob().map_err(|error| error.to_string())?;
+    if id != own {
+        return talk::say(&mut send, &Answer::Gone("it is not here".to_owned())).await;
+    }
+    match own_executable().await {
+        Ok(source) => serve(source, &mut send, &mut receive).await,
+        Err(why) => talk::say(&mut send, &Answer::Gone(why)).await,
+    }
+}
+
+/// This process's executable. Its outline is made when it is first asked for.
+async fn own_executable() -> Result<Source, String> {
+    static OWN: OnceCell<Source> = OnceCell::const_new();
+    let read = || {
+        on_disk(|| {
+            let why = |error: std::io::Error| format!("the client cannot read its executable: {error}");
+            let file = File::open(program::own_path().map_err(why)?).map_err(why)?;
+            let (_, outline) = Outline::of(&file).map_err(why)?;
+            Ok(Source { outline: Arc::new(outline), file: Arc::new(file), ready: None })
+        })
+    };
+    OWN.get_or_try_init(read).await.cloned()
+}

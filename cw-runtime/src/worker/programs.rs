@@ -1,0 +1,110 @@
+//! How programs come to a worker: its own, what lies at the client's path, or a blob; always as a private copy that was
+//! verified.
+
+use std::{fs::File, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use cw_core::{
+    ids::ProgramId,
+    wire::{EXECUTOR_PROTOCOL, Particulars, Programs},
+};
+
+use super::upstream::Upstream;
+use crate::{
+    blobs::{self, BlobId, on_disk},
+    image::{Image, Unfit},
+    program,
+};
+
+/// What a worker gets programs with.
+#[derive(Clone)]
+pub(crate) struct Fetcher {
+    pub(crate) programs: Programs,
+    pub(crate) upstream: Arc<Upstream>,
+}
+
+impl Fetcher {
+    /// Makes a program ready to be executed.
+    ///
+    /// # Errors
+    /// Why it cannot be executed on this node, in one line.
+    pub(crate) async fn get(&self, program: ProgramId, body: Bytes) -> Result<Image, String> {
+        let particulars =
+            Particulars::decode(&body).ok_or("its client says nothing of itself that makes sense")?;
+        check(program, &particulars)?;
+        let (id, name) = (BlobId(particulars.hash), particulars.name.clone());
+        let path = PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(
+            particulars.path.clone(),
+        ));
+        let at_path = {
+            let (path, name) = (path.clone(), name.clone());
+            on_disk(move || Ok(image_at(path, particulars.bytes, id, name))).await?
+        };
+        let why_not = match at_path {
+            Ok(image) => return Ok(image),
+            Err(Unfit::Here(why)) => return Err(why),
+            Err(other) => format!("{}: {other}", path.display()),
+        };
+        if self.programs == Programs::Shared {
+            return Err(format!(
+                "{why_not}; this worker runs only what is at the client's path (--programs shared)"
+            ));
+        }
+        tracing::debug!("{why_not}; it is fetched as a blob");
+        self.fetch(program, id, name).await
+    }
+
+    async fn fetch(&self, program: ProgramId, id: BlobId, name: String) -> Result<Image, String> {
+        // The second time what was damaged in the cache has been removed.
+        for last in [false, true] {
+            let file = self.upstream.get(id).await?;
+            let copied = {
+                let name = name.clone();
+                on_disk(move || Ok(Image::copy_of(file, id, name))).await?
+            };
+            match copied {
+                Ok(image) => {
+                    tracing::info!("{}, build {program}, was fetched", image.name());
+                    return Ok(image);
+                }
+                Err(Unfit::Other(_)) if !last => {
+                    tracing::warn!(
+                        "the copy of {name} in {} is damaged; it is fetched anew",
+                        blobs::folder().display()
+                    );
+                    self.upstream.discard(id).await?;
+                }
+                Err(other) => return Err(other.to_string()),
+            }
+        }
+        unreachable!("the second time either ends it")
+    }
+}
+
+/// What can be told without the executable.
+fn check(program: ProgramId, particulars: &Particulars) -> Result<(), String> {
+    let (theirs, ours) = (&particulars.target, program::target());
+    if *theirs != ours {
+        return Err(format!("it is built for {theirs}, this node is {ours}"));
+    }
+    let (theirs, ours) = (particulars.executors, EXECUTOR_PROTOCOL);
+    if theirs != ours {
+        return Err(format!(
+            "its executors speak version {theirs} of cw's protocol, this worker version {ours}: start a worker of the newer cw"
+        ));
+    }
+    if program::id_of(BlobId(particulars.hash)) != program {
+        return Err("its client says two things about which build it is".to_owned());
+    }
+    Ok(())
+}
+
+/// The program at its client's path, if it is there.
+fn image_at(path: PathBuf, bytes: u64, id: BlobId, name: String) -> Result<Image, Unfit> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() != bytes {
+        return Err(std::io::Error::other("another file").into());
+    }
+    Image::copy_of(file, id, name)
+}
