@@ -205,7 +205,15 @@ mod tests {
     const WHAT: What = (1, [7; 16]);
 
     fn ended(class: Class) -> Completion {
-        Completion { class, attempt: Attempt(1), attempts: 1, worker: None, micros: 5, body: Bytes::new() }
+        Completion {
+            class,
+            attempt: Attempt(1),
+            attempts: 1,
+            worker: None,
+            micros: 5,
+            output: Bytes::new(),
+            body: Bytes::new(),
+        }
     }
 
     fn one_claim() -> (Claims<&'static str>, Key) {

@@ -2,9 +2,10 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use cw_core::{
     ids::TaskId,
-    wire::{Ending, Failure, PAYLOAD_BYTES_MAX},
+    wire::{Ending, Failure, PAYLOAD_BYTES_MAX, Printed},
 };
 use serde::de::DeserializeOwned;
 
@@ -24,6 +25,8 @@ struct Inner {
     kind: TaskErrorKind,
     /// Type hash and bytes of the job's own error.
     value: Option<(u64, Vec<u8>)>,
+    /// What its last attempt printed.
+    output: String,
 }
 
 /// How a task ended without a result, with the evidence.
@@ -95,7 +98,21 @@ pub enum TaskErrorKind {
 impl TaskError {
     pub(crate) fn new(job: &'static str, task: TaskId, attempts: u32, failure: Failure) -> Self {
         let (kind, value) = split(failure);
-        Self(Arc::new(Inner { job, task, attempts, kind, value }))
+        Self(Arc::new(Inner { job, task, attempts, kind, value, output: String::new() }))
+    }
+
+    /// The same, with what its last attempt printed.
+    pub(crate) fn with_output(mut self, output: &Bytes) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.output = text(&Printed::decode(output));
+        }
+        self
+    }
+
+    /// What its last attempt printed to standard output and error, in order: the first and last 32 KiB, where it is more.
+    /// Empty with `--output none` or `--threads`, where it is not kept, and where nothing ended that could have printed.
+    pub fn output(&self) -> &str {
+        &self.0.output
     }
 
     /// How it ended, with the evidence.
@@ -227,6 +244,19 @@ impl TaskError {
     }
 }
 
+/// So many of the last lines that a task printed are part of `{:?}`.
+const OUTPUT_LINES: usize = 20;
+
+/// What was printed, as text.
+pub(crate) fn text(printed: &Printed) -> String {
+    let mut text = String::from_utf8_lossy(&printed.head).into_owned();
+    if printed.left_out() > 0 {
+        text.push_str(&format!("\n.. {} bytes were left out\n", printed.left_out()));
+    }
+    text.push_str(&String::from_utf8_lossy(&printed.tail));
+    text
+}
+
 /// What helps against arguments or a result of this size.
 fn size_remedy(bytes: u64) -> &'static str {
     if bytes > PAYLOAD_BYTES_MAX as u64 {
@@ -278,10 +308,13 @@ impl fmt::Debug for TaskError {
             }
             TaskErrorKind::Panicked { backtrace: Some(backtrace), .. } => write!(f, "\n{backtrace}"),
             TaskErrorKind::Crashed { stderr, .. } => {
-                stderr.lines().try_for_each(|line| write!(f, "\n  stderr: {line}"))
+                return stderr.lines().try_for_each(|line| write!(f, "\n  stderr: {line}"));
             }
             _ => Ok(()),
-        }
+        }?;
+        let lines: Vec<&str> = self.0.output.lines().collect();
+        let last = &lines[lines.len().saturating_sub(OUTPUT_LINES)..];
+        last.iter().try_for_each(|line| write!(f, "\n  printed: {line}"))
     }
 }
 

@@ -54,7 +54,7 @@ impl Image {
     /// The executable cannot be read, or there is no memory or disk for the copy.
     pub(crate) fn private_copy() -> io::Result<(Self, BlobId)> {
         let source = File::open(program::own_path()?)?;
-        let (copy, id) = Copy::of(source)?;
+        let (copy, id) = Copy::of(&source)?;
         Ok((copy.into_image(program::file_name()), id))
     }
 
@@ -63,7 +63,7 @@ impl Image {
     /// # Errors
     /// See [`Unfit`].
     pub(crate) fn copy_of(source: File, id: BlobId, name: String) -> Result<Self, Unfit> {
-        let (copy, found) = Copy::of(source)?;
+        let (copy, found) = Copy::of(&source)?;
         if found != id {
             return Err(Unfit::Other(program::id_of(found)));
         }
@@ -91,8 +91,11 @@ struct Copy {
 }
 
 impl Copy {
-    fn of(mut source: File) -> io::Result<(Self, BlobId)> {
-        let mut copy = Self::new(source.metadata()?.len())?;
+    fn of(source: &File) -> io::Result<(Self, BlobId)> {
+        let bytes = source.metadata()?.len();
+        let mut copy = Self::new(bytes)?;
+        // One that grows meanwhile is another build.
+        let mut source = source.take(bytes + 1);
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 1 << 20];
         loop {
@@ -104,7 +107,8 @@ impl Copy {
                 break;
             }
             hasher.update(&buffer[..read]);
-            copy.file.write_all(&buffer[..read])?;
+            let written = copy.file.write_all(&buffer[..read]);
+            written.map_err(|error| copy.full(&error))?;
         }
         copy.close()?;
         Ok((copy, BlobId(*hasher.finalize().as_bytes())))
@@ -123,6 +127,12 @@ impl Copy {
         let options = options.write(true).create_new(true);
         let file = std::os::unix::fs::OpenOptionsExt::mode(options, 0o700).open(&path)?;
         Ok(Self { file, path: Some(path) })
+    }
+
+    /// Why it cannot be written, with where it lies.
+    fn full(&self, error: &io::Error) -> io::Error {
+        let place = self.path.as_ref().map_or_else(|| "memory".to_owned(), |path| path.display().to_string());
+        io::Error::new(error.kind(), format!("no private copy in {place}: {error}"))
     }
 
     /// Nothing writes to it any more.

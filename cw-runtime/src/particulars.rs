@@ -11,7 +11,7 @@ use std::{
 use cw_core::{
     client::Introduction,
     ids::SettingId,
-    wire::{EXECUTOR_PROTOCOL, Particulars},
+    wire::{EXECUTOR_PROTOCOL, Output, Particulars},
 };
 
 use crate::{program, start::slots::THREAD_LIMITS};
@@ -52,7 +52,8 @@ pub(crate) fn own(named: &[String]) -> io::Result<Introduction> {
         folder: env::current_dir().unwrap_or_default().into_os_string().into_vec(),
         environment,
     };
-    Ok(Introduction { setting: setting_of(&particulars), body: particulars.encode() })
+    let output = Output::default();
+    Ok(Introduction { setting: setting_of(&particulars), output, body: particulars.encode() })
 }
 
 /// The hash of what executors are started with.

@@ -45,9 +45,9 @@ fn write_all(pieces: &Receiver<Piece>) {
     }
 }
 
-/// Writes bytes soon; drops them if too much waits.
-pub(crate) fn write(bytes: &[u8]) {
-    let _ = writer().try_send(Piece::Text(bytes.to_vec()));
+/// Writes bytes soon; drops them if too much waits, and says whether it did not.
+pub(crate) fn write(bytes: &[u8]) -> bool {
+    writer().try_send(Piece::Text(bytes.to_vec())).is_ok()
 }
 
 /// Waits, briefly, until what was written before is out.

@@ -109,6 +109,15 @@ pub enum Action {
         /// Thousandths of the whole.
         thousandths: u16,
     },
+    /// Show what a running task prints.
+    Output {
+        /// The task.
+        task: TaskId,
+        /// How many bytes it had printed before.
+        from: u64,
+        /// What.
+        body: Bytes,
+    },
     /// Tell the user what a worker has to say.
     Remark {
         /// The worker's name.
@@ -138,6 +147,8 @@ pub struct Completion {
     pub worker: Option<WorkerId>,
     /// How long it ran, in microseconds.
     pub micros: u64,
+    /// What it printed, as [`Printed`](crate::wire::Printed); empty if nothing.
+    pub output: Bytes,
     /// Result, or encoded failure.
     pub body: Bytes,
 }

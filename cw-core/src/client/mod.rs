@@ -42,7 +42,7 @@ pub use event::{Action, Completion, Event, Resumed};
 use crate::{
     TaskMap, Time,
     ids::{Attempt, SettingId, SpecIndex, TaskId, WorkerId},
-    wire::{Class, Failure, FromClient, Spec, ToClient, Window},
+    wire::{Class, Failure, FromClient, Output, Spec, ToClient, Window, split_output},
 };
 use patience::Patience;
 use window::{InFlight, Waiting};
@@ -64,7 +64,9 @@ pub struct Config {
 pub struct Introduction {
     /// What its executors are started with, by hash.
     pub setting: SettingId,
-    /// What a worker needs to start them.
+    /// What it wants of what its tasks print.
+    pub output: Output,
+    /// What a worker needs to start executors.
     pub body: Bytes,
 }
 
@@ -231,8 +233,8 @@ impl Client {
     }
 
     fn introduce(&mut self) {
-        if let Some(Introduction { setting, body }) = self.config.introduction.clone() {
-            self.tell(FromClient::Introduce { setting }, body);
+        if let Some(Introduction { setting, output, body }) = self.config.introduction.clone() {
+            self.tell(FromClient::Introduce { setting, output }, body);
         }
     }
 
@@ -305,8 +307,9 @@ impl Client {
 
     fn on_master_said(&mut self, now: Time, message: ToClient, body: Bytes) {
         match message {
-            ToClient::Finished { task, attempt, attempts, worker, class, micros } => {
-                self.on_finished(task, Completion { class, attempt, attempts, worker, micros, body });
+            ToClient::Finished { task, attempt, attempts, worker, class, micros, output } => {
+                let (body, output) = split_output(&body, output);
+                self.on_finished(task, Completion { class, attempt, attempts, worker, micros, output, body });
             }
             ToClient::Window(window) => self.in_flight.window = window,
             ToClient::Stalled(why) => {
@@ -320,10 +323,20 @@ impl Client {
             ToClient::Dispatched { below } => self.on_dispatched(below),
             ToClient::SetAside { worker, why } => self.actions.push_back(Action::SetAside { worker, why }),
             ToClient::Remark { worker, what } => self.actions.push_back(Action::Remark { worker, what }),
+            ToClient::Output { task, from } => self.on_output(task, from, body),
             ToClient::Counts(counts) => self.actions.push_back(Action::Counts(counts)),
             ToClient::Progress { task, thousandths } => {
                 self.actions.push_back(Action::Progress { task, thousandths });
             }
+        }
+    }
+
+    /// A running task prints. It is acknowledged whatever becomes of it, as more is sent only then.
+    fn on_output(&mut self, task: TaskId, from: u64, body: Bytes) {
+        let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        self.tell(FromClient::Heard { bytes }, Bytes::new());
+        if self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Sent)) {
+            self.actions.push_back(Action::Output { task, from, body });
         }
     }
 
@@ -542,6 +555,7 @@ impl Completion {
     /// An end that no worker knows of.
     fn local(failure: &Failure) -> Self {
         let class: Class = failure.class();
-        Self { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, body: failure.encode() }
+        let (output, body) = (Bytes::new(), failure.encode());
+        Self { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, output, body }
     }
 }

@@ -13,13 +13,13 @@ use super::{
     resume::Resume,
     tally::Tally,
     tasks::{State, Task},
-    watch::Watch,
+    watch::{Prints, Watch},
 };
 use crate::{
     TaskMap, Time,
     ids::{Attempt, ProgramId, SettingId, TaskId, WorkerId},
     learn::Learned,
-    wire::{Failure, Spec, Stall},
+    wire::{Failure, Output, Spec, Stall},
 };
 
 /// How many outcomes of one client are remembered beyond their tasks, of each kind.
@@ -30,7 +30,9 @@ pub(super) const KEPT_MAX: usize = 16_384;
 pub(super) struct Client {
     pub(super) program: ProgramId,
     /// What workers are told of it.
-    pub(super) introduction: (SettingId, Bytes),
+    pub(super) introduction: Introduction,
+    /// How much of what its tasks print is on its way.
+    pub(super) prints: Prints,
     pub(super) specs: Vec<SpecState>,
     pub(super) tasks: TaskMap<Task>,
     /// Queued tasks, highest priority first, then in order. No queue in it is empty.
@@ -92,6 +94,14 @@ pub(super) struct Client {
     /// Since when there are tasks of it at workers.
     pub(super) sent: Time,
     pub(super) watch: Watch,
+}
+
+/// What a client said of itself to workers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Introduction {
+    pub(super) setting: SettingId,
+    pub(super) output: Output,
+    pub(super) body: Bytes,
 }
 
 /// An attempt that another one has taken the place of.
@@ -162,7 +172,8 @@ impl Client {
     pub(super) fn new(program: ProgramId) -> Self {
         Self {
             program,
-            introduction: Default::default(),
+            introduction: Introduction::default(),
+            prints: Prints::default(),
             specs: Vec::new(),
             tasks: TaskMap::default(),
             queue: BTreeMap::new(),

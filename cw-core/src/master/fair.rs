@@ -180,6 +180,8 @@ impl Master {
             (client.ran, client.advance) = (0, 0);
             return;
         }
+        // What is only about to begin, as its program is still on its way, uses no slot.
+        let running = running.min(client.running);
         client.ran = client.ran.saturating_add(u64::from(running).saturating_mul(micros));
         let more = client.ran.saturating_sub(expected).saturating_sub(client.advance);
         if more > 0 {

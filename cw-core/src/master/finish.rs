@@ -23,6 +23,8 @@ pub(super) struct Report {
     pub(super) attempt: Attempt,
     pub(super) class: Class,
     pub(super) micros: u64,
+    /// So many bytes at the body's end are what it printed.
+    pub(super) output: u32,
     pub(super) body: Bytes,
 }
 
@@ -63,7 +65,7 @@ fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
 
 impl Master {
     pub(super) fn on_finished(&mut self, worker: WorkerId, report: Report) {
-        let Report { client, task, attempt, class, micros, .. } = report;
+        let Report { client, task, attempt, class, micros, output, .. } = report;
         let end = if class == Class::Ok { End::Well } else { End::Ran };
         match self.take_back(worker, client, task, attempt, end) {
             Some(State::Sent { .. } | State::Held { .. }) => {}
@@ -121,7 +123,8 @@ impl Master {
         if is_mended {
             self.note_mended(worker, client, task);
         }
-        let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
+        let message =
+            ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros, output };
         self.tell_client(client, message, report.body);
     }
 
@@ -139,7 +142,7 @@ impl Master {
     /// Passes on the outcome of a task that is not in the table, as its worker has it from before a connection was lost.
     /// A failure that came to no master yet waits for its client to hand the task in: it may be tried again.
     pub(super) fn pass_unknown(&mut self, worker: WorkerId, report: Report) {
-        let Report { client, task, attempt, class, micros, .. } = report;
+        let Report { client, task, attempt, class, micros, output, .. } = report;
         self.update_claim(client, task, Claim { worker, attempt, doing: Doing::Done });
         let Some(state) = self.clients.get_mut(&client) else { return };
         if class != Class::Ok && (state.is_overtaken(task, attempt) || state.verdicts.contains_key(&task)) {
@@ -151,7 +154,8 @@ impl Master {
             }
             return;
         }
-        let message = ToClient::Finished { task, attempt, attempts: 1, worker: Some(worker), class, micros };
+        let message =
+            ToClient::Finished { task, attempt, attempts: 1, worker: Some(worker), class, micros, output };
         self.tell_client(client, message, report.body);
     }
 
@@ -176,7 +180,7 @@ impl Master {
 
     /// Takes the result of an attempt that is not the current one, and calls the current one back.
     fn pass_late(&mut self, worker: WorkerId, report: Report) {
-        let Report { client, task, attempt, class, micros, body } = report;
+        let Report { client, task, attempt, class, micros, output, body } = report;
         let state = self.clients.get_mut(&client).expect("takes_late found it");
         state.take_up(task, worker, attempt);
         let entry = state.tasks.get(task).expect("takes_late found it");
@@ -188,14 +192,15 @@ impl Master {
         } else {
             self.drop_queued(client, task);
         }
-        let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
+        let message =
+            ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros, output };
         self.tell_client(client, message, body);
     }
 
     /// The failure of an attempt that was given up ends nothing as long as another goes on; but it is counted. A task whose
     /// attempts are all given up before they fail would otherwise be tried without end.
     fn count_late(&mut self, worker: WorkerId, report: Report) {
-        let Report { client: id, task, attempt, class, micros, .. } = report;
+        let Report { client: id, task, attempt, class, micros, output, .. } = report;
         if !self.clients.get(&id).is_some_and(|client| client.gave_up(task, worker, attempt)) {
             return self.release_result(worker, id, task, attempt);
         }
@@ -212,7 +217,8 @@ impl Master {
         let (attempts, ended) = (entry.ended(), Ended::of(entry, attempt));
         client.note_ended(task, ended);
         self.drop_queued(id, task);
-        let message = ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros };
+        let message =
+            ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros, output };
         self.tell_client(id, message, report.body);
     }
 
@@ -370,7 +376,8 @@ impl Master {
             client.verdicts.insert(task, (attempts, failure.clone()));
         }
         let (class, attempt) = (failure.class(), Attempt(0));
-        let message = ToClient::Finished { task, attempt, attempts, worker: None, class, micros: 0 };
+        let message =
+            ToClient::Finished { task, attempt, attempts, worker: None, class, micros: 0, output: 0 };
         self.tell_client(client, message, failure.encode());
     }
 }

@@ -64,7 +64,7 @@ use crate::{
         FromClient, FromWorker, PARTICULARS_BYTES_MAX, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker, Window,
     },
 };
-use clients::Client;
+use clients::{Client, Introduction};
 pub use event::{Action, Event, Member, RosterLine};
 pub use members::Admitted;
 use members::Members;
@@ -319,17 +319,21 @@ impl Master {
             FromClient::Introduce { .. } if body.len() > PARTICULARS_BYTES_MAX => {
                 self.disconnect_client(client, "said too much of itself");
             }
-            FromClient::Introduce { setting } => {
+            FromClient::Introduce { setting, output } => {
                 let known = self.clients.get_mut(&client).expect("just seen");
-                known.introduction = (setting, body);
+                known.introduction = Introduction { setting, output, body };
+            }
+            FromClient::Heard { bytes } => {
+                self.clients.get_mut(&client).expect("just seen").prints.heard(bytes);
             }
         }
     }
 
     fn on_worker_said(&mut self, worker: WorkerId, message: FromWorker, body: Bytes) {
         match message {
-            FromWorker::Finished { client, task, attempt, class, micros } => {
-                self.on_finished(worker, finish::Report { client, task, attempt, class, micros, body });
+            FromWorker::Finished { client, task, attempt, class, micros, output } => {
+                let report = finish::Report { client, task, attempt, class, micros, output, body };
+                self.on_finished(worker, report);
             }
             FromWorker::Returned { client, task, attempt, why } => {
                 self.on_returned(worker, client, task, attempt, why);
@@ -349,6 +353,9 @@ impl Master {
             FromWorker::Progress { client, task, attempt, thousandths } => {
                 self.on_progress(worker, client, task, attempt, thousandths);
             }
+            FromWorker::Output { client, task, attempt, from } => {
+                self.on_output(worker, client, (task, attempt, from), body);
+            }
             FromWorker::Unfit { program, why } => self.on_unfit(worker, program, why),
             FromWorker::Remark { client, what } => self.on_remark(worker, client, what),
         }
@@ -358,6 +365,7 @@ impl Master {
         self.note_window();
         self.clients.insert(client, Client::new(program));
         self.open_program(program);
+        self.forgive(program);
     }
 
     /// The window that a client is told with its welcome.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Action, Master};
+use super::{Action, Master, clients::Introduction};
 use crate::{
     Time,
     ids::{ClientId, ProgramId, WorkerId},
@@ -17,8 +17,8 @@ use crate::{
 /// For how long a worker's word that it cannot run a program is believed: its disk may have room again.
 const UNFIT_FOR: Duration = Duration::from_secs(30);
 
-/// Most programs of which a worker's word is remembered.
-const UNFIT_MAX: usize = 64;
+/// Longest word of a worker's that is passed on, in characters.
+const WORD_MAX: usize = 600;
 
 impl Master {
     /// Another client is of this program.
@@ -42,6 +42,17 @@ impl Master {
         self.workers.values_mut().for_each(|worker| worker.forget_program(program));
         self.list_all();
         self.room.remove(&program);
+    }
+
+    /// A client of this program is here, or here again: what could not be had before may be now.
+    pub(super) fn forgive(&mut self, program: ProgramId) {
+        let was_unfit = |worker: &mut super::Worker| worker.unfit.remove(&program).is_some();
+        let again: Vec<WorkerId> =
+            self.workers.iter_mut().filter_map(|(id, worker)| was_unfit(worker).then_some(*id)).collect();
+        for worker in again {
+            self.note_room(worker);
+            self.unplaced = true;
+        }
     }
 
     /// It turns out of which program a client is.
@@ -78,8 +89,8 @@ impl Master {
     /// Tells a worker of a client whose tasks will come.
     pub(super) fn introduce(&mut self, id: ClientId, to: WorkerId) {
         let client = &self.clients[&id];
-        let (setting, body) = client.introduction.clone();
-        let message = ToWorker::Meet { client: id, program: client.program, setting };
+        let Introduction { setting, output, body } = client.introduction.clone();
+        let message = ToWorker::Meet { client: id, program: client.program, setting, output };
         self.actions.push_back(Action::TellWorker { worker: to, message, body });
         let bytes = self.config.credit(self.workers.len());
         if self.workers.get_mut(&to).expect("it is about to be sent a task").meet(id) {
@@ -92,9 +103,9 @@ impl Master {
         let until = self.now + UNFIT_FOR;
         let is_known = self.programs.contains_key(&program);
         if let Some(worker) = self.workers.get_mut(&id)
-            && (is_known && worker.unfit.len() < UNFIT_MAX && !planted!(IgnoreUnfit))
+            && (is_known && !planted!(IgnoreUnfit))
         {
-            worker.unfit.insert(program, (until, why));
+            worker.unfit.insert(program, (until, tamed(&why)));
             self.note_room(id);
             self.unplaced = true;
         }
@@ -126,8 +137,14 @@ impl Master {
     }
 
     pub(super) fn on_remark(&mut self, id: WorkerId, client: ClientId, what: Box<str>) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        let worker = worker.name.clone();
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.knows(client)) else { return };
+        let (worker, what) = (worker.name.clone(), tamed(&what));
         self.tell_client(client, ToClient::Remark { worker, what }, Bytes::new());
     }
+}
+
+/// A worker's word, fit to be shown.
+fn tamed(word: &str) -> Box<str> {
+    let fit: String = word.chars().filter(|c| !c.is_control()).take(WORD_MAX).collect();
+    fit.into()
 }

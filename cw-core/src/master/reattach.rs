@@ -64,10 +64,12 @@ impl Master {
         }
         let former = std::mem::replace(&mut client.program, program);
         self.change_program(id, former, program);
+        self.forgive(program);
         let client = self.clients.get_mut(&id).expect("just seen");
         client.detached = None;
         client.trimmed = false;
         client.watch = Default::default();
+        client.prints = Default::default();
         client.stall = Default::default();
         client.moved = self.now;
         // The word may have been lost with the connection.

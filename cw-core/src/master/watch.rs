@@ -8,7 +8,7 @@ use super::{Master, tasks::State};
 use crate::{
     Time,
     ids::{Attempt, ClientId, TaskId, WorkerId},
-    wire::{Counts, ToClient},
+    wire::{Counts, Output, ToClient},
 };
 
 /// How often the counts are told, if they change.
@@ -22,7 +22,51 @@ pub(super) struct Watch {
     told: Option<Counts>,
 }
 
+/// So many bytes of what a client's tasks print may be on their way to it; what comes beyond is left out.
+const PRINTS_MAX: u64 = 1 << 20;
+
+/// What a client's tasks print, on its way.
+#[derive(Debug, Default)]
+pub(super) struct Prints {
+    bytes: u64,
+}
+
+impl Prints {
+    /// The client has taken so much in.
+    pub(super) fn heard(&mut self, bytes: u32) {
+        self.bytes = self.bytes.saturating_sub(u64::from(bytes));
+    }
+
+    /// Notes that so much is sent; says whether it may be.
+    fn send(&mut self, bytes: usize) -> bool {
+        let fits = self.bytes < PRINTS_MAX;
+        if fits {
+            self.bytes = self.bytes.saturating_add(bytes as u64);
+        }
+        fits
+    }
+}
+
 impl Master {
+    /// Passes on what a running task prints, if its client looks on and has taken in what came before.
+    pub(super) fn on_output(
+        &mut self,
+        worker: WorkerId,
+        id: ClientId,
+        (task, attempt, from): (TaskId, Attempt, u64),
+        body: Bytes,
+    ) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let is_current = client
+            .tasks
+            .get(task)
+            .is_some_and(|task| task.attempt == attempt && task.state == State::Sent { worker });
+        let is_wanted = client.introduction.output == Output::Live && client.detached.is_none();
+        if is_current && is_wanted && client.prints.send(body.len()) {
+            self.tell_client(id, ToClient::Output { task, from }, body);
+        }
+    }
+
     pub(super) fn on_watch(&mut self, id: ClientId, on: bool) {
         let now = self.now;
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");

@@ -25,8 +25,6 @@ pub(super) struct Worker {
     pub(super) sent: u32,
     /// Their expected run time, in microseconds.
     expected: u64,
-    /// The bytes of their arguments.
-    bytes: u64,
     /// Whose tasks they are, and which of them run.
     pub(super) shares: Shares,
     /// How many tasks it has said to run, by client. No client in it has none.
@@ -86,6 +84,8 @@ pub(super) struct Load {
     pub(super) sent: u32,
     /// Their expected run time, in microseconds.
     expected: u64,
+    /// The bytes of their arguments.
+    bytes: u64,
 }
 
 impl Worker {
@@ -98,7 +98,6 @@ impl Worker {
             slots: slots.max(1),
             sent: 0,
             expected: 0,
-            bytes: 0,
             shares: Shares::new(slots.max(1)),
             started: BTreeMap::new(),
             recalling: false,
@@ -139,7 +138,8 @@ impl Worker {
         if self.sent < self.slots {
             return true;
         }
-        if self.bytes >= config.prefetch_bytes {
+        let load = self.load_of(program);
+        if load.bytes >= config.prefetch_bytes {
             return false;
         }
         let slots = u64::from(self.slots);
@@ -147,7 +147,6 @@ impl Worker {
         let tasks = slots.saturating_mul(u64::from(config.prefetch_tasks));
         let is_listed = self.is_listed(program);
         let (tasks, time) = if is_listed { (tasks, time) } else { (tasks / 4 * 3, time / 4 * 3) };
-        let load = self.load_of(program);
         u64::from(self.sent) < 2 * slots || (u64::from(load.sent) < tasks && load.expected < time)
     }
 
@@ -269,9 +268,9 @@ impl Worker {
         let load = self.load_mut(program);
         load.sent += 1;
         load.expected += u64::from(charge);
+        load.bytes += bytes as u64;
         self.sent += 1;
         self.expected += u64::from(charge);
-        self.bytes += bytes as u64;
         if self.asked.is_some_and(|(victim, ..)| victim == client) {
             self.fruitless_for.extend(self.asked_for.take());
         }
@@ -292,9 +291,9 @@ impl Worker {
         let load = self.load_mut(program);
         load.sent = load.sent.saturating_sub(1);
         load.expected = load.expected.saturating_sub(u64::from(charge));
+        load.bytes = load.bytes.saturating_sub(bytes as u64);
         self.sent = self.sent.saturating_sub(1);
         self.expected = self.expected.saturating_sub(u64::from(charge));
-        self.bytes = self.bytes.saturating_sub(bytes as u64);
         self.shares.remove(client, charge, ran);
         if ran {
             self.fruitless_for.clear();

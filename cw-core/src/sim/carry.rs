@@ -219,6 +219,7 @@ impl World {
                 client.in_flight.remove(&task);
                 let is_recorded = client.recorded.contains(&task);
                 self.ledger.note_complete(host, task, &completion, is_recorded);
+                self.check_output(host, task, &completion);
                 self.keep_complete(host, task, &completion);
                 let client = self.hosts[host].client().expect("it has just said so");
                 let before = client.done.insert(task, completion);
@@ -241,6 +242,7 @@ impl World {
             client::Action::Progress { .. }
             | client::Action::Counts(_)
             | client::Action::Remark { .. }
+            | client::Action::Output { .. }
             | client::Action::SetAside { .. } => {}
         }
     }

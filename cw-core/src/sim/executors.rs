@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     hosts::{Input, Process, Role},
     plan::Does,
+    programs::prints,
     world::{Doing, Happening, World},
 };
 use crate::{
@@ -175,7 +176,10 @@ impl World {
         };
         process.queue.pop_front();
         process.runs = false;
-        process.unflushed.push((class, u64::try_from(ran.as_micros()).expect("minutes"), body));
+        let printed = prints(task);
+        let output = u32::try_from(printed.len()).expect("a few bytes");
+        let body = if output == 0 { body } else { Bytes::from([&body[..], &printed].concat()) };
+        process.unflushed.push((class, u64::try_from(ran.as_micros()).expect("minutes"), output, body));
         let is_first = process.unflushed.len() == 1;
         if process.queue.is_empty() || process.unflushed.len() >= bundle {
             self.flush(host, executor);
@@ -190,8 +194,8 @@ impl World {
 
     fn flush(&mut self, host: usize, executor: ExecutorId) {
         let Some(process) = self.process(host, executor) else { return };
-        for (class, micros, body) in std::mem::take(&mut process.unflushed) {
-            self.executor_says(host, executor, ExecutorSaid::Done { class, micros, body });
+        for (class, micros, output, body) in std::mem::take(&mut process.unflushed) {
+            self.executor_says(host, executor, ExecutorSaid::Done { class, micros, output, body });
         }
     }
 
@@ -202,7 +206,10 @@ impl World {
         }
         let tasks = u32::try_from(process.queue.len() - 1).expect("a batch is short");
         process.queue.truncate(1);
+        let task = process.queue[0].0;
         self.flush(host, executor);
+        let said = ExecutorSaid::Output { from: 0, body: prints(task) };
+        self.executor_says(host, executor, said);
         if tasks > 0 {
             self.executor_says(host, executor, ExecutorSaid::NotStarted { tasks });
         }
@@ -215,7 +222,11 @@ impl World {
         }
         self.ledger.note_executor_gone(host, executor);
         let (hint, stderr, worker) = (None, "last words".to_owned(), format!("node{host}:1"));
-        self.executor_says(host, executor, ExecutorSaid::Ended { ending, hint, stderr, worker });
+        self.executor_says(
+            host,
+            executor,
+            ExecutorSaid::Ended { ending, hint, stderr, output: Bytes::new(), worker },
+        );
     }
 }
 

@@ -426,7 +426,9 @@ impl World {
             self.chance.pick(&[Returned::Recalled, Returned::Suspect, Returned::Leaving, Returned::Killed]);
         let doing = self.chance.pick(&[Doing::Waiting, Doing::Running, Doing::Done]);
         let message = match self.chance.below(14) {
-            0..3 => FromWorker::Finished { client, task, attempt, class, micros: self.chance.next() },
+            0..3 => {
+                FromWorker::Finished { client, task, attempt, class, micros: self.chance.next(), output: 0 }
+            }
             3 => FromWorker::Returned { client, task, attempt, why },
             4 => FromWorker::Recalled,
             5 => FromWorker::Waiting { client, task, attempt },

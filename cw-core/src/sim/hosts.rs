@@ -204,7 +204,7 @@ pub(super) struct Process {
     pub(super) setting: SettingId,
     pub(super) queue: VecDeque<(TaskId, Attempt, Bytes)>,
     /// Results that were not flushed yet.
-    pub(super) unflushed: Vec<(Class, u64, Bytes)>,
+    pub(super) unflushed: Vec<(Class, u64, u32, Bytes)>,
     pub(super) started: Time,
     /// Which run this is, so that what was planned for an earlier one is nothing to it.
     pub(super) run: u64,

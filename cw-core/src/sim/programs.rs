@@ -12,7 +12,7 @@ use super::{
 use crate::{
     client,
     ids::{ClientId, ExecutorId, ProgramId, SettingId, TaskId, WorkerId},
-    wire::{FromWorker, Programs},
+    wire::{Class, FromWorker, Output, Printed, Programs},
 };
 
 /// Of all fetches while there is trouble, so many fail.
@@ -26,7 +26,30 @@ pub(super) fn setting_of(body: &Bytes) -> SettingId {
     SettingId(body.first().copied().map_or(0, u64::from))
 }
 
+/// What clients of a setting want of what their tasks print.
+fn wish_of(setting: SettingId) -> Output {
+    if setting.0 == 0 { Output::Live } else { Output::None }
+}
+
+/// What a task prints.
+pub(super) fn prints(task: TaskId) -> Bytes {
+    if !task.0.is_multiple_of(3) {
+        return Bytes::new();
+    }
+    let head = Bytes::from(format!("of {task}"));
+    Printed { total: head.len() as u64, head, tail: Bytes::new() }.encode()
+}
+
 impl World {
+    /// What a client has of what a task printed is that, if it wants it.
+    pub(super) fn check_output(&mut self, host: usize, task: TaskId, it: &client::Completion) {
+        let client = self.hosts[host].client().expect("it has just said so");
+        let wanted = if wish_of(client.setting) == Output::None { Bytes::new() } else { prints(task) };
+        let is_right = it.class != Class::Ok || it.output == wanted || self.ledger.is_lied_to(host);
+        self.ledger
+            .rule(is_right, "what a task printed comes with its result", || format!("{task} of host {host}"));
+    }
+
     pub(super) fn draw_programs(&mut self) -> Programs {
         match self.knobs.open_permille {
             0 => Programs::Own,
@@ -43,7 +66,8 @@ impl World {
 
     pub(super) fn client_config(&self, setting: SettingId) -> client::Config {
         let body = Bytes::copy_from_slice(&[u8::try_from(setting.0).expect("few settings")]);
-        let introduction = Some(client::Introduction { setting, body });
+        let output = wish_of(setting);
+        let introduction = Some(client::Introduction { setting, output, body });
         client::Config { introduction, ..self.knobs.client.clone() }
     }
 

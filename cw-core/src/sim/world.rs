@@ -376,6 +376,7 @@ impl World {
             let worker = WorkerId(id);
             master::Event::WorkerJoined { worker, program, programs, program_name, name, slots, returned }
         } else {
+            self.unfit.retain(|(_, of), _| *of != program);
             master::Event::ClientJoined { client: ClientId(id), program, returned }
         };
         self.master_event(event);

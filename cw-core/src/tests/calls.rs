@@ -195,6 +195,7 @@ fn a_durable_result_is_recorded_before_it_is_reported_and_acknowledged() {
     machine.handle(now, client::Event::Submit { task, spec, durable: true, args: Bytes::new() });
     while machine.poll_action().is_some() {}
     let finished = crate::wire::ToClient::Finished {
+        output: 0,
         task,
         attempt: crate::ids::Attempt(1),
         attempts: 1,

@@ -94,7 +94,10 @@ impl Desk {
     /// The worker says how a task's attempt has ended.
     pub(super) fn ended(&mut self, number: u32, task: u64, attempt: u32, class: Class) {
         let (task, attempt) = (TaskId(task), Attempt(attempt));
-        self.worker_says(number, FromWorker::Finished { client: CLIENT, task, attempt, class, micros: 1 });
+        self.worker_says(
+            number,
+            FromWorker::Finished { client: CLIENT, task, attempt, class, micros: 1, output: 0 },
+        );
     }
 
     pub(super) fn have(&mut self, number: u32, attempt: u32, doing: Doing) {

@@ -365,7 +365,10 @@ fn at_a_worker_an_urgent_task_changes_places_with_its_own_clients_tasks_only() {
         if let worker::Action::Feed { message: ToExecutor::Run { task, .. }, .. } = action {
             fed.push(task.0);
             let body = bytes::Bytes::new();
-            hear(&mut machine, worker::ExecutorSaid::Done { class: Class::Failed, micros: 1, body });
+            hear(
+                &mut machine,
+                worker::ExecutorSaid::Done { class: Class::Failed, micros: 1, output: 0, body },
+            );
         }
     }
     assert_eq!(fed, [4, 1, 3, 2]);

@@ -8,8 +8,8 @@ use crate::{
     ids::{Attempt, ClientId, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId},
     wire::{
         self, Class, Counts, Doing, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello,
-        JobLine, Programs, Refusal, Reply, Returned, Role, Session, Spec, Stall, ToClient, ToExecutor,
-        ToWorker, Token, Welcome, Window,
+        JobLine, Output, Programs, Refusal, Reply, Returned, Role, Session, Spec, Stall, ToClient,
+        ToExecutor, ToWorker, Token, Welcome, Window,
     },
 };
 
@@ -62,7 +62,9 @@ fn from_client() {
     assert_eq!(golden(FromClient::Noted { below: TASK }, b""), "0300000008ac02");
     assert_eq!(golden(FromClient::Claim { task: TASK, spec: SpecIndex(1) }, b""), "0400000009ac0201");
     assert_eq!(golden(FromClient::Keep { seconds: 900 }, b""), "030000000a8407");
-    assert_eq!(golden(FromClient::Introduce { setting: SettingId(300) }, b"ab"), "050000000bac026162");
+    let introduce = FromClient::Introduce { setting: SettingId(300), output: Output::Live };
+    assert_eq!(golden(introduce, b"ab"), "060000000bac02026162");
+    assert_eq!(golden(FromClient::Heard { bytes: 300 }, b""), "030000000cac02");
 }
 
 #[test]
@@ -74,8 +76,9 @@ fn to_client() {
         worker: Some(WorkerId(9)),
         class: Class::Ok,
         micros: 1,
+        output: 3,
     };
-    assert_eq!(golden(finished, b"r"), "0a00000000ac0202020109000172");
+    assert_eq!(golden(finished, b"r"), "0b00000000ac020202010900010372");
     let window = ToClient::Window(Window { tasks: 10, bytes: 1_000 });
     assert_eq!(golden(window, b""), "04000000010ae807");
     assert_eq!(golden(ToClient::Stalled(Box::new(Stall::NoWorker)), b""), "020000000200");
@@ -89,6 +92,7 @@ fn to_client() {
     assert_eq!(golden(aside, b""), "070000000703683a310178");
     let remark = ToClient::Remark { worker: "h:1".to_owned(), what: "x".into() };
     assert_eq!(golden(remark, b""), "070000000803683a310178");
+    assert_eq!(golden(ToClient::Output { task: TASK, from: 300 }, b"o"), "0600000009ac02ac026f");
     for (why, bytes) in [
         (Stall::Silent { workers: 2 }, "03000000020302"),
         (Stall::Recovering { workers: 2 }, "03000000020402"),
@@ -123,8 +127,9 @@ fn to_worker() {
     assert_eq!(golden(ToWorker::Forget { client: CLIENT }, b""), "020000000605");
     assert_eq!(golden(ToWorker::Beat { lease: 1_500 }, b""), "0300000008dc0b");
     assert_eq!(golden(ToWorker::Account { client: CLIENT }, b""), "020000000905");
-    let meet = ToWorker::Meet { client: CLIENT, program: ProgramId([1; 16]), setting: SettingId(300) };
-    assert_eq!(golden(meet, b"ab"), format!("160000000a05{}ac026162", "01".repeat(16)));
+    let (program, setting) = (ProgramId([1; 16]), SettingId(300));
+    let meet = ToWorker::Meet { client: CLIENT, program, setting, output: Output::AtEnd };
+    assert_eq!(golden(meet, b"ab"), format!("170000000a05{}ac02016162", "01".repeat(16)));
 }
 
 #[test]
@@ -135,8 +140,9 @@ fn from_worker() {
         attempt: ATTEMPT,
         class: Class::Crashed,
         micros: 7,
+        output: 0,
     };
-    assert_eq!(golden(finished, b"r"), "080000000005ac0202040772");
+    assert_eq!(golden(finished, b"r"), "090000000005ac020204070072");
     let returned =
         FromWorker::Returned { client: CLIENT, task: TASK, attempt: ATTEMPT, why: Returned::Suspect };
     assert_eq!(golden(returned, b""), "060000000105ac020203");
@@ -156,6 +162,8 @@ fn from_worker() {
     assert_eq!(golden(unfit, b""), format!("130000000a{}0178", "01".repeat(16)));
     let remark = FromWorker::Remark { client: CLIENT, what: "x".into() };
     assert_eq!(golden(remark, b""), "040000000b050178");
+    let output = FromWorker::Output { client: CLIENT, task: TASK, attempt: ATTEMPT, from: 300 };
+    assert_eq!(golden(output, b"o"), "080000000c05ac0202ac026f");
     let killed = FromWorker::Returned { client: CLIENT, task: TASK, attempt: ATTEMPT, why: Returned::Killed };
     assert_eq!(golden(killed, b""), "060000000105ac020206");
 }
@@ -164,7 +172,11 @@ fn from_worker() {
 fn executor() {
     let run = ToExecutor::Run { job: JobIndex(3), task: TASK, attempt: ATTEMPT };
     assert_eq!(golden(run, b"ab"), "070000000003ac02026162");
-    assert_eq!(golden(FromExecutor::Done { class: Class::Ok, micros: 7 }, b"r"), "0400000000000772");
+    assert_eq!(
+        golden(FromExecutor::Done { class: Class::Ok, micros: 7, output: 3 }, b"r"),
+        "050000000000070372"
+    );
+    assert_eq!(golden(FromExecutor::Output { from: 300 }, b"o"), "0400000005ac026f");
     assert_eq!(golden(FromExecutor::Ready { jobs: 2 }, b""), "020000000102");
     assert_eq!(golden(FromExecutor::NotStarted { tasks: 3 }, b""), "020000000203");
     assert_eq!(golden(FromExecutor::Progress { thousandths: 500 }, b""), "0300000003f403");

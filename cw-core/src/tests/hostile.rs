@@ -43,7 +43,7 @@ fn words_about_strangers_tasks_change_nothing() {
     for attempt in [0, 1, 2, u32::MAX] {
         let attempt = Attempt(attempt);
         for message in [
-            FromWorker::Finished { client: c, task, attempt, class: Class::Ok, micros: 1 },
+            FromWorker::Finished { client: c, task, attempt, class: Class::Ok, micros: 1, output: 0 },
             FromWorker::Returned { client: c, task, attempt, why: Returned::Recalled },
             FromWorker::Returned { client: c, task: TaskId(99), attempt, why: Returned::Suspect },
             FromWorker::Recalled,

@@ -121,8 +121,14 @@ fn slot_time_beyond_all_bounds_overflows_nothing() {
             .handle(ms(0), said_by_client(FromClient::Submit { task: TaskId(task), spec: SpecIndex(0) }));
         while desk.master.poll_action().is_some() {}
         let (task, attempt) = (TaskId(task), Attempt(1));
-        let message =
-            FromWorker::Finished { client: CLIENT, task, attempt, class: Class::Ok, micros: u64::MAX };
+        let message = FromWorker::Finished {
+            client: CLIENT,
+            task,
+            attempt,
+            class: Class::Ok,
+            micros: u64::MAX,
+            output: 0,
+        };
         desk.master.handle(ms(0), said_by_worker(message));
         while desk.master.poll_action().is_some() {}
     }
@@ -155,6 +161,7 @@ fn failures_of_tasks_that_nobody_handed_in_are_not_kept_without_end() {
                 attempt,
                 class: Class::Failed,
                 micros: 1,
+                output: 0,
             }),
         );
     }

@@ -157,7 +157,7 @@ fn a_worker_keeps_the_results_of_two_attempts_of_one_task_until_each_is_acknowle
     let mut worker = ready_worker();
     for attempt in [1, 2] {
         fed(&mut worker, TASK, attempt, ms(1));
-        let said = ExecutorSaid::Done { class: Class::Ok, micros: 1, body: Bytes::new() };
+        let said = ExecutorSaid::Done { class: Class::Ok, micros: 1, output: 0, body: Bytes::new() };
         worker.handle(ms(2), worker::Event::ExecutorSaid { executor: ExecutorId(0), said });
         drain(&mut worker);
     }

@@ -155,7 +155,12 @@ fn a_program_whose_executors_do_not_start_is_unfit_and_the_worker_stays() {
         worker::{Action, Event, ExecutorSaid, Worker},
     };
     let mut worker = Worker::new(worker::Config { start_early: false, ..worker::Config::default() });
-    let meet = ToWorker::Meet { client: ClientId(1), program: OTHER, setting: SettingId(1) };
+    let meet = ToWorker::Meet {
+        client: ClientId(1),
+        program: OTHER,
+        setting: SettingId(1),
+        output: Default::default(),
+    };
     let declare =
         ToWorker::Declare { client: ClientId(1), spec: crate::ids::SpecIndex(0), what: Box::new(plain()) };
     let run = ToWorker::Run {
@@ -175,7 +180,13 @@ fn a_program_whose_executors_do_not_start_is_unfit_and_the_worker_stays() {
         let Some(Action::Start { executor, .. }) = worker.poll_action() else { panic!("it starts none") };
         let (hint, worker_name) = (None, "node0:1".to_owned());
         let stderr = "sim: error while loading shared libraries: libfoo.so".to_owned();
-        let said = ExecutorSaid::Ended { ending: Ending::Exit(127), hint, stderr, worker: worker_name };
+        let said = ExecutorSaid::Ended {
+            ending: Ending::Exit(127),
+            hint,
+            stderr,
+            output: bytes::Bytes::new(),
+            worker: worker_name,
+        };
         worker.handle(at(second), Event::ExecutorSaid { executor, said });
         worker.handle_timeout(at(second) + Duration::from_millis(500));
     }

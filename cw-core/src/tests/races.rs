@@ -31,12 +31,12 @@ fn said(executor: u64, said: ExecutorSaid) -> worker::Event {
 }
 
 fn done() -> ExecutorSaid {
-    ExecutorSaid::Done { class: Class::Ok, micros: 10, body: Bytes::new() }
+    ExecutorSaid::Done { class: Class::Ok, micros: 10, output: 0, body: Bytes::new() }
 }
 
 fn ended() -> ExecutorSaid {
     let (ending, stderr) = (Ending::Signal(9), "no room".to_owned());
-    ExecutorSaid::Ended { ending, hint: None, stderr, worker: "node:1".to_owned() }
+    ExecutorSaid::Ended { ending, hint: None, stderr, output: Bytes::new(), worker: "node:1".to_owned() }
 }
 
 fn drain(worker: &mut Worker) -> Vec<Action> {
@@ -423,7 +423,7 @@ fn a_worker_that_is_lost_counts_once_against_what_was_sent_to_it_twice() {
     });
     let Some((worker, task, attempt)) = run else { panic!("it is sent to the other") };
     assert_eq!((worker, attempt), (WorkerId(2), Attempt(3)), "it was sent twice to the first");
-    let message = FromWorker::Finished { client, task, attempt, class: Class::Ok, micros: 1 };
+    let message = FromWorker::Finished { client, task, attempt, class: Class::Ok, micros: 1, output: 0 };
     master.handle(ms(20_001), master::Event::WorkerSaid { worker, message, body: Bytes::new() });
     let attempts = std::iter::from_fn(|| master.poll_action()).find_map(|action| match action {
         master::Action::TellClient { message: ToClient::Finished { attempts, .. }, .. } => Some(attempts),

@@ -563,7 +563,7 @@ impl World {
         let flush = process.queue.is_empty() || process.unflushed.len() >= bundle;
         let said = if flush { std::mem::take(&mut process.unflushed) } else { Vec::new() };
         for (class, micros, body) in said {
-            self.executor_says(index, executor, ExecutorSaid::Done { class, micros, body });
+            self.executor_says(index, executor, ExecutorSaid::Done { class, micros, output: 0, body });
         }
         self.begin_next(index, executor);
     }
@@ -576,7 +576,7 @@ impl World {
         let tasks = u32::try_from(process.queue.len() - 1).unwrap();
         process.queue.truncate(1);
         for (class, micros, body) in std::mem::take(&mut process.unflushed) {
-            self.executor_says(index, executor, ExecutorSaid::Done { class, micros, body });
+            self.executor_says(index, executor, ExecutorSaid::Done { class, micros, output: 0, body });
         }
         self.executor_says(index, executor, ExecutorSaid::NotStarted { tasks });
     }
@@ -603,7 +603,11 @@ impl World {
     fn executor_ended(&mut self, index: usize, executor: ExecutorId, ending: Ending) {
         if self.workers[index].processes.remove(&executor).is_some() {
             let (hint, stderr, worker) = (None, "last words".to_owned(), format!("node{index}:1"));
-            self.executor_says(index, executor, ExecutorSaid::Ended { ending, hint, stderr, worker });
+            self.executor_says(
+                index,
+                executor,
+                ExecutorSaid::Ended { ending, hint, stderr, output: Bytes::new(), worker },
+            );
         }
     }
 
@@ -734,7 +738,7 @@ impl World {
             }
             client::Action::Moving | client::Action::Progress { .. } => {}
             client::Action::SetAside { worker, .. } => self.set_aside.push(worker),
-            client::Action::Remark { .. } => {}
+            client::Action::Remark { .. } | client::Action::Output { .. } => {}
             client::Action::Counts(counts) => {
                 let now = self.now;
                 self.clients[index].counts.push((now, counts));

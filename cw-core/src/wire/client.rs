@@ -81,7 +81,26 @@ pub enum FromClient {
     Introduce {
         /// What its executors are started with, by hash.
         setting: SettingId,
+        /// What it wants of what its tasks print.
+        output: Output,
     },
+    /// So much of what [`ToClient::Output`] brought has been taken in.
+    Heard {
+        /// Bytes.
+        bytes: u32,
+    },
+}
+
+/// What a client wants of what its tasks print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// Nothing.
+    #[default]
+    None,
+    /// That of a task when it has ended.
+    AtEnd,
+    /// And what a task prints while it runs.
+    Live,
 }
 
 /// From the master to a client.
@@ -101,6 +120,8 @@ pub enum ToClient {
         class: Class,
         /// How long it ran, in microseconds.
         micros: u64,
+        /// So many bytes at the body's end are what it printed.
+        output: u32,
     },
     /// How much the client may have in flight from here on.
     Window(Window),
@@ -135,6 +156,13 @@ pub enum ToClient {
         worker: String,
         /// What, in one line.
         what: Box<str>,
+    },
+    /// What a running task has printed just now; the body is that. Some of it may be left out.
+    Output {
+        /// The task.
+        task: TaskId,
+        /// How many bytes it had printed before.
+        from: u64,
     },
 }
 
@@ -290,6 +318,6 @@ impl Head for FromClient {
 
 impl Head for ToClient {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Finished { .. })
+        matches!(self, Self::Finished { .. } | Self::Output { .. })
     }
 }

@@ -29,6 +29,8 @@ pub enum FromExecutor {
         class: Class,
         /// How long it ran, in microseconds.
         micros: u64,
+        /// So many bytes at the body's end are what it printed, as [`Printed`](super::Printed).
+        output: u32,
     },
     /// The executor is up.
     Ready {
@@ -47,6 +49,11 @@ pub enum FromExecutor {
     },
     /// The executor lives, and runs code of the program's before it is ready, which may take any time.
     Starting,
+    /// What the task that runs has printed since; the body is that. Some of it may be left out.
+    Output {
+        /// How many bytes it had printed before.
+        from: u64,
+    },
 }
 
 impl Head for ToExecutor {
@@ -57,6 +64,6 @@ impl Head for ToExecutor {
 
 impl Head for FromExecutor {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Done { .. })
+        matches!(self, Self::Done { .. } | Self::Output { .. })
     }
 }

@@ -14,12 +14,13 @@ mod failure;
 mod frame;
 mod hello;
 mod particulars;
+mod printed;
 mod worker;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use client::{Counts, FromClient, Spec, Stall, ToClient, Window};
+pub use client::{Counts, FromClient, Output, Spec, Stall, ToClient, Window};
 pub use executor::{FromExecutor, ToExecutor};
 pub use failure::{Class, Ending, Failure};
 pub use frame::{FRAME_BYTES_MAX, FrameTooLong, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, next_frame};
@@ -28,6 +29,7 @@ pub use hello::{
     Welcome, decode_hello, decode_reply, encode_hello, encode_reply,
 };
 pub use particulars::{EXECUTOR_PROTOCOL, PARTICULARS_BYTES_MAX, Particulars};
+pub use printed::{Printed, split_output};
 pub use worker::{Doing, FromWorker, Returned, ToWorker};
 
 /// The head of a message: all of it that is ours.

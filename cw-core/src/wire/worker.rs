@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Head, client::Spec};
+use super::{
+    Class, Head,
+    client::{Output, Spec},
+};
 use crate::ids::{Attempt, ClientId, ProgramId, SettingId, SpecIndex, TaskId};
 
 /// From the master to a worker.
@@ -95,6 +98,8 @@ pub enum ToWorker {
         program: ProgramId,
         /// What its executors are started with, by hash.
         setting: SettingId,
+        /// What it wants of what its tasks print.
+        output: Output,
     },
 }
 
@@ -113,6 +118,8 @@ pub enum FromWorker {
         class: Class,
         /// How long it ran, in microseconds.
         micros: u64,
+        /// So many bytes at the body's end are what it printed.
+        output: u32,
     },
     /// An attempt that ends without an outcome: the task may run elsewhere.
     Returned {
@@ -195,6 +202,17 @@ pub enum FromWorker {
         /// What, in one line.
         what: Box<str>,
     },
+    /// What a running task has printed just now; the body is that.
+    Output {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// How many bytes it had printed before.
+        from: u64,
+    },
 }
 
 /// What has become of an attempt.
@@ -239,6 +257,6 @@ impl Head for ToWorker {
 
 impl Head for FromWorker {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Finished { .. })
+        matches!(self, Self::Finished { .. } | Self::Output { .. })
     }
 }

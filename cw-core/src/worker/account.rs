@@ -51,6 +51,7 @@ impl Worker {
         self.unsaid.clear();
         self.lease = None;
         self.abandon_all();
+        self.end_unwanted();
         self.tidy();
     }
 

@@ -55,7 +55,9 @@ pub enum ExecutorSaid {
         class: Class,
         /// How long it ran, in microseconds.
         micros: u64,
-        /// Result or failure.
+        /// So many bytes at the body's end are what it printed.
+        output: u32,
+        /// Result or failure, and that.
         body: Bytes,
     },
     /// The first task of its batch runs long; so many behind it, which it had not begun, it will not run.
@@ -67,6 +69,13 @@ pub enum ExecutorSaid {
     Progress {
         /// Thousandths of the whole.
         thousandths: u16,
+    },
+    /// What the first task of its batch has printed just now.
+    Output {
+        /// How many bytes it had printed before.
+        from: u64,
+        /// What.
+        body: Bytes,
     },
     /// Its clients' users should know this.
     Remark {
@@ -81,6 +90,8 @@ pub enum ExecutorSaid {
         hint: Option<String>,
         /// The last lines it wrote to stderr.
         stderr: String,
+        /// What the first task of its batch had printed, as [`Printed`](crate::wire::Printed).
+        output: Bytes,
         /// The name of this worker, for the evidence.
         worker: String,
     },

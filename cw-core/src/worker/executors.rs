@@ -4,11 +4,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Action, ExecutorSaid, Origin, Worker};
+use super::{Action, ExecutorSaid, Origin, Worker, held::End};
 use crate::{
     Time,
     ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
-    wire::{Class, Doing, Ending, Failure, FromWorker, Programs, Returned},
+    wire::{Doing, Ending, Failure, FromWorker, Output, Programs, Returned},
 };
 
 /// A timer is looked at later than this only where the process did not run.
@@ -158,12 +158,15 @@ impl Worker {
         match said {
             ExecutorSaid::Starting => self.on_starting(executor),
             ExecutorSaid::Ready => self.on_ready(executor),
-            ExecutorSaid::Done { class, micros, body } => self.on_done(executor, class, micros, body),
+            ExecutorSaid::Done { class, micros, output, body } => {
+                self.on_done(executor, End { class, micros, output, body });
+            }
+            ExecutorSaid::Output { from, body } => self.on_output(executor, from, body),
             ExecutorSaid::NotStarted { tasks } => self.on_not_started(executor, tasks),
             ExecutorSaid::Remark { what } => self.on_remark(executor, what),
             ExecutorSaid::Progress { thousandths } => self.on_progress(executor, thousandths),
-            ExecutorSaid::Ended { ending, hint, stderr, worker } => {
-                self.on_ended(executor, Failure::Crashed { ending, hint, stderr, worker });
+            ExecutorSaid::Ended { ending, hint, stderr, output, worker } => {
+                self.on_ended(executor, &output, &Failure::Crashed { ending, hint, stderr, worker });
             }
         }
     }
@@ -183,13 +186,11 @@ impl Worker {
         if matches!(slot.executor, Executor::Starting { .. }) {
             slot.executor = Executor::Idle { since: now };
         }
-        let program = slot.origin.program;
-        if let Some(program) = self.programs.get_mut(&program) {
-            program.start_failures = 0;
-        }
+        let origin = slot.origin;
+        self.starts.remove(&origin);
     }
 
-    fn on_done(&mut self, executor: ExecutorId, class: Class, micros: u64, body: Bytes) {
+    fn on_done(&mut self, executor: ExecutorId, end: End) {
         let now = self.now;
         let Some(slot) = self.slot_of(executor) else { return };
         let running = match &mut slot.executor {
@@ -219,7 +220,19 @@ impl Worker {
         if running.cancelled {
             self.hand_back(&running, Returned::Cancelled);
         } else {
-            self.finish(&running, class, micros, body);
+            self.finish(&running, end);
+        }
+    }
+
+    /// Passes on what a task prints, to a client that looks on.
+    fn on_output(&mut self, executor: ExecutorId, from: u64, body: Bytes) {
+        let Some(slot) = self.slot_of(executor) else { return };
+        let Executor::Busy { batch, .. } = &slot.executor else { return };
+        let Some(Running { client, task, attempt, cancelled: false, .. }) = batch.front().cloned() else {
+            return;
+        };
+        if self.clients.get(&client).is_some_and(|client| client.output == Output::Live) {
+            self.tell(FromWorker::Output { client, task, attempt, from }, body);
         }
     }
 
@@ -252,7 +265,7 @@ impl Worker {
     }
 
     /// An executor's process has ended: whatever was in it ends or goes back.
-    fn on_ended(&mut self, executor: ExecutorId, evidence: Failure) {
+    fn on_ended(&mut self, executor: ExecutorId, printed: &Bytes, evidence: &Failure) {
         let Some(slot) = self.slot_of(executor) else { return };
         slot.id = None;
         let (before, origin) = (std::mem::take(&mut slot.executor), slot.origin);
@@ -262,15 +275,15 @@ impl Worker {
             self.early += 1;
         }
         match before {
-            Executor::Starting { .. } => self.on_start_failed(origin, &evidence),
-            Executor::Busy { batch, .. } if batch.len() == 1 => self.blame(&batch[0], &evidence),
+            Executor::Starting { .. } => self.on_start_failed(origin, evidence),
+            Executor::Busy { batch, .. } if batch.len() == 1 => self.blame(&batch[0], printed, evidence),
             Executor::Busy { batch, .. } if planted!(BlameAll) => {
-                batch.iter().for_each(|running| self.blame(running, &evidence));
+                batch.iter().for_each(|running| self.blame(running, printed, evidence));
             }
             Executor::Busy { batch, .. } => {
                 batch.iter().for_each(|running| self.hand_back_fed(running, Returned::Suspect));
             }
-            Executor::Dying { batch, why } => self.bury(batch, why),
+            Executor::Dying { batch, why } => self.bury(batch, why, printed),
             Executor::Idle { .. } | Executor::Down => {}
         }
         if origin != self.config.own {
@@ -279,20 +292,20 @@ impl Worker {
         self.leave_if_done();
     }
 
-    fn blame(&mut self, running: &Running, evidence: &Failure) {
+    fn blame(&mut self, running: &Running, printed: &Bytes, evidence: &Failure) {
         if running.cancelled {
             return self.hand_back(running, Returned::Cancelled);
         }
-        self.finish(running, Class::Crashed, 0, evidence.encode());
+        self.finish(running, End::of(evidence, 0, printed));
     }
 
     /// A killed executor is dead: the first of its batch had it coming, the others did not.
-    fn bury(&mut self, mut batch: VecDeque<Running>, why: Death) {
+    fn bury(&mut self, mut batch: VecDeque<Running>, why: Death, printed: &Bytes) {
         let first = batch.pop_front();
         match (first, why) {
             (Some(first), Death::TimedOut { after }) => {
                 let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
-                self.finish(&first, Class::TimedOut, micros, Failure::TimedOut { after }.encode());
+                self.finish(&first, End::of(&Failure::TimedOut { after }, micros, printed));
             }
             (Some(first), Death::Cancelled) => self.hand_back(&first, Returned::Cancelled),
             (Some(first), Death::Leaving) => self.hand_back_fed(&first, Returned::Killed),
@@ -304,14 +317,13 @@ impl Worker {
     }
 
     fn on_start_failed(&mut self, origin: Origin, evidence: &Failure) {
-        let Some(program) = self.programs.get_mut(&origin.program) else { return };
-        let pause = self.config.start_pause * 2u32.saturating_pow(program.start_failures.min(8));
-        program.start_failures += 1;
-        program.start_after = self.now + pause;
-        // As long as one of its executors lives, tasks run, and it is the system that has no room for another.
-        let lives =
-            |slot: &Slot| slot.origin.program == origin.program && !slot.is_down() && !slot.is_starting();
-        if program.start_failures < self.config.start_failures || self.slots.iter().any(lives) {
+        let starts = self.starts.entry(origin).or_default();
+        let pause = self.config.start_pause * 2u32.saturating_pow(starts.failures.min(8));
+        starts.failures += 1;
+        starts.after = self.now + pause;
+        // As long as one like it lives, tasks run, and it is the system that has no room for another.
+        let lives = |slot: &Slot| slot.origin == origin && !slot.is_down() && !slot.is_starting();
+        if starts.failures < self.config.start_failures || self.slots.iter().any(lives) {
             return;
         }
         let Failure::Crashed { ending, hint, stderr, worker } = evidence else { return };
@@ -324,12 +336,16 @@ impl Worker {
         let tail = last_words(stderr).map(|line| format!(": {line}")).unwrap_or_default();
         let why = format!("executors do not start on {worker}: the process {ended}{hint}{tail}");
         if self.config.alone {
-            return self.refuse(origin.program, &Failure::Refused { why });
+            return self.refuse(origin, &Failure::Refused { why });
         }
         // Others may do better; a worker that ends what it is given at once would be given everything.
         if self.config.programs == Programs::Own {
             self.actions.push_back(Action::Broken { why });
             return self.on_leave();
+        }
+        // Where clients of one program differ in folder or environment, it may be that.
+        if self.has_other_origin(origin) {
+            return self.refuse(origin, &Failure::Refused { why });
         }
         self.give_up(origin.program, why);
     }
@@ -375,6 +391,21 @@ impl Worker {
                 self.kill(executor, Death::TimedOut { after });
             }
         }
+    }
+
+    /// Ends executors that are not ready and that no client is left for: a hook of theirs may never end.
+    pub(super) fn end_unwanted(&mut self) {
+        let own = self.config.own;
+        let has_client = |origin| self.clients.values().any(|it| it.origin.unwrap_or(own) == origin);
+        let is_unwanted = |slot: &&Slot| match slot.executor {
+            // Those of its own program may have been started before there was anybody.
+            Executor::Starting { deadline } => {
+                !has_client(slot.origin) && (slot.origin != own || deadline.is_none())
+            }
+            _ => false,
+        };
+        let unwanted: Vec<_> = self.slots.iter().filter(is_unwanted).filter_map(|slot| slot.id).collect();
+        unwanted.into_iter().for_each(|executor| self.kill(executor, Death::Replaced));
     }
 
     /// Ends executors that had nothing to do for long.

@@ -97,7 +97,7 @@ impl Worker {
         let mut lacking = 0;
         for (other, line) in self.queue.lines().filter(|(other, _)| *other != own) {
             let unserved = self.unserved(other, line);
-            if unserved == 0 || !self.can_start(other.program) {
+            if unserved == 0 || !self.can_start(other) {
                 continue;
             }
             lacking += match self.queue.front(own) {
@@ -225,14 +225,12 @@ impl Worker {
 
     /// When an executor is next to be started that was put off.
     pub(super) fn next_start(&self) -> Option<Time> {
-        let put_off = self.programs.values().filter(|program| program.start_after > self.now);
-        let next = put_off.map(|program| program.start_after).min()?;
-        let is_here = |worker: &Self, origin: Origin| worker.is_put_off(origin.program);
-        self.next_origin(is_here).map(|_| next)
+        let next = self.starts.values().map(|starts| starts.after).filter(|after| *after > self.now).min()?;
+        self.next_origin(|worker, origin| worker.is_put_off(origin)).map(|_| next)
     }
 
     fn start_executors(&mut self) {
-        while let Some(origin) = self.next_origin(|worker, origin| worker.can_start(origin.program)) {
+        while let Some(origin) = self.next_origin(Self::can_start) {
             let executor = ExecutorId(self.next_executor);
             self.next_executor += 1;
             let place = self.slots.iter().position(Slot::is_down).expect("next_origin saw one");

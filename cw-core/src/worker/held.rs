@@ -10,7 +10,7 @@ use crate::{
     idmap::IdMap,
     ids::{Attempt, ClientId, SpecIndex, TaskId},
     learn::Learned,
-    wire::{Class, FromWorker, Returned, Spec},
+    wire::{Class, Failure, FromWorker, Output, Returned, Spec, split_output},
 };
 
 /// What each result counts against credit beside its bytes, so that small ones are bounded too.
@@ -21,6 +21,8 @@ const RESULT_OVERHEAD: u64 = 64;
 pub(super) struct Client {
     /// Of what its executors are, once it was introduced.
     pub(super) origin: Option<Origin>,
+    /// What it wants of what its tasks print.
+    pub(super) output: Output,
     /// What its user was told.
     pub(super) remarks: BTreeSet<Box<str>>,
     specs: IdMap<SpecIndex, SpecState>,
@@ -49,12 +51,34 @@ pub(super) struct SpecState {
     pub(super) learned: Learned,
 }
 
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) class: Class,
+    /// How long it ran.
+    pub(super) micros: u64,
+    /// So many bytes at the body's end are what it printed.
+    pub(super) output: u32,
+    pub(super) body: Bytes,
+}
+
+impl End {
+    /// An end that this worker tells of, with what the task had printed.
+    pub(super) fn of(failure: &Failure, micros: u64, printed: &Bytes) -> Self {
+        let (class, failure) = (failure.class(), failure.encode());
+        let output = u32::try_from(printed.len()).unwrap_or(0);
+        let body = if output == 0 { failure } else { Bytes::from([&failure[..], printed].concat()) };
+        Self { class, micros, output, body }
+    }
+}
+
 /// A result that its client has not acknowledged.
 #[derive(Debug)]
 struct Held {
     attempt: Attempt,
     class: Class,
     micros: u64,
+    output: u32,
     body: Bytes,
 }
 
@@ -150,7 +174,8 @@ impl Client {
 
 impl Worker {
     /// Takes in the outcome of an attempt, to be sent as soon as its client's credit allows.
-    pub(super) fn finish(&mut self, running: &Running, class: Class, micros: u64, body: Bytes) {
+    pub(super) fn finish(&mut self, running: &Running, end: End) {
+        let End { class, micros, mut output, mut body } = end;
         // A client that was forgotten meanwhile wants nothing.
         let Some(client) = self.clients.get_mut(&running.client) else { return };
         if class == Class::Ok
@@ -158,7 +183,10 @@ impl Worker {
         {
             spec.learned.learn(micros);
         }
-        let held = Held { attempt: running.attempt, class, micros, body };
+        if client.output == Output::None && output > 0 {
+            body = split_output(&body, std::mem::take(&mut output)).0;
+        }
+        let held = Held { attempt: running.attempt, class, micros, output, body };
         client.waiting_bytes += held.bytes();
         client.waiting.push_back((running.task, held));
         let must_wait = client.waiting.len() > 1 || !client.has_credit(client.waiting_bytes);
@@ -217,8 +245,8 @@ impl Worker {
             let (task, held) = client.waiting.pop_front().expect("just seen");
             client.waiting_bytes -= held.bytes();
             client.sent_bytes += held.bytes();
-            let Held { attempt, class, micros, .. } = held;
-            let message = FromWorker::Finished { client: id, task, attempt, class, micros };
+            let Held { attempt, class, micros, output, .. } = held;
+            let message = FromWorker::Finished { client: id, task, attempt, class, micros, output };
             self.actions.push_back(super::Action::Tell { message, body: held.body.clone() });
             client.others.extend(client.sent.insert(task, held).map(|other| (task, other)));
         }

@@ -56,7 +56,7 @@ pub use event::{Action, Event, ExecutorSaid};
 use executors::{Executor, Running, Slot};
 use held::Client;
 pub use programs::Origin;
-use programs::Program;
+use programs::{Program, Starts};
 use queue::{Pending, Queue};
 
 /// What bounds a worker.
@@ -128,6 +128,8 @@ pub struct Worker {
     queue: Queue,
     /// The programs of its clients, its own, and some that it had before.
     programs: BTreeMap<ProgramId, Program>,
+    /// Kinds of executors that did not start lately.
+    starts: BTreeMap<Origin, Starts>,
     /// What clients said of themselves, by what their executors are started with.
     bodies: BTreeMap<Origin, Bytes>,
     /// How many executors of its own program are to be started before there are tasks for them.
@@ -155,6 +157,7 @@ impl Worker {
             executors: IdMap::default(),
             queue: Queue::default(),
             programs: BTreeMap::from([(config.own.program, Program::here())]),
+            starts: BTreeMap::new(),
             bodies: BTreeMap::new(),
             early: if config.start_early { config.slots as usize } else { 0 },
             clients: BTreeMap::new(),
@@ -227,8 +230,8 @@ impl Worker {
                 self.lease = Some(self.now + Duration::from_millis(u64::from(lease)));
             }
             ToWorker::Account { client } => self.on_account(client),
-            ToWorker::Meet { client, program, setting } => {
-                self.on_meet(client, Origin { program, setting }, body);
+            ToWorker::Meet { client, program, setting, output } => {
+                self.on_meet(client, Origin { program, setting }, output, body);
             }
         }
     }
@@ -304,6 +307,7 @@ impl Worker {
         drop(self.queue.take_all(self.origin_of(client), |pending| pending.client == client));
         self.clients.remove(&client);
         self.cancel_all_fed(client);
+        self.end_unwanted();
         self.tidy();
     }
 

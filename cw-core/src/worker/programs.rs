@@ -15,11 +15,11 @@
 
 use bytes::Bytes;
 
-use super::{Action, Worker};
+use super::{Action, Worker, held::End};
 use crate::{
     Time,
     ids::{ClientId, ExecutorId, ProgramId, SettingId},
-    wire::{Class, Failure, FromWorker, Programs, Returned},
+    wire::{Failure, FromWorker, Output, Programs, Returned},
 };
 
 /// So many different remarks are passed on to a client.
@@ -38,12 +38,16 @@ pub struct Origin {
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) image: Image,
-    /// Executors that died before they were ready, in a row.
-    pub(super) start_failures: u32,
-    /// No executor is started before then.
-    pub(super) start_after: Time,
     /// When its last client had gone.
     left: Time,
+}
+
+/// Executors of one kind that died before they were ready, in a row.
+#[derive(Debug, Default)]
+pub(super) struct Starts {
+    pub(super) failures: u32,
+    /// No other is started before then.
+    pub(super) after: Time,
 }
 
 /// Whether a program can be executed.
@@ -58,14 +62,15 @@ pub(super) enum Image {
 impl Program {
     /// One that is there.
     pub(super) fn here() -> Self {
-        Self { image: Image::Here, start_failures: 0, start_after: Time::ZERO, left: Time::ZERO }
+        Self { image: Image::Here, left: Time::ZERO }
     }
 }
 
 impl Worker {
     /// A client whose tasks will come. It comes on every lane, so perhaps twice.
-    pub(super) fn on_meet(&mut self, id: ClientId, origin: Origin, body: Bytes) {
+    pub(super) fn on_meet(&mut self, id: ClientId, origin: Origin, output: Output, body: Bytes) {
         let client = self.clients.entry(id).or_default();
+        client.output = output;
         // Another process may go on with the client's session; what is here began as the first one said.
         let origin = *client.origin.get_or_insert(origin);
         self.bodies.entry(origin).or_insert(body);
@@ -99,7 +104,7 @@ impl Worker {
         };
         match result {
             Ok(()) => {
-                (program.image, program.start_failures) = (Image::Here, 0);
+                program.image = Image::Here;
                 self.tidy();
             }
             Err(why) => self.give_up(id, why),
@@ -109,8 +114,9 @@ impl Worker {
     /// A program cannot be run here: others may do better.
     pub(super) fn give_up(&mut self, id: ProgramId, why: String) {
         if let Some(program) = self.programs.get_mut(&id) {
-            (program.image, program.start_failures) = (Image::Unfit, 0);
+            program.image = Image::Unfit;
         }
+        self.starts.retain(|origin, _| origin.program != id);
         // Before the tasks, which would come back at once.
         self.tell(FromWorker::Unfit { program: id, why: why.into() }, Bytes::new());
         for pending in self.take_pending(id) {
@@ -119,11 +125,18 @@ impl Worker {
         self.tidy();
     }
 
-    /// A program cannot be run here, and there is nowhere else.
-    pub(super) fn refuse(&mut self, id: ProgramId, failure: &Failure) {
-        for pending in self.take_pending(id) {
+    /// Whether clients have executors of the same program that differ from these.
+    pub(super) fn has_other_origin(&self, origin: Origin) -> bool {
+        let mut origins = self.clients.values().filter_map(|client| client.origin);
+        origins.any(|other| other.program == origin.program && other != origin)
+    }
+
+    /// Executors of this kind do not start, and there is nowhere else, or it is the client's own doing.
+    pub(super) fn refuse(&mut self, origin: Origin, failure: &Failure) {
+        self.starts.remove(&origin);
+        for pending in self.queue.take_all(origin, |_| true) {
             let running = super::Running::of(&pending, 0, None);
-            self.finish(&running, Class::Refused, 0, failure.encode());
+            self.finish(&running, End::of(failure, 0, &Bytes::new()));
         }
     }
 
@@ -148,16 +161,18 @@ impl Worker {
         }
     }
 
-    /// Whether executors of a program can be started now.
-    pub(super) fn can_start(&self, id: ProgramId) -> bool {
-        let program = self.programs.get(&id);
-        program.is_some_and(|program| program.image == Image::Here && program.start_after <= self.now)
+    /// Whether executors of a kind can be started now.
+    pub(super) fn can_start(&self, origin: Origin) -> bool {
+        self.is_here(origin) && !self.is_put_off(origin)
     }
 
-    /// Whether its executors are not started only since one has just died.
-    pub(super) fn is_put_off(&self, id: ProgramId) -> bool {
-        let program = self.programs.get(&id);
-        program.is_some_and(|program| program.image == Image::Here && program.start_after > self.now)
+    fn is_here(&self, origin: Origin) -> bool {
+        self.programs.get(&origin.program).is_some_and(|program| program.image == Image::Here)
+    }
+
+    /// Whether executors of a kind are not started only since one has just died.
+    pub(super) fn is_put_off(&self, origin: Origin) -> bool {
+        self.is_here(origin) && self.starts.get(&origin).is_some_and(|starts| starts.after > self.now)
     }
 
     /// Forgets what no client and no executor is of any more, but for some programs that may be wanted again.
@@ -168,6 +183,7 @@ impl Worker {
             of_slot || clients.values().any(|client| client.origin.unwrap_or(own) == origin)
         };
         self.bodies.retain(|origin, _| is_used(*origin));
+        self.starts.retain(|origin, _| *origin == own || is_used(*origin));
         self.queue.tidy(|origin| origin == own || is_used(origin));
         let used: Vec<ProgramId> =
             self.bodies.keys().map(|origin| origin.program).chain([own.program]).collect();

@@ -285,7 +285,8 @@ pub(super) fn unencodable(error: &CodecError) -> Failure {
 /// The answer of a task that was never sent.
 pub(crate) fn refused(failure: &Failure) -> Completion {
     let class = failure.class();
-    Completion { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, body: failure.encode() }
+    let (output, body) = (Bytes::new(), failure.encode());
+    Completion { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, output, body }
 }
 
 fn answer_without_client(task: TaskId, sink: Sink, completion: Completion) {
@@ -321,7 +322,8 @@ impl<R> Reading<R> {
         } else {
             Failure::decode(&completion.body)
         };
-        Err(TaskError::new(self.job, task, completion.attempts, failure))
+        let error = TaskError::new(self.job, task, completion.attempts, failure);
+        Err(error.with_output(&completion.output))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     BlobId, Outline,
     cache::{Begin, Cache, Part},
     on_disk,
-    talk::{self, Answer, Ask, From},
+    talk::{self, Answer, Ask, Start},
 };
 
 /// What came of asking.
@@ -92,7 +92,7 @@ pub(crate) async fn fetch(
         part.reader().map_err(|error| Failed::Here(format!("cannot read what has come: {error}")))?;
     let ready = follower.begun(&outline, reader);
     ready.send_replace(part.next_chunk());
-    talk::say(&mut send, &From { chunk: part.next_chunk() }).await.map_err(Failed::Broken)?;
+    talk::say(&mut send, &Start { chunk: part.next_chunk() }).await.map_err(Failed::Broken)?;
     for index in part.next_chunk()..outline.chunk_count() {
         let bytes = chunk(&mut receive, &mut buffer, outline.chunk_len(index)).await?;
         part = put(part, bytes).await?;
@@ -111,8 +111,9 @@ async fn chunk(
     let mut bytes = buffer.split_to(length.min(buffer.len())).to_vec();
     let had = bytes.len();
     bytes.resize(length, 0);
-    let read = receive.read_exact(&mut bytes[had..]).await;
-    read.map_err(|error| Failed::Broken(format!("it broke off: {error}")))?;
+    let read = async { receive.read_exact(&mut bytes[had..]).await.map_err(|error| error.to_string()) };
+    let read = talk::in_time(read).await;
+    read.map_err(|why| Failed::Broken(format!("it broke off: {why}")))?;
     Ok(bytes)
 }
 

@@ -6,17 +6,33 @@ use bytes::BytesMut;
 use tokio::sync::watch;
 
 use super::{
-    Outline, on_disk,
-    talk::{self, Answer, From},
+    BlobId, Outline, on_disk,
+    talk::{self, Answer, Start},
     tree::CHUNK_BYTES,
 };
 
 /// Streams of blobs wait for the lanes of tasks.
 const PRIORITY: i32 = -1;
 
+/// Why a blob was not given away.
+#[derive(Debug)]
+pub(crate) enum Unserved {
+    /// The other side is gone, or is stuck.
+    Broken(String),
+    /// What is here is not the blob.
+    Damaged,
+}
+
+impl From<String> for Unserved {
+    fn from(why: String) -> Self {
+        Self::Broken(why)
+    }
+}
+
 /// A blob that can be given away.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
+    pub(crate) id: BlobId,
     pub(crate) outline: Arc<Outline>,
     pub(crate) file: Arc<File>,
     /// How many of its chunks are there, if it is still on its way. Closed if no more will come.
@@ -31,27 +47,32 @@ pub(crate) async fn serve(
     mut source: Source,
     send: &mut quinn::SendStream,
     receive: &mut quinn::RecvStream,
-) -> Result<(), String> {
+) -> Result<(), Unserved> {
     talk::say(send, &Answer::Here((*source.outline).clone())).await?;
-    let From { chunk } = talk::hear(receive, &mut BytesMut::new()).await?;
+    let Start { chunk } = talk::hear(receive, &mut BytesMut::new()).await?;
     let _ = send.set_priority(PRIORITY);
     for index in chunk..source.outline.chunk_count() {
         if let Some(ready) = &mut source.ready {
-            let comes = ready.wait_for(|chunks| *chunks > index).await;
-            comes.map_err(|_| "it did not come here as a whole".to_owned())?;
+            let comes = ready.wait_for(|chunks| *chunks > index);
+            let comes =
+                async { comes.await.map(drop).map_err(|_| "it did not come here as a whole".to_owned()) };
+            talk::in_time(comes).await?;
         }
         let (file, length) = (Arc::clone(&source.file), source.outline.chunk_len(index));
-        let bytes = on_disk(move || read_chunk(&file, index, length)).await?;
-        send.write_all(&bytes).await.map_err(|error| error.to_string())?;
+        let bytes = on_disk(move || Ok(read_chunk(&file, index, length))).await?;
+        // Whoever gets it would see it too, but could not mend it.
+        let bytes =
+            bytes.filter(|bytes| source.outline.fits(source.id, index, bytes)).ok_or(Unserved::Damaged)?;
+        talk::in_time(async { send.write_all(&bytes).await.map_err(|error| error.to_string()) }).await?;
     }
     send.finish().map_err(|error| error.to_string())?;
     // Until the other side has all of it, or none of it any more.
-    let _ = send.stopped().await;
+    let _ = tokio::time::timeout(talk::PATIENCE, send.stopped()).await;
     Ok(())
 }
 
-fn read_chunk(file: &File, index: u64, length: usize) -> Result<Vec<u8>, String> {
+fn read_chunk(file: &File, index: u64, length: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; length];
-    let read = file.read_exact_at(&mut bytes, index * CHUNK_BYTES as u64);
-    read.map(|()| bytes).map_err(|error| format!("cannot read it: {error}"))
+    file.read_exact_at(&mut bytes, index * CHUNK_BYTES as u64).ok()?;
+    Some(bytes)
 }

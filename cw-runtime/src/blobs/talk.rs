@@ -4,20 +4,23 @@
 //! asks                          answers
 //! Ask::Blob { id, .. }  ---->
 //!                       <----   Answer::Here(outline)   or At(..), Gone(why): the end
-//! From { chunk }        ---->
+//! Start { chunk }       ---->
 //!                       <----   the chunks from there on, bare, to the end of the stream
 //! ```
 //!
 //! Words are frames as everywhere: a length and postcard. Each side may end the stream at any point; the asking one goes
 //! on later, from the first chunk it lacks.
 
-use std::net::SocketAddr;
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::tree::{BlobId, Outline};
 use crate::net::link::read_frame;
+
+/// Whoever neither sends nor takes anything for so long is given up: others wait.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Longest word taken: the outline of the greatest blob fits.
 const WORD_BYTES_MAX: usize = 4 << 20;
@@ -57,7 +60,7 @@ pub(crate) enum Answer {
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct From {
+pub(crate) struct Start {
     pub(crate) chunk: u64,
 }
 
@@ -68,7 +71,17 @@ pub(crate) struct From {
 pub(crate) async fn say(send: &mut quinn::SendStream, word: &impl Serialize) -> Result<(), String> {
     let word = postcard::to_stdvec(word).expect("plain data, which postcard always encodes");
     let length = u32::try_from(word.len()).expect("outlines are short").to_le_bytes();
-    send.write_all(&[&length[..], &word].concat()).await.map_err(|error| error.to_string())
+    let word = [&length[..], &word].concat();
+    in_time(async { send.write_all(&word).await.map_err(|error| error.to_string()) }).await
+}
+
+/// Waits for a step of a transfer, but not for ever.
+///
+/// # Errors
+/// The step's own, or nothing moved for [`PATIENCE`].
+pub(crate) async fn in_time<T>(step: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let stuck = |_| Err(format!("nothing moved for {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, step).await.unwrap_or_else(stuck)
 }
 
 /// Reads a word; `buffer` keeps what was read beyond it.
@@ -79,6 +92,6 @@ pub(crate) async fn hear<T: DeserializeOwned>(
     receive: &mut quinn::RecvStream,
     buffer: &mut BytesMut,
 ) -> Result<T, String> {
-    let frame = read_frame(receive, buffer, WORD_BYTES_MAX).await?;
+    let frame = in_time(read_frame(receive, buffer, WORD_BYTES_MAX)).await?;
     postcard::from_bytes(&frame).map_err(|_| "a word about a blob that cannot be decoded".to_owned())
 }

@@ -22,6 +22,8 @@ use super::{
     backlog::Backlog,
     notice::{Notices, say},
     progress::Progress,
+    session,
+    shown::Shown,
     sink::{Answer, Answers, Callback, Sink, StreamQueue},
 };
 use crate::store::Ticket;
@@ -253,6 +255,7 @@ pub(crate) struct Desk {
     answers: Answers,
     callbacks: Option<std::sync::mpsc::Sender<(TaskId, Completion, Callback)>>,
     notices: Notices,
+    shown: Shown,
     watching: Vec<Weak<Progress>>,
     /// What the master said last of where the tasks are.
     counts: Option<Counts>,
@@ -273,6 +276,7 @@ impl Desk {
             answers: Answers::default(),
             callbacks: None,
             notices: Notices::default(),
+            shown: Shown::new(session::shows()),
             watching: Vec::new(),
             counts: None,
             waited: (0, 0),
@@ -390,6 +394,7 @@ impl Desk {
             match action {
                 Action::Tell { message, body } => tell(message, body),
                 Action::Complete { task, completion } => {
+                    self.shown.end(task, completion.class, &completion.output);
                     // It ended without a record, which its store has to know of what another process or nobody goes on with.
                     let ticket = self.tickets.remove(task);
                     let is_over = |ticket: &Ticket| ticket.is_claim() || completion.class == Class::Cancelled;
@@ -402,6 +407,7 @@ impl Desk {
                     }
                 }
                 Action::Record { task, completion } => self.record(task, completion),
+                Action::Output { task, from, body } => self.shown.add(task, from, &body),
                 Action::Remark { worker, what } => self.notices.remark(&worker, &what),
                 Action::Stalled(why) => self.notices.stalled(&why),
                 Action::Moving => self.notices.moving(),
@@ -410,6 +416,7 @@ impl Desk {
                 Action::Progress { task, thousandths } => self.show_part(task, thousandths),
             }
         }
+        self.shown.write();
         self.tell_backlog();
         any
     }

@@ -11,6 +11,7 @@ pub(crate) mod notice;
 pub(crate) mod progress;
 pub(crate) mod remote;
 pub(crate) mod session;
+pub(crate) mod shown;
 mod signals;
 pub(crate) mod sink;
 mod uploads;

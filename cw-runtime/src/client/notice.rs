@@ -145,5 +145,6 @@ fn have(number: u32, one: &str, more: &str) -> String {
 
 /// One line of cw's own on stderr.
 pub(crate) fn say(line: &str) {
-    crate::stderr::write(format!("cw: {line}\n").as_bytes());
+    // What cannot be written is not worth waiting for.
+    let _ = crate::stderr::write(format!("cw: {line}\n").as_bytes());
 }

@@ -8,9 +8,14 @@ use std::{
     time::Duration,
 };
 
-use cw_core::{client::Config, wire::Role};
+use bytes::Bytes;
+use cw_core::{
+    client::{Config, Introduction},
+    ids::SettingId,
+    wire::Role,
+};
 
-use super::{hub::Hub, local, remote, signals};
+use super::{hub::Hub, local, remote, shown::Shows, signals};
 use crate::{
     executor,
     exit::{self, Trouble},
@@ -67,6 +72,8 @@ pub(crate) struct Init {
     pub(crate) fresh: bool,
     /// Variables that executors on a cluster are to have too.
     pub(crate) environment: Vec<String>,
+    /// Which of what tasks print is shown.
+    pub(crate) shows: Shows,
 }
 
 static INIT: OnceLock<Init> = OnceLock::new();
@@ -79,6 +86,11 @@ pub(crate) fn note_init(init: Init) {
 /// How long a master is waited for, if the user said so.
 pub(crate) fn connect_timeout() -> Option<Duration> {
     INIT.get()?.connect_timeout
+}
+
+/// Which of what tasks print is shown.
+pub(super) fn shows() -> Shows {
+    INIT.get().map(|init| init.shows).unwrap_or_default()
 }
 
 /// Whether stored results are computed anew.
@@ -200,7 +212,10 @@ fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
 /// What the user said about how the client is to behave.
 fn client_config() -> Config {
     let give_up_after = INIT.get().and_then(|init| init.give_up_after);
-    Config { give_up_after, keep_for: Some(KEPT_FOR), introduction: None }
+    // The workers of this process know all the rest.
+    let introduction =
+        Introduction { setting: SettingId::default(), output: shows().into(), body: Bytes::new() };
+    Config { give_up_after, keep_for: Some(KEPT_FOR), introduction: Some(introduction) }
 }
 
 /// The same on a cluster, whose workers have to know what this process is.
@@ -209,7 +224,8 @@ fn client_config() -> Config {
 /// This process cannot read what it is, or the user named a variable that is not there.
 pub(crate) fn remote_config() -> Result<Config, Trouble> {
     let named = INIT.get().map(|init| init.environment.as_slice()).unwrap_or_default();
-    Ok(Config { introduction: Some(particulars::own(named)?), ..client_config() })
+    let own = Introduction { output: shows().into(), ..particulars::own(named)? };
+    Ok(Config { introduction: Some(own), ..client_config() })
 }
 
 fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {

@@ -34,7 +34,7 @@ async fn answer_one(mut send: quinn::SendStream, mut receive: quinn::RecvStream)
         return talk::say(&mut send, &Answer::Gone("it is not here".to_owned())).await;
     }
     match own_executable().await {
-        Ok(source) => serve(source, &mut send, &mut receive).await,
+        Ok(source) => serve(source, &mut send, &mut receive).await.map_err(|why| format!("{why:?}")),
         Err(why) => talk::say(&mut send, &Answer::Gone(why)).await,
     }
 }
@@ -46,8 +46,8 @@ async fn own_executable() -> Result<Source, String> {
         on_disk(|| {
             let why = |error: std::io::Error| format!("the client cannot read its executable: {error}");
             let file = File::open(program::own_path().map_err(why)?).map_err(why)?;
-            let (_, outline) = Outline::of(&file).map_err(why)?;
-            Ok(Source { outline: Arc::new(outline), file: Arc::new(file), ready: None })
+            let (id, outline) = Outline::of(&file).map_err(why)?;
+            Ok(Source { id, outline: Arc::new(outline), file: Arc::new(file), ready: None })
         })
     };
     OWN.get_or_try_init(read).await.cloned()

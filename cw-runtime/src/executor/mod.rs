@@ -2,6 +2,7 @@
 
 pub(crate) mod context;
 pub(crate) mod nonce;
+pub(crate) mod prints;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod scratch;

@@ -18,12 +18,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use cw_core::wire::{self, FromExecutor, PAYLOAD_BYTES_DEFAULT, ToExecutor};
+use cw_core::wire::{self, FromExecutor, PAYLOAD_BYTES_DEFAULT, Printed, ToExecutor};
 use rustix::net::RecvFlags;
 
 use super::{
     context::{self, Desk},
     nonce,
+    prints::Prints,
     run::Runner,
     scratch::Scratch,
 };
@@ -69,7 +70,7 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
     let desk = Arc::new(Desk::new(birth.worker, scratch, None));
     context::settle_process(&desk);
     let tasks = Arc::new(Mutex::new(Tasks { socket, buffer: BytesMut::new() }));
-    let bundle = Arc::new(Bundle::new(results, Arc::clone(&desk)));
+    let bundle = Arc::new(Bundle::new(results, Arc::clone(&desk), Prints::own()?));
     bundle.start_watching(Arc::clone(&tasks));
     let mut runner = Runner::new(registry, desk);
     if hooks::are_left() {
@@ -96,7 +97,8 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
             let class = runner.run(&message, &args, &mut out);
             now = Instant::now();
             let micros = u64::try_from((now - start).as_micros()).unwrap_or(u64::MAX);
-            bundle.add(&FromExecutor::Done { class, micros }, &out, now)?;
+            let output = bundle.prints.take().map_or(0, |printed| append(&printed, &mut out));
+            bundle.add(&FromExecutor::Done { class, micros, output }, &out, now)?;
             // What a very long result needed is not kept for the next; nor by the bundle.
             if out.capacity() > PAYLOAD_BYTES_DEFAULT {
                 out = Vec::new();
@@ -107,6 +109,13 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Puts what a task printed behind its result; gives how long it is.
+fn append(printed: &Printed, out: &mut Vec<u8>) -> u32 {
+    let encoded = printed.encode();
+    out.extend_from_slice(&encoded);
+    u32::try_from(encoded.len()).expect("little is kept")
 }
 
 /// Dies with its worker, and offers itself to the out-of-memory killer before its worker.
@@ -183,6 +192,7 @@ struct Bundle {
     /// `asleep` of `pending`, to be seen without the lock.
     dozing: AtomicBool,
     desk: Arc<Desk>,
+    prints: Prints,
 }
 
 struct Pending {
@@ -192,14 +202,17 @@ struct Pending {
     since: Instant,
     /// Whether the watching thread sleeps until it is called.
     asleep: bool,
+    /// How much was told of what the task that runs has printed.
+    told: u64,
 }
 
 impl Bundle {
-    fn new(socket: UnixStream, desk: Arc<Desk>) -> Self {
-        let pending = Pending { socket, bytes: BytesMut::new(), since: Instant::now(), asleep: false };
+    fn new(socket: UnixStream, desk: Arc<Desk>, prints: Prints) -> Self {
+        let pending =
+            Pending { socket, bytes: BytesMut::new(), since: Instant::now(), asleep: false, told: 0 };
         let (began, epoch) = (AtomicU64::new(0), Instant::now());
         let dozing = AtomicBool::new(false);
-        Self { pending: Mutex::new(pending), filled: Condvar::new(), began, epoch, dozing, desk }
+        Self { pending: Mutex::new(pending), filled: Condvar::new(), began, epoch, dozing, desk, prints }
     }
 
     fn note_start(&self, start: Instant) {
@@ -236,6 +249,7 @@ impl Bundle {
             self.wake(&mut pending);
         }
         self.began.store(0, Ordering::Relaxed);
+        pending.told = 0;
         wire::encode(message, body, &mut pending.bytes);
         if pending.bytes.len() >= BUNDLE_BYTES || now - pending.since >= BUNDLE_TIME {
             pending.send()?;
@@ -261,7 +275,7 @@ impl Bundle {
                 if bundle.running_for().is_some_and(|time| time > LONG) && bundle.hand_back(&tasks).is_err() {
                     return;
                 }
-                if told.elapsed() >= PROGRESS_EVERY && bundle.tell_progress() {
+                if told.elapsed() >= PROGRESS_EVERY && (bundle.tell_output() | bundle.tell_progress()) {
                     told = Instant::now();
                 }
                 let mut pending = bundle.lock();
@@ -301,6 +315,20 @@ impl Bundle {
             // If it cannot be sent the next result cannot either, and that is seen.
             let _ = pending.send();
         }
+        true
+    }
+
+    /// Tells the worker what the task that runs has printed since, if it has run for a while.
+    fn tell_output(&self) -> bool {
+        let mut pending = self.lock();
+        if self.running_for().is_none_or(|time| time < LONG) {
+            return false;
+        }
+        let Some((from, body)) = self.prints.next(pending.told) else { return false };
+        pending.told = from + body.len() as u64;
+        wire::encode(&FromExecutor::Output { from }, &body, &mut pending.bytes);
+        // If it cannot be sent the next result cannot either, and that is seen.
+        let _ = pending.send();
         true
     }
 

@@ -121,7 +121,11 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
 /// The folder cannot be made, or is another user's.
 pub(crate) fn private_file(name: &str) -> io::Result<PathBuf> {
     make_private(&root())?;
-    Ok(root().join(format!("{}-{name}", owner())))
+    sweep();
+    let path = root().join(format!("{}-{name}", owner()));
+    // Of a process that had this one's number, as in a container.
+    let _ = fs::remove_file(&path);
+    Ok(path)
 }
 
 /// What this process's names begin with: `host-pid`.

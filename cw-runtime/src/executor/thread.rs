@@ -85,6 +85,7 @@ impl ThreadExecutor {
         let named = thread::Builder::new().name(format!("cw-{id}")).stack_size(STACK_BYTES);
         if let Err(error) = named.spawn(move || serve(&theirs, registry, &own)) {
             let ended = ExecutorSaid::Ended {
+                output: Bytes::new(),
                 ending: Ending::Unknown,
                 hint: None,
                 stderr: format!("no thread could be started: {error}"),
@@ -181,7 +182,8 @@ fn serve(shared: &Shared, registry: &'static Registry, desk: &Arc<Desk>) {
         let start = Instant::now();
         let class = runner.run(&message, &args, &mut out);
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        alive = shared.add(ExecutorSaid::Done { class, micros, body: Bytes::copy_from_slice(&out) });
+        alive =
+            shared.add(ExecutorSaid::Done { class, micros, output: 0, body: Bytes::copy_from_slice(&out) });
     }
 }
 

@@ -4,14 +4,14 @@
 use std::{
     collections::HashMap,
     fs::File,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::BytesMut;
 use cw_core::ids::ProgramId;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
     blobs::{
@@ -19,7 +19,7 @@ use crate::{
         cache::Cache,
         fetch::{Failed, Fetched, Follower, fetch},
         folder, on_disk,
-        serve::{Source, serve},
+        serve::{Source, Unserved, serve},
         talk::{self, Answer, Ask},
     },
     program,
@@ -51,9 +51,20 @@ pub(crate) struct Blobs {
 #[derive(Default)]
 struct Known {
     /// One gets it at a time.
-    source: tokio::sync::Mutex<Option<Source>>,
+    state: tokio::sync::Mutex<State>,
     /// Workers that have it, by connection.
     holders: Mutex<Vec<usize>>,
+    /// Another worker has it.
+    more: Notify,
+}
+
+/// Where a blob is. What is complete is not kept open, as the cache may have to make room.
+#[derive(Default)]
+enum State {
+    #[default]
+    Nowhere,
+    Coming(Source),
+    Here(Arc<Outline>),
 }
 
 impl Blobs {
@@ -100,6 +111,7 @@ impl Blobs {
         mut receive: quinn::RecvStream,
     ) {
         let worker = connection.stable_id();
+        let from = connection.remote_address().ip();
         let answered = match talk::hear(&mut receive, &mut BytesMut::new()).await {
             Ok(Ask::Serves { port }) => {
                 let address = SocketAddr::new(connection.remote_address().ip(), port);
@@ -111,7 +123,7 @@ impl Blobs {
                 Ok(())
             }
             Ok(Ask::Blob { id, others_failed }) => {
-                self.give(id, others_failed, worker, (&mut send, &mut receive)).await
+                self.give(id, others_failed, (worker, from), (&mut send, &mut receive)).await
             }
             Err(why) => Err(why),
         };
@@ -124,27 +136,41 @@ impl Blobs {
         self: &Arc<Self>,
         id: BlobId,
         others_failed: bool,
-        worker: usize,
+        worker: (usize, IpAddr),
         (send, receive): (&mut quinn::SendStream, &mut quinn::RecvStream),
     ) -> Result<(), String> {
         let known = self.known(id);
-        let permit = match self.room.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let others = if others_failed { Vec::new() } else { self.holders(&known, worker) };
-                if !others.is_empty() {
-                    return talk::say(send, &Answer::At(others)).await;
-                }
-                self.room.acquire().await.map_err(|error| error.to_string())?
-            }
-        };
         let source = match self.source(id, &known).await {
             Ok(source) => source,
             Err(why) => return talk::say(send, &Answer::Gone(why)).await,
         };
-        serve(source, send, receive).await?;
+        let permit = loop {
+            let more = known.more.notified();
+            if let Ok(permit) = self.room.try_acquire() {
+                break permit;
+            }
+            let others = if others_failed { Vec::new() } else { self.holders(&known, worker) };
+            if !others.is_empty() {
+                return talk::say(send, &Answer::At(others)).await;
+            }
+            tokio::select! {
+                permit = self.room.acquire() => break permit.map_err(|error| error.to_string())?,
+                () = more => {}
+            }
+        };
+        let served = serve(source, send, receive).await;
         drop(permit);
-        self.note_holder(&known, worker);
+        match served {
+            Ok(()) => self.note_holder(&known, worker.0),
+            Err(Unserved::Broken(why)) => return Err(why),
+            Err(Unserved::Damaged) => {
+                // Whoever asks again has it fetched anew.
+                *known.state.lock().await = State::Nowhere;
+                let cache = self.cache().await?;
+                on_disk(move || cache.discard(id).map_err(|error| format!("cannot {error}"))).await?;
+                return Err("it is damaged here".to_owned());
+            }
+        }
         Ok(())
     }
 
@@ -162,43 +188,66 @@ impl Blobs {
         if !holders.contains(&worker) {
             holders.push(worker);
         }
+        drop(holders);
+        known.more.notify_waiters();
     }
 
     /// Some workers that have a blob, others each time.
-    fn holders(&self, known: &Known, but: usize) -> Vec<SocketAddr> {
+    fn holders(&self, known: &Known, (but, from): (usize, IpAddr)) -> Vec<SocketAddr> {
         let workers = self.workers.lock().expect("no holder panics");
         let mut holders = known.holders.lock().expect("no holder panics");
         holders.retain(|worker| workers.contains_key(worker));
         let count = holders.len();
         holders.rotate_left(NAMED_MAX.min(count));
-        let others = holders.iter().rev().filter(|worker| **worker != but).take(NAMED_MAX);
-        others.filter_map(|worker| workers.get(worker).copied()).collect()
+        let others = holders.iter().rev().filter(|worker| **worker != but);
+        // Who is on the master's own machine may be known here by an address that means another machine elsewhere.
+        let is_there = |address: &SocketAddr| from.is_loopback() || !address.ip().is_loopback();
+        others.filter_map(|worker| workers.get(worker).copied()).filter(is_there).take(NAMED_MAX).collect()
     }
 
     /// A blob that is here or on its way.
     async fn source(self: &Arc<Self>, id: BlobId, known: &Arc<Known>) -> Result<Source, String> {
-        let mut source = known.source.lock().await;
-        let is_good = source.as_ref().is_some_and(|source| {
-            let is_whole = |ready: &watch::Receiver<u64>| *ready.borrow() >= source.outline.chunk_count();
-            source.ready.as_ref().is_none_or(|ready| is_whole(ready) || ready.has_changed().is_ok())
-        });
-        if !is_good {
-            *source = Some(self.open(id).await?);
+        let mut state = known.state.lock().await;
+        if let State::Coming(source) = &*state {
+            let ready = source.ready.as_ref();
+            let chunks = ready.map_or(u64::MAX, |ready| *ready.borrow());
+            if chunks < source.outline.chunk_count() {
+                if ready.is_some_and(|ready| ready.has_changed().is_ok()) {
+                    return Ok(source.clone());
+                }
+            } else {
+                *state = State::Here(Arc::clone(&source.outline));
+            }
         }
-        Ok(source.clone().expect("it was just set"))
+        if let State::Here(outline) = &*state {
+            let (cache, outline) = (self.cache().await?, Arc::clone(outline));
+            if let Some(file) = on_disk(move || Ok(cache.find(id))).await? {
+                return Ok(Source { id, outline, file: Arc::new(file), ready: None });
+            }
+        }
+        let source = self.open(id).await?;
+        *state = match source.ready {
+            Some(_) => State::Coming(source.clone()),
+            None => State::Here(Arc::clone(&source.outline)),
+        };
+        Ok(source)
+    }
+
+    async fn cache(&self) -> Result<Cache, String> {
+        let bytes = self.cache_bytes;
+        on_disk(move || Cache::open(folder(), bytes).map_err(|error| format!("the master cannot {error}")))
+            .await
     }
 
     async fn open(self: &Arc<Self>, id: BlobId) -> Result<Source, String> {
-        let bytes = self.cache_bytes;
-        let opened = on_disk(move || {
-            let cache = Cache::open(folder(), bytes).map_err(|error| format!("the master cannot {error}"))?;
-            let found = found(&cache, id);
-            Ok((cache, found))
-        });
-        let (cache, found) = opened.await?;
+        let cache = self.cache().await?;
+        let found = {
+            let cache = cache.clone();
+            on_disk(move || Ok(found(&cache, id))).await?
+        };
         match found {
             Some((file, outline)) => {
-                Ok(Source { outline: Arc::new(outline), file: Arc::new(file), ready: None })
+                Ok(Source { id, outline: Arc::new(outline), file: Arc::new(file), ready: None })
             }
             None => self.begin(cache, id).await,
         }
@@ -209,7 +258,7 @@ impl Blobs {
         let (begun, mut begins) = watch::channel(None);
         let blobs = Arc::clone(self);
         let fetching = tokio::spawn(async move {
-            let mut follower = Followed { begun };
+            let mut follower = Followed { id, begun };
             blobs.fetch(&cache, id, &mut follower).await
         });
         // It has begun, or has ended without.
@@ -227,7 +276,8 @@ impl Blobs {
             loop {
                 match fetch(&connection, cache, id, false, follower).await {
                     Ok(Fetched::File(file, outline)) => {
-                        return Ok(Source { outline: Arc::new(outline), file: Arc::new(file), ready: None });
+                        let (outline, file) = (Arc::new(outline), Arc::new(file));
+                        return Ok(Source { id, outline, file, ready: None });
                     }
                     Ok(Fetched::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
                     Ok(Fetched::At(_)) => break,
@@ -268,14 +318,15 @@ fn found(cache: &Cache, id: BlobId) -> Option<(File, Outline)> {
 
 /// Passes a download on to those who wait for it.
 struct Followed {
+    id: BlobId,
     begun: watch::Sender<Option<Source>>,
 }
 
 impl Follower for Followed {
     fn begun(&mut self, outline: &Outline, reader: File) -> watch::Sender<u64> {
         let (send, ready) = watch::channel(0);
-        let source =
-            Source { outline: Arc::new(outline.clone()), file: Arc::new(reader), ready: Some(ready) };
+        let (id, outline, file) = (self.id, Arc::new(outline.clone()), Arc::new(reader));
+        let source = Source { id, outline, file, ready: Some(ready) };
         self.begun.send_replace(Some(source));
         send
     }

@@ -375,6 +375,8 @@ impl Shell {
             Incoming::Ended(why) => {
                 if let Some(peer) = self.clients.all.remove(&client) {
                     tracing::info!("client {} is cut off: {}", peer.name, why_closed(&peer.connection, why));
+                    // If it still stands, what came over it cannot be read.
+                    peer.connection.close(1u32.into(), b"what it said cannot be read");
                     self.machine.handle(now, Event::ClientLost { client });
                 }
             }
@@ -391,6 +393,7 @@ impl Shell {
             Incoming::Ended(why) => {
                 if let Some(peer) = self.workers.all.remove(&worker) {
                     tracing::info!("worker {} is cut off: {}", peer.name, why_closed(&peer.connection, why));
+                    peer.connection.close(1u32.into(), b"what it said cannot be read");
                     self.machine.handle(now, Event::WorkerLost { worker });
                 }
             }

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use cw_core::wire::Programs;
 
 use crate::{
+    client::shown::Shows,
     exit::{self, Trouble},
     flag::flag,
 };
@@ -19,6 +20,27 @@ pub(crate) enum RoleFlag {
     Worker,
     /// Runs this program's `main` on a cluster
     Client,
+}
+
+/// Which of what tasks print is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFlag {
+    /// All, as it comes
+    Live,
+    /// That of tasks that fail
+    OnFailure,
+    /// Nothing
+    None,
+}
+
+impl From<OutputFlag> for Shows {
+    fn from(flag: OutputFlag) -> Self {
+        match flag {
+            OutputFlag::Live => Self::Live,
+            OutputFlag::OnFailure => Self::OnFailure,
+            OutputFlag::None => Self::None,
+        }
+    }
 }
 
 /// Which programs a worker runs.
@@ -135,6 +157,19 @@ pub(crate) struct ClusterFlags {
     /// Variable of this program's environment that its tasks are to have too; may be given several times (client)
     #[arg(id = "cw::env", long = "env", env = "CW_ENV", value_name = "NAME", value_delimiter = ',', value_parser = variable)]
     pub(crate) env: Vec<String>,
+
+    /// Which of what tasks print is shown, each line with its task's name: all, `live`; that of tasks that fail,
+    /// `on-failure`; or `none`
+    #[arg(
+        id = "cw::output",
+        long = "output",
+        env = "CW_OUTPUT",
+        value_enum,
+        value_name = "live|on-failure|none",
+        default_value = "live",
+        hide_possible_values = true
+    )]
+    pub(crate) output: OutputFlag,
 
     /// Compute all anew that stores have from runs before (client)
     #[arg(id = "cw::fresh", long = "fresh", env = "CW_FRESH", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]

@@ -47,6 +47,9 @@ const WORKER_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a master that takes over waits for the other to end. That looks every [`LOOK_PAUSE`] whether it should.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(5);
 
+/// How long what still waits for a disk is waited for at the end.
+const END_WAIT: Duration = Duration::from_secs(1);
+
 /// How often a master looks whether another has taken over.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -87,6 +90,7 @@ fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
         give_up_after: flags.give_up_after,
         fresh: flags.fresh,
         environment: flags.env.clone(),
+        shows: flags.output.into(),
     });
     let on_cluster =
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();
@@ -169,8 +173,11 @@ fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     let hello = program::hello(program, Role::Worker { slots, programs })?;
     let search = Search::new(wanted(flags, Peer::Worker, WORKER_TIMEOUT), hello);
     let setup = worker_setup(flags, (slots, programs), (program, image))?;
-    let served = runtime()?
-        .block_on(async { worker::run::run(search, flags.orphan_time, setup, stop_signal()?).await });
+    let runtime = runtime()?;
+    let served =
+        runtime.block_on(async { worker::run::run(search, flags.orphan_time, setup, stop_signal()?).await });
+    // A disk that does not answer must not keep it from ending.
+    runtime.shutdown_timeout(END_WAIT);
     scratch::finish_removals();
     served
 }
@@ -180,7 +187,7 @@ fn worker_setup(
     (slots, programs): (u32, Programs),
     (program, image): (ProgramId, Image),
 ) -> Result<worker::run::Setup, Trouble> {
-    let Introduction { setting, body } = particulars::own(&flags.env)?;
+    let Introduction { setting, body, .. } = particulars::own(&flags.env)?;
     let own = worker_core::Origin { program, setting };
     // The installed `cw` has no jobs, and no executors of its own.
     let start_early = job::jobs().next().is_some();
@@ -214,7 +221,8 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
     }
     let clients = keys.clients.certificate();
     let tls = tls::server_config(&keys.identity, clients, keys.workers.certificate())?;
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
         let bound = socket.local_addr()?;
         let opening = Opening { address: bound, config: tls, keys: keys.endpoint.clone() };
         let endpoint = endpoint::serve(socket, opening.config.clone(), &opening.keys)?;
@@ -226,7 +234,9 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
         let cache_bytes = flags.cache_size;
         let setup = Setup { endpoint, opening, keys, config, roster: Some(roster), cache_bytes };
         run::run(setup, shutdown, successor).await
-    })
+    });
+    runtime.shutdown_timeout(END_WAIT);
+    served
 }
 
 /// The cluster's keys and lock; by force, if the user says so.

@@ -46,7 +46,7 @@ CREATE TABLE block(
 CREATE TABLE task(
     place INTEGER PRIMARY KEY, job INTEGER NOT NULL, hash BLOB NOT NULL, build INTEGER NOT NULL,
     status INTEGER NOT NULL, attempts INTEGER NOT NULL, worker INTEGER, duration_us INTEGER NOT NULL,
-    recorded_us INTEGER NOT NULL, digest BLOB, error TEXT, args_json TEXT, value_json TEXT, args BLOB, value BLOB
+    recorded_us INTEGER NOT NULL, digest BLOB, error TEXT, output TEXT, args_json TEXT, value_json TEXT, args BLOB, value BLOB
 ) STRICT;
 CREATE TABLE session(
     id INTEGER PRIMARY KEY, cluster TEXT NOT NULL, build INTEGER NOT NULL, token BLOB NOT NULL, number INTEGER NOT NULL,
@@ -63,7 +63,7 @@ SELECT job.path AS job, block.map AS map, task.place & 4294967295 AS input,
     task.args_json AS arguments, task.value_json AS value, task.error AS error, task.attempts AS attempts,
     task.worker AS worker, task.duration_us / 1e6 AS seconds,
     strftime('%Y-%m-%dT%H:%M:%fZ', task.recorded_us / 1e6, 'unixepoch') AS recorded,
-    substr(lower(hex(build.program)), 1, 12) AS build
+    substr(lower(hex(build.program)), 1, 12) AS build, task.output AS output
 FROM task JOIN job ON job.id = task.job AND job.is_current JOIN build ON build.id = task.build
     LEFT JOIN block ON block.id = task.place >> 32
 ORDER BY task.place;

@@ -50,6 +50,7 @@ pub(crate) struct Raw {
     pub(super) build: String,
     pub(super) args_json: Option<String>,
     pub(super) value_json: Option<String>,
+    pub(super) output: Option<String>,
 }
 
 pub(super) fn answer(db: &Connection, question: &Question) -> rusqlite::Result<Answer> {
@@ -78,7 +79,7 @@ pub(super) fn answer(db: &Connection, question: &Question) -> rusqlite::Result<A
                     CASE WHEN task.value_json IS NULL THEN task.value END,
                     task.error, task.attempts, task.worker, task.duration_us,
                     strftime('%Y-%m-%dT%H:%M:%fZ', task.recorded_us / 1e6, 'unixepoch'),
-                    substr(lower(hex(build.program)), 1, 12), task.args_json, task.value_json
+                    substr(lower(hex(build.program)), 1, 12), task.args_json, task.value_json, task.output
                 FROM task JOIN job ON job.id = task.job AND job.is_current JOIN build ON build.id = task.build
                     LEFT JOIN block ON block.id = task.place >> 32
                 WHERE task.place > ?1 AND task.place <= ?6 AND task.recorded_us BETWEEN ?2 AND ?3
@@ -104,7 +105,10 @@ pub(super) fn answer(db: &Connection, question: &Question) -> rusqlite::Result<A
 impl Raw {
     fn bytes(&self) -> usize {
         let blobs = [&self.args, &self.value].into_iter().flatten().map(Vec::len);
-        let texts = [&self.error, &self.args_json, &self.value_json].into_iter().flatten().map(String::len);
+        let texts = [&self.error, &self.args_json, &self.value_json, &self.output]
+            .into_iter()
+            .flatten()
+            .map(String::len);
         blobs.chain(texts).sum::<usize>() + 200
     }
 
@@ -127,6 +131,7 @@ impl Raw {
             build: row.get(14)?,
             args_json: row.get(15)?,
             value_json: row.get(16)?,
+            output: row.get(17)?,
         })
     }
 }

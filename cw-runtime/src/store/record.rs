@@ -6,7 +6,7 @@ use cw_core::{
     client::Completion,
     ids::TaskId,
     resume::Place,
-    wire::{Class, Failure},
+    wire::{Class, Failure, Printed},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     thread::{Keeper, now_micros},
 };
 use crate::{
-    error::TaskError,
+    error::{TaskError, text},
     job::{self, Json, Registry},
 };
 
@@ -58,6 +58,7 @@ impl Keeper {
             class: completion.class,
             value: is_ok.then_some(completion.body),
             error,
+            output: (!completion.output.is_empty()).then(|| text(&Printed::decode(&completion.output))),
             // `null` may stand for what is no number.
             args: args_json.as_ref().is_none_or(|json| json.contains("null")).then(|| args.clone()),
             args_json,

@@ -37,6 +37,8 @@ pub(super) struct Ended {
     pub(super) class: Class,
     pub(super) value: Option<Bytes>,
     pub(super) error: Option<String>,
+    /// What it printed.
+    pub(super) output: Option<String>,
     /// Arguments that are not kept as JSON.
     pub(super) args: Option<Bytes>,
     pub(super) args_json: Option<String>,
@@ -264,7 +266,10 @@ impl Write {
     /// About how many bytes it has.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Ended(row) => row.value.as_ref().map_or(0, Bytes::len) + 200,
+            Self::Ended(row) => {
+                let (value, output) = (row.value.as_ref(), row.output.as_ref());
+                value.map_or(0, Bytes::len) + output.map_or(0, String::len) + 200
+            }
             Self::Sent(row) => row.tasks.len() + 100,
             _ => 100,
         }
@@ -274,7 +279,7 @@ impl Write {
 impl Ended {
     fn insert(&self, db: &Connection) -> rusqlite::Result<()> {
         let value = self.value.as_deref();
-        let sql = "INSERT OR REPLACE INTO task VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let sql = "INSERT OR REPLACE INTO task VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         db.prepare_cached(sql)?
             .execute(params![
                 signed(self.place.0),
@@ -288,6 +293,7 @@ impl Ended {
                 self.recorded,
                 value.map(digest),
                 self.error,
+                self.output,
                 self.args_json,
                 self.value_json,
                 self.args.as_deref(),

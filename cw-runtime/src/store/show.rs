@@ -38,6 +38,8 @@ pub(crate) struct Row {
     seconds: f64,
     recorded: String,
     build: String,
+    /// What it printed, if anything.
+    pub(crate) output: Option<String>,
 }
 
 /// Where rows come from.
@@ -256,11 +258,25 @@ fn word(status: i64) -> String {
 
 impl Row {
     fn of(raw: Raw) -> Self {
-        let Raw { job, schema, map, input, error, attempts, worker, recorded, build, .. } = raw;
+        let Raw { job, schema, map, input, error, attempts, worker, recorded, build, output, .. } = raw;
         let arguments = raw.args_json.or_else(|| typed(&job, schema, raw.args, false));
         let value = raw.value_json.or_else(|| typed(&job, schema, raw.value, true));
         let (status, seconds) = (word(raw.status), raw.duration_us as f64 / 1e6);
-        Self { job, map, input, status, arguments, value, error, attempts, worker, seconds, recorded, build }
+        Self {
+            job,
+            map,
+            input,
+            status,
+            arguments,
+            value,
+            error,
+            attempts,
+            worker,
+            seconds,
+            recorded,
+            build,
+            output,
+        }
     }
 
     /// As an object of JSON.
@@ -270,7 +286,7 @@ impl Row {
         let number = |number: Option<i64>| Value::from(number).to_string();
         format!(
             "{{\"job\":{},\"map\":{},\"input\":{},\"status\":{},\"arguments\":{},\"value\":{},\"error\":{},\
-             \"attempts\":{},\"worker\":{},\"seconds\":{},\"recorded\":{},\"build\":{}}}",
+             \"attempts\":{},\"worker\":{},\"seconds\":{},\"recorded\":{},\"build\":{}{}}}",
             text(&self.job),
             number(self.map),
             self.input,
@@ -283,6 +299,7 @@ impl Row {
             self.seconds,
             text(&self.recorded),
             text(&self.build),
+            self.output.as_deref().map(|output| format!(",\"output\":{}", text(output))).unwrap_or_default(),
         )
     }
 

@@ -93,7 +93,15 @@ fn run(path: &Path, program: &Program, copy: &Path) -> Outcome {
                     left -= 1;
                     let (class, attempt, worker) = (Class::Ok, Attempt(1), None);
                     let body = right(*input);
-                    let completion = Completion { class, attempt, attempts: 1, worker, micros: 5, body };
+                    let completion = Completion {
+                        class,
+                        attempt,
+                        attempts: 1,
+                        worker,
+                        micros: 5,
+                        output: Bytes::new(),
+                        body,
+                    };
                     store.push(ToStore::Record { task, ticket, completion });
                     assert!(matches!(next(&hub), Command::Recorded(tasks) if tasks == [task]));
                     *outcome.recorded.entry(*input).or_default() += 1;

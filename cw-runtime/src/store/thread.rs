@@ -534,7 +534,9 @@ impl Keeper {
         self.sessions.note_call();
         let Head { attempts, micros, .. } = head;
         let (class, attempt, worker) = (Class::Ok, Attempt(0), None);
-        let completion = Completion { class, attempt, attempts, worker, micros, body };
+        // It was shown when it was new.
+        let output = bytes::Bytes::new();
+        let completion = Completion { class, attempt, attempts, worker, micros, output, body };
         self.out.push(Command::Answer { task: call.task, sink: call.sink, completion });
     }
 

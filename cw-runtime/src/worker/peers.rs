@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future::IntoFuture,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
@@ -14,7 +15,7 @@ use super::upstream::{Upstream, hear_ask};
 use crate::{
     access::Access,
     blobs::{
-        BlobId, Outline,
+        BlobId, Outline, on_disk,
         serve::{Source, serve},
         talk::{self, Answer, Ask},
     },
@@ -30,6 +31,12 @@ const SERVED_MAX: usize = 4;
 /// A worker that does not answer within this is not asked.
 const CALL_TIME: Duration = Duration::from_secs(2);
 
+/// A caller must have shown its key within this.
+const DOOR_TIME: Duration = Duration::from_secs(5);
+
+/// So many callers may be at the door at once.
+const AT_DOOR_MAX: usize = 32;
+
 /// Outlines that are remembered: a blob without is given to nobody.
 const OUTLINES_MAX: usize = 64;
 
@@ -44,9 +51,12 @@ impl Peers {
     /// A blob is here.
     pub(super) fn keep(&self, id: BlobId, outline: Outline) {
         let mut outlines = self.outlines.lock().expect("no holder panics");
-        if outlines.len() < OUTLINES_MAX {
-            outlines.insert(id, Arc::new(outline));
+        if outlines.len() >= OUTLINES_MAX {
+            // Any: whoever asks for it is sent on.
+            let one = outlines.keys().next().copied();
+            one.map(|one| outlines.remove(&one));
         }
+        outlines.insert(id, Arc::new(outline));
     }
 
     fn outline(&self, id: BlobId) -> Option<Arc<Outline>> {
@@ -92,15 +102,19 @@ pub(super) async fn open(
 
 /// Answers other workers for as long as there is this master.
 async fn answer(upstream: Arc<Upstream>, endpoint: quinn::Endpoint, master: quinn::Connection) {
-    let room = Arc::new(Semaphore::new(SERVED_MAX));
+    let (room, door) = (Arc::new(Semaphore::new(SERVED_MAX)), Arc::new(Semaphore::new(AT_DOOR_MAX)));
     loop {
         let incoming = tokio::select! {
             Some(incoming) = endpoint.accept() => incoming,
             _ = master.closed() => break,
         };
+        let Ok(at_door) = Arc::clone(&door).try_acquire_owned() else { continue };
         let (upstream, room) = (Arc::clone(&upstream), Arc::clone(&room));
         tokio::spawn(async move {
-            let Ok(connection) = incoming.await else { return };
+            let Ok(Ok(connection)) = tokio::time::timeout(DOOR_TIME, incoming.into_future()).await else {
+                return;
+            };
+            drop(at_door);
             while let Ok((mut send, mut receive)) = connection.accept_bi().await {
                 let served = serve_one(&upstream, &room, &mut send, &mut receive).await;
                 if let Err(why) = served {
@@ -125,9 +139,10 @@ async fn serve_one(
         return talk::say(send, &Answer::Gone("others are served".to_owned())).await;
     };
     let cache = upstream.cache().await?.clone();
-    let found = upstream.peers.outline(id).zip(cache.find(id));
-    let Some((outline, file)) = found else {
+    let found = on_disk(move || Ok(cache.find(id))).await?;
+    let Some((outline, file)) = upstream.peers.outline(id).zip(found) else {
         return talk::say(send, &Answer::Gone("it is here no more".to_owned())).await;
     };
-    serve(Source { outline, file: Arc::new(file), ready: None }, send, receive).await
+    let source = Source { id, outline, file: Arc::new(file), ready: None };
+    serve(source, send, receive).await.map_err(|why| format!("{why:?}"))
 }

@@ -165,7 +165,8 @@ impl Pool {
 
     fn report_end(&self, id: ExecutorId, stderr: String) {
         let (said, worker) = (self.said.clone(), self.worker.clone());
-        let ended = ExecutorSaid::Ended { ending: Ending::Unknown, hint: None, stderr, worker };
+        let ended =
+            ExecutorSaid::Ended { ending: Ending::Unknown, hint: None, stderr, output: Bytes::new(), worker };
         tokio::spawn(async move { said.send((id, vec![ended])).await });
     }
 }

@@ -4,9 +4,8 @@
 //! 1. results are read off the socket until the process has ended or closed it;
 //! 2. its process group is killed, so that nothing it started outlives it;
 //! 3. what it had written before is read to the end, briefly, as a stranger may hold the socket;
-//! 4. so are the last lines of its stderr;
-//! 5. the folders of its tasks begin to be removed, which may take long;
-//! 6. its end is reported, with the evidence.
+//! 4. the folders of its tasks begin to be removed, which may take long;
+//! 5. its end is reported, with the evidence: what it printed and was not told of.
 
 use std::{
     collections::BTreeSet,
@@ -32,9 +31,8 @@ use cw_core::{
 };
 use rustix::process::{Pid, Signal};
 use tokio::{
-    io::AsyncReadExt,
-    process::{Child, ChildStderr, Command},
-    sync::{mpsc, oneshot},
+    process::{Child, Command},
+    sync::mpsc,
 };
 
 use super::pool::Said;
@@ -42,6 +40,7 @@ use crate::{
     caught::caught,
     executor::{
         nonce::{self, Birth},
+        prints::Prints,
         scratch,
     },
     image::Image,
@@ -52,11 +51,14 @@ use crate::{
     particulars::Outfit,
 };
 
-/// Bytes of stderr kept as evidence.
-const TAIL_BYTES: usize = 4 << 10;
+/// Bytes of what it printed that are kept as evidence of a crash.
+const TAIL_BYTES: u64 = 4 << 10;
 
-/// How long the end of stderr is waited for after the process has ended.
+/// How long the end of its words is waited for after the process has ended.
 const TAIL_WAIT: Duration = Duration::from_millis(200);
+
+/// How long a client's working directory is looked for.
+const FOLDER_TIME: Duration = Duration::from_millis(250);
 
 /// The process groups of all executors that live, to be killed when there is no time for more.
 static LIVE: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -94,11 +96,13 @@ impl ProcessExecutor {
         nonce::send_sockets(&tasks, their_results, &birth)?;
         let mut command = Command::new(image.path());
         command.arg0(format!("{} (cw executor)", image.name()));
+        let prints = Prints::new()?;
         let remark = dress.put_on(&mut command, &scratch)?;
-        let mut child = command
+        let child = command
             .env(nonce::VARIABLE, nonce)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stderr(Stdio::piped())
+            .stdout(prints.stdio()?)
+            .stderr(prints.stdio()?)
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -108,14 +112,13 @@ impl ProcessExecutor {
         let mut link = Link::new();
         let (deliver, incoming) = mpsc::channel(16);
         link.add_lane((unix::reader(results)?, BytesMut::new()), unix::writer(tasks)?, (), deliver);
-        let (tail, tail_done) = keep_tail(child.stderr.take());
         let reaped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&reaped);
         if let Some(what) = remark {
             let said = said.clone();
             tokio::spawn(async move { said.send((id, vec![ExecutorSaid::Remark { what }])).await });
         }
-        let carrier = Carrier { id, pid, reaped: told, worker, scratch, said, incoming, tail, tail_done };
+        let carrier = Carrier { id, pid, reaped: told, worker, scratch, said, incoming, prints };
         LIVE.lock().expect("no holder panics").insert(pid.as_raw_nonzero().get());
         tokio::spawn(carrier.carry_or_tell(child));
         Ok(Self { link, pid, reaped })
@@ -162,7 +165,7 @@ impl Dress<'_> {
             }
             Self::Of(outfit) => {
                 command.env_clear().envs(outfit.environment.iter().map(|(name, value)| (name, value)));
-                if outfit.folder.is_dir() {
+                if is_there(&outfit.folder) {
                     command.current_dir(&outfit.folder);
                     return Ok(None);
                 }
@@ -180,6 +183,18 @@ impl Dress<'_> {
     }
 }
 
+/// Whether a folder is there. A file system that does not answer must not stop the worker's loop for long.
+fn is_there(folder: &Path) -> bool {
+    let (found, wait) = std::sync::mpsc::sync_channel(1);
+    let folder = folder.to_owned();
+    let look = move || {
+        // Nobody listens any more if it took too long.
+        let _ = found.send(folder.is_dir());
+    };
+    let looks = std::thread::Builder::new().name("cw-folder".to_owned()).spawn(look);
+    looks.is_ok() && wait.recv_timeout(FOLDER_TIME).unwrap_or(false)
+}
+
 /// A group that is gone already is as good as killed.
 fn kill_group(pid: Pid) {
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
@@ -195,8 +210,7 @@ struct Carrier {
     scratch: PathBuf,
     said: mpsc::Sender<Said>,
     incoming: mpsc::Receiver<((), Incoming<FromExecutor>)>,
-    tail: Arc<Mutex<Vec<u8>>>,
-    tail_done: oneshot::Receiver<()>,
+    prints: Prints,
 }
 
 impl Carrier {
@@ -210,8 +224,8 @@ impl Carrier {
                 kill_group(pid);
             }
             LIVE.lock().expect("no holder panics").remove(&pid.as_raw_nonzero().get());
-            let (ending, hint, stderr) = (Ending::Unknown, Some(why), String::new());
-            let ended = ExecutorSaid::Ended { ending, hint, stderr, worker };
+            let (ending, hint, stderr, output) = (Ending::Unknown, Some(why), String::new(), Bytes::new());
+            let ended = ExecutorSaid::Ended { ending, hint, stderr, output, worker };
             let _ = said.send((id, vec![ended])).await;
         }
     }
@@ -240,7 +254,6 @@ impl Carrier {
         if !has_said_all {
             let _ = tokio::time::timeout(TAIL_WAIT, self.pass_on_rest()).await;
         }
-        let _ = tokio::time::timeout(TAIL_WAIT, &mut self.tail_done).await;
         scratch::remove_soon(std::mem::take(&mut self.scratch));
         let ended = self.evidence(status, kills_before);
         // If the worker is gone, nobody wants to know.
@@ -258,7 +271,10 @@ impl Carrier {
         let words = messages.into_iter().map(|(message, body)| match message {
             FromExecutor::Ready { .. } => ExecutorSaid::Ready,
             FromExecutor::Starting => ExecutorSaid::Starting,
-            FromExecutor::Done { class, micros } => ExecutorSaid::Done { class, micros, body },
+            FromExecutor::Done { class, micros, output } => {
+                ExecutorSaid::Done { class, micros, output, body }
+            }
+            FromExecutor::Output { from } => ExecutorSaid::Output { from, body },
             FromExecutor::NotStarted { tasks } => ExecutorSaid::NotStarted { tasks },
             FromExecutor::Progress { thousandths } => ExecutorSaid::Progress { thousandths },
         });
@@ -276,9 +292,9 @@ impl Carrier {
         };
         let memory = ending == Ending::Signal(9) && out_of_memory_kills() > kills_before;
         let hint = memory.then(|| "the kernel ran out of memory and killed a process meanwhile".to_owned());
-        let tail = self.tail.lock().expect("no holder panics");
-        let stderr = String::from_utf8_lossy(&tail).into_owned();
-        ExecutorSaid::Ended { ending, hint, stderr, worker: self.worker.clone() }
+        let stderr = self.prints.last_words(TAIL_BYTES);
+        let output = self.prints.read().unwrap_or_default().encode();
+        ExecutorSaid::Ended { ending, hint, stderr, output, worker: self.worker.clone() }
     }
 }
 
@@ -286,31 +302,4 @@ impl Carrier {
 fn out_of_memory_kills() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/vmstat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
-}
-
-/// Passes a process's stderr on to our own, and keeps its end.
-fn keep_tail(stderr: Option<ChildStderr>) -> (Arc<Mutex<Vec<u8>>>, oneshot::Receiver<()>) {
-    let tail = Arc::new(Mutex::new(Vec::new()));
-    let (done, tail_done) = oneshot::channel();
-    if let Some(mut stderr) = stderr {
-        let tail = Arc::clone(&tail);
-        tokio::spawn(async move {
-            let mut buffer = vec![0; 8 << 10];
-            while let Ok(read) = stderr.read(&mut buffer).await
-                && read > 0
-            {
-                pass_to_stderr(&buffer[..read]);
-                let mut tail = tail.lock().expect("no holder panics");
-                tail.extend_from_slice(&buffer[..read]);
-                let excess = tail.len().saturating_sub(TAIL_BYTES);
-                tail.drain(..excess);
-            }
-            let _ = done.send(());
-        });
-    }
-    (tail, tail_done)
-}
-
-fn pass_to_stderr(bytes: &[u8]) {
-    crate::stderr::write(bytes);
 }

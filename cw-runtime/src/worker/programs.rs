@@ -1,7 +1,7 @@
 //! How programs come to a worker: its own, what lies at the client's path, or a blob; always as a private copy that was
 //! verified.
 
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cw_core::{
@@ -15,6 +15,9 @@ use crate::{
     image::{Image, Unfit},
     program,
 };
+
+/// How long a program is looked for at its client's path.
+const PATH_TIME: Duration = Duration::from_secs(10);
 
 /// What a worker gets programs with.
 #[derive(Clone)]
@@ -38,7 +41,12 @@ impl Fetcher {
         ));
         let at_path = {
             let (path, name) = (path.clone(), name.clone());
-            on_disk(move || Ok(image_at(path, particulars.bytes, id, name))).await?
+            let looking = on_disk(move || Ok(image_at(path, particulars.bytes, id, name)));
+            // A file system that is gone may never answer.
+            match tokio::time::timeout(PATH_TIME, looking).await {
+                Ok(image) => image?,
+                Err(_) => Err(std::io::Error::other("its file system does not answer").into()),
+            }
         };
         let why_not = match at_path {
             Ok(image) => return Ok(image),

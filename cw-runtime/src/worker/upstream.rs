@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -24,6 +24,12 @@ use crate::blobs::{
 /// How often a blob is looked for that another process of this node fetches.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
+/// It is asked for again once nothing has come there for so long.
+const BUSY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// So often in a row nothing came there before this worker gives up.
+const BUSY_MAX: u32 = 4;
+
 /// For how long a master is waited for in the midst of a fetch.
 const MASTER_WAIT: Duration = Duration::from_secs(60);
 
@@ -39,6 +45,8 @@ pub(crate) struct Upstream {
     changed: Notify,
     /// What this worker gives other workers.
     pub(super) peers: Peers,
+    /// Held by the one transfer from the master that there is at a time.
+    transfer: tokio::sync::Mutex<()>,
     /// Fetches under way: a second wish for a blob waits for the first.
     under_way: Mutex<HashMap<BlobId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -51,6 +59,7 @@ impl Upstream {
             master: Mutex::default(),
             changed: Notify::new(),
             peers: Peers::default(),
+            transfer: tokio::sync::Mutex::default(),
             under_way: Mutex::default(),
         }
     }
@@ -90,7 +99,7 @@ impl Upstream {
 
     async fn get_alone(&self, id: BlobId) -> Result<File, String> {
         let cache = self.cache().await?.clone();
-        let (mut breaks, mut others_failed) = (0, false);
+        let (mut breaks, mut stuck, mut others_failed) = (0, 0, false);
         loop {
             let found = {
                 let cache = cache.clone();
@@ -100,12 +109,25 @@ impl Upstream {
                 return Ok(file);
             }
             let master = self.wait_for_master().await?;
-            match fetch(&master, &cache, id, others_failed, &mut Alone).await {
+            let fetched = {
+                // One at a time, so that the messages about tasks have room beside it.
+                let _transfer = self.transfer.lock().await;
+                fetch(&master, &cache, id, others_failed, &mut Alone).await
+            };
+            match fetched {
                 Ok(Fetched::File(file, outline)) => {
                     self.keep(&master, id, outline, false).await;
                     return Ok(file);
                 }
-                Ok(Fetched::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                Ok(Fetched::Busy) if stuck < BUSY_MAX => {
+                    stuck = if self.wait_for_other(&cache, id).await? { 0 } else { stuck + 1 };
+                }
+                Ok(Fetched::Busy) => {
+                    return Err(format!(
+                        "another process of this node keeps {id} locked in {} and fetches nothing",
+                        folder().display()
+                    ));
+                }
                 Ok(Fetched::At(others)) => match self.ask_others(&cache, id, others).await {
                     Some((file, outline)) => {
                         self.keep(&master, id, outline, true).await;
@@ -124,6 +146,24 @@ impl Upstream {
                 Err(failed) => return Err(failed.into_words()),
             }
         }
+    }
+
+    /// Waits while another process of this node fetches a blob; says whether anything came.
+    async fn wait_for_other(&self, cache: &Cache, id: BlobId) -> Result<bool, String> {
+        let (mut bytes, mut since, mut any) = (None, Instant::now(), false);
+        while since.elapsed() < BUSY_PATIENCE {
+            tokio::time::sleep(BUSY_PAUSE).await;
+            let cache = cache.clone();
+            let come = on_disk(move || Ok(cache.part_bytes(id))).await?;
+            // It is complete, or was given up.
+            if come.is_none() {
+                return Ok(true);
+            }
+            if come != bytes {
+                (any, bytes, since) = (any || bytes.is_some(), come, Instant::now());
+            }
+        }
+        Ok(any)
     }
 
     async fn ask_others(

@@ -17,6 +17,7 @@ mod kills;
 #[cfg(target_os = "linux")]
 mod losses;
 mod networks;
+mod outputs;
 mod places;
 mod prefix;
 #[cfg(target_os = "linux")]

@@ -57,7 +57,7 @@ fn after_a_try_that_failed_a_signal_ends_what_came_of_the_next() {
     let home = Home::new();
     let mut command = home.command(&program("it_place"), &["retry"]);
     let process = Process::start(command.env("CW_CONNECT_TIMEOUT", "100ms"));
-    process.said("it runs");
+    process.complained("it runs");
     process.signal(Signal::INT);
     let finished = process.finish_within(Duration::from_secs(5)).with_code(130);
     assert_eq!(finished.stderr.matches("cw: interrupted: ").count(), 1, "{finished:?}");

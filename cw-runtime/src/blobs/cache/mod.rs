@@ -114,6 +114,11 @@ impl Cache {
         Ok(Begin::Busy)
     }
 
+    /// How much has come of a blob that is being fetched, here or by another process; `None` if none is.
+    pub(crate) fn part_bytes(&self, id: BlobId) -> Option<u64> {
+        fs::metadata(self.part_path(id)).ok().map(|it| it.len())
+    }
+
     fn admit(&self, id: BlobId, outline: &Outline) -> Result<(), CacheError> {
         let (bytes, limit_bytes) = (outline.bytes, self.limit_bytes);
         if bytes > limit_bytes {
