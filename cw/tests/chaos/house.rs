@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{SocketAddr, UdpSocket},
     path::PathBuf,
+    process::Command,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -63,6 +64,9 @@ pub(crate) struct House {
     pub(crate) master: Seat,
     pub(crate) workers: Vec<Seat>,
     pub(crate) client: Seat,
+    /// A client of another program, which comes and goes.
+    visitor: Option<Process>,
+    visits: usize,
     ports: Vec<u16>,
     pub(crate) cuts: Vec<Arc<Cuts>>,
     // Held as long as the proxies are to run.
@@ -87,6 +91,8 @@ impl House {
             master: Seat { process: None, is_stopped: false },
             workers: Vec::new(),
             client: Seat { process: None, is_stopped: false },
+            visitor: None,
+            visits: 0,
             ports: proxies.iter().map(|proxy| proxy.port).collect(),
             cuts: proxies.into_iter().map(|proxy| proxy.cuts).collect(),
             _network: network,
@@ -100,12 +106,18 @@ impl House {
 
     pub(crate) fn start_master(&mut self) {
         let flags = [&["--role", "master", "--listen", &self.address][..], &MASTER_FLAGS].concat();
-        self.master = Seat::taken(self.home.start(&flags));
+        self.master = Seat::taken(Process::start(&mut self.command("examples/it_program", &flags)));
     }
 
     fn new_worker(&self, worker: usize) -> Seat {
         let proxy = format!("127.0.0.1:{}", self.ports[worker]);
-        Seat::taken(self.home.start(&["--role", "worker", "--slots", "2", "--master", &proxy]))
+        let flags = ["--slots", "2", "--master", &proxy];
+        // Half of them are of no program at all.
+        let mut command = match worker % 2 {
+            0 => self.command("examples/it_program", &[&["--role", "worker"], &flags[..]].concat()),
+            _ => self.command("cw", &[&["worker"], &flags[..]].concat()),
+        };
+        Seat::taken(Process::start(&mut command))
     }
 
     pub(crate) fn start_worker(&mut self, worker: usize) {
@@ -116,6 +128,51 @@ impl House {
         let dir = self.dir();
         let dir = dir.to_str().expect("a plain path");
         self.client = Seat::taken(self.home.client(&["chaos", dir]));
+    }
+
+    /// A command whose blobs are in a folder of this run's own.
+    fn command(&self, name: &str, flags: &[&str]) -> Command {
+        let built = program("it_program");
+        let profile = built.ancestors().nth(2).expect("examples lie in a folder of the profile's");
+        let mut command = self.home.command(&profile.join(name), flags);
+        command.env("TMPDIR", self.home.path());
+        command
+    }
+
+    /// Has a client of another program come, unless one is here. Its executable is gone once it runs, so that workers
+    /// have to fetch it; each time it is another build.
+    pub(crate) fn invite(&mut self) -> bool {
+        if self.visitor.is_some() {
+            return false;
+        }
+        let (copy, build) = (self.home.path().join("visitor"), self.visits.to_string());
+        // By a process of its own: what this one has open for writing, a child of another thread may hold.
+        let mut copied = Command::new("sh");
+        // Without what a debugger needs it is a tenth as big.
+        copied.args(["-c", "{ strip -o \"$1\" \"$0\" || cp \"$0\" \"$1\"; } && echo \"$2\" >> \"$1\""]);
+        copied.arg(program("it_prints")).arg(&copy).arg(build);
+        assert!(copied.status().expect("there is a shell").success());
+        let flags = ["--cluster", "default", "--output", "on-failure", "many"];
+        let visitor = Process::start(self.home.command(&copy, &flags).env("TMPDIR", self.home.path()));
+        fs::remove_file(&copy).expect("it was just made");
+        self.visitor = Some(visitor);
+        true
+    }
+
+    /// Sees off a visitor that is done; waits for it if that is wanted. Gives how many there were.
+    pub(crate) fn see_off(&mut self, wait: bool) -> usize {
+        if let Some(mut visitor) = self.visitor.take() {
+            if !wait && visitor.is_running() {
+                self.visitor = Some(visitor);
+                return self.visits;
+            }
+            let finished = visitor.finish_within(std::time::Duration::from_secs(120));
+            // Three workers may have died under one task.
+            let is_well = finished.status.success() || finished.stderr.contains("lost");
+            assert!(is_well, "a visitor: {finished:?}");
+            self.visits += 1;
+        }
+        self.visits
     }
 
     /// Where the client keeps what it has.
@@ -178,5 +235,5 @@ fn free_address() -> String {
 
 /// The programs of these tests are examples.
 pub(crate) fn is_built() -> bool {
-    program("it_program").exists()
+    program("it_program").exists() && program("it_prints").exists()
 }

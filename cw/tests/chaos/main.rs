@@ -1,6 +1,7 @@
 //! A run through which processes of all three roles are killed, stopped and cut off at random, and nothing is lost.
 //!
-//! A client, a master and eight workers, each of them behind a proxy that drops, delays and repeats datagrams. Faults go on
+//! A client, a master and eight workers, each of them behind a proxy that drops, delays and repeats datagrams; and clients
+//! of other builds, one after the other, whose executables workers have to fetch. Faults go on
 //! until twenty processes were killed; with `CW_CHAOS_SECONDS`, for so long. `CW_CHAOS_SEED` draws the same faults again,
 //! though not at the same moments. In the end each task must have been reported, once in each life of the client, and
 //! with the right result.
@@ -38,6 +39,7 @@ struct Tally {
     executors: usize,
     stops: usize,
     cuts: usize,
+    visits: usize,
 }
 
 impl Tally {
@@ -82,6 +84,7 @@ fn nothing_is_lost_whatever_dies() {
     let faulty = start.elapsed();
     fs::write(house.dir().join("stop"), "").expect("the folder is there");
     let client = house.finish();
+    house.see_off(true);
     assert!(client.status.success(), "{client:?}");
     let (total, runs) = check(&house);
     println!(
@@ -116,6 +119,7 @@ fn wreak(house: &mut House) -> Tally {
             apply(house, cure);
         }
         house.assert_alive();
+        house.see_off(false);
     }
 }
 
@@ -179,6 +183,10 @@ fn harm(house: &mut House, tally: &mut Tally) -> Option<(Instant, Cure)> {
         }
         90..94 => {
             tally.executors += usize::from(house.kill_executor());
+            None
+        }
+        94.. => {
+            tally.visits += usize::from(house.invite());
             None
         }
         _ => None,
