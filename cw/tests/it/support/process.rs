@@ -53,6 +53,11 @@ impl Process {
         self.stderr.wait_for(what, &self.stdout)
     }
 
+    /// What it has said on standard output so far.
+    pub(crate) fn so_far(&self) -> String {
+        self.stdout.text()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a child has a process id");
         kill_process(pid, signal).expect("a child that was not waited for can be signalled");
@@ -147,19 +152,22 @@ impl Said {
         let text = self.text.lock().expect("no holder panics");
         let (text, timeout) =
             self.more.wait_timeout_while(text, PATIENCE, |text| !text.1).expect("no holder panics");
-        let text = text.0.clone();
-        assert!(!timeout.timed_out(), "the process has ended, and somebody holds its pipe: {text}");
-        text
+        let said = text.0.clone();
+        drop(text);
+        assert!(!timeout.timed_out(), "the process has ended, and somebody holds its pipe: {said}");
+        said
     }
 
     fn wait_for(&self, what: &str, other: &Self) -> String {
-        let text = self.text.lock().expect("no holder panics");
         let found = |text: &(String, bool)| complete_lines(&text.0).any(|line| line.contains(what));
         let waiting = |text: &mut (String, bool)| !text.1 && !found(text);
+        let text = self.text.lock().expect("no holder panics");
         let (text, _) = self.more.wait_timeout_while(text, PATIENCE, waiting).expect("no holder panics");
-        let text = text.clone();
-        let line = complete_lines(&text.0).find(|line| line.contains(what)).map(str::to_owned);
-        line.unwrap_or_else(|| panic!("nobody said {what:?} but: {}\n{}", text.0, other.text()))
+        // Who panics must not hold the lock.
+        let said = text.0.clone();
+        drop(text);
+        let line = complete_lines(&said).find(|line| line.contains(what)).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("nobody said {what:?} but: {said}\n{}", other.text()))
     }
 }
 
