@@ -17,9 +17,15 @@ mod kills;
 #[cfg(target_os = "linux")]
 mod losses;
 mod networks;
+#[cfg(target_os = "linux")]
+mod outfits;
 mod outputs;
 mod places;
 mod prefix;
+#[cfg(target_os = "linux")]
+mod programs;
+#[cfg(target_os = "linux")]
+mod programs_bad;
 #[cfg(target_os = "linux")]
 mod restarts;
 mod roles;
@@ -30,4 +36,6 @@ mod signals;
 mod stores;
 mod support;
 mod testing;
+#[cfg(target_os = "linux")]
+mod transfers;
 mod unfit;
