@@ -143,6 +143,34 @@ fn a_client_that_stands_still_before_it_uploads_does_not_keep_another_of_its_pro
     client.finish().well();
 }
 
+#[test]
+fn what_a_client_that_was_killed_did_not_give_comes_from_the_next() {
+    let standing = Standing::start();
+    let [first, second] = copies(&standing);
+    let client = standing.lone_client(&first, &["run", "100"]);
+    client.complained("the cluster has no worker");
+    client.signal(Signal::STOP);
+    let worker = standing.worker("one", &[]);
+    worker.complained("cannot be run here: the client went away while it was fetched");
+    client.signal(Signal::KILL);
+    let finished = standing.lone_client(&second, &["run", "100"]).finish().well();
+    assert!(!finished.stderr.contains("refused"), "{finished:?}");
+}
+
+#[test]
+fn a_client_that_is_back_gives_what_it_did_not_give_before() {
+    let standing = Standing::start();
+    let [program] = copies(&standing);
+    let client = standing.lone_client(&program, &["run", "100"]);
+    client.complained("the cluster has no worker");
+    client.signal(Signal::STOP);
+    let worker = standing.worker("one", &[]);
+    worker.complained("cannot be run here: the client went away while it was fetched");
+    client.signal(Signal::CONT);
+    let finished = client.finish().well();
+    assert!(!finished.stderr.contains("refused"), "{finished:?}");
+}
+
 /// Bytes that a process has read.
 fn has_read(process: &Process) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/io", process.pid())).expect("it runs");
