@@ -272,7 +272,10 @@ impl Blobs {
     async fn fetch(&self, cache: &Cache, id: BlobId, follower: &mut Followed) -> Result<Source, String> {
         let program = program::id_of(id);
         let mut why = "no client that has it is here any more".to_owned();
-        for connection in self.clients_of(program) {
+        let mut tried = Vec::new();
+        // Others may have come while one was waited for.
+        while let Some(connection) = self.client_of(program, &tried) {
+            tried.push(connection.stable_id());
             loop {
                 match fetch(&connection, cache, id, false, follower).await {
                     Ok(Fetched::File(file, outline)) => {
@@ -296,10 +299,12 @@ impl Blobs {
         Err(why)
     }
 
-    fn clients_of(&self, program: ProgramId) -> Vec<quinn::Connection> {
+    /// A client of this program that was not tried.
+    fn client_of(&self, program: ProgramId, tried: &[usize]) -> Option<quinn::Connection> {
         let clients = self.clients.lock().expect("no holder panics");
-        let of_program = clients.iter().filter(|(of, it)| *of == program && it.close_reason().is_none());
-        of_program.map(|(_, connection)| connection.clone()).collect()
+        let is_it = |it: &quinn::Connection| it.close_reason().is_none() && !tried.contains(&it.stable_id());
+        let mut found = clients.iter().filter(|(of, it)| *of == program && is_it(it));
+        found.next().map(|(_, connection)| connection.clone())
     }
 }
 
