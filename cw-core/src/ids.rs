@@ -52,6 +52,23 @@ id!(
     SettingId(u64), "setting-"
 );
 
+/// A value that tasks share: the BLAKE3 hash of its encoded form.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ShareId(pub [u8; 32]);
+
+impl fmt::Display for ShareId {
+    /// The first 12 hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..6].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ShareId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ShareId({self})")
+    }
+}
+
 /// One build of a user's binary: the first 16 bytes of the BLAKE3 hash of its executable.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProgramId(pub [u8; 16]);

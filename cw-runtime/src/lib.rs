@@ -25,6 +25,7 @@ mod master;
 pub mod net;
 mod particulars;
 mod program;
+mod shared;
 mod start;
 mod stderr;
 mod store;
@@ -39,6 +40,7 @@ pub use cw_core::ids::TaskId;
 pub use error::{Error, Result, TaskError, TaskErrorKind};
 pub use executor::context::{Ctx, ctx};
 pub use job::{IntoArgs, Job, JobInfo, jobs};
+pub use shared::{Shared, share};
 pub use start::init;
 
 /// What the macros write code against. No promise is made about any of it.

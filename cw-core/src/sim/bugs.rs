@@ -91,6 +91,8 @@ pub enum Bug {
     KeepSlot,
     /// A worker's word that it cannot run a program is not heard.
     IgnoreUnfit,
+    /// Tasks begin before what they share is there.
+    SkipShares,
 }
 
 /// All of them.
@@ -136,6 +138,7 @@ pub const ALL: &[Bug] = &[
     Bug::AnyExecutor,
     Bug::KeepSlot,
     Bug::IgnoreUnfit,
+    Bug::SkipShares,
 ];
 
 thread_local! {

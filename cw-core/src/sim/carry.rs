@@ -130,11 +130,15 @@ impl World {
                 self.start_executor(host, executor, worker::Origin { program, setting });
             }
             worker::Action::Fetch { program, .. } => self.fetch(host, program),
+            worker::Action::FetchShare { share, .. } => self.fetch_share(host, share),
+            worker::Action::DropShare { .. } => {}
             worker::Action::Drop { program } => self.drop_program(host, program),
-            worker::Action::Feed { executor, message, body } => {
-                let ToExecutor::Run { task, attempt, .. } = message;
-                self.feed_executor(host, executor, task, attempt, body);
-            }
+            worker::Action::Feed { executor, message, body } => match message {
+                ToExecutor::Run { task, attempt, .. } => {
+                    self.feed_executor(host, executor, task, attempt, body);
+                }
+                ToExecutor::Share { share } => self.tell_share(host, executor, share),
+            },
             worker::Action::Kill { executor } => self.kill_executor(host, executor),
             worker::Action::Broken { why } => {
                 self.ledger.rule(false, "a worker whose executors start is not broken", || why);

@@ -462,7 +462,7 @@ impl Ledger {
             is_lied_to || truth.spec.rerun || truth.runs.iter().all(|run| run.is_failed || is_unknown(run));
         self.live.insert((host, executor), (owner, task, begun));
         self.begun += 1;
-        let plan = truth.plan;
+        let (plan, shares) = (truth.plan, truth.spec.shares.clone());
         truth.runs.push(run);
         self.rule(may_begin, "what must not run twice begins once", || {
             format!("{task} of host {owner} begins on host {host}, for the {}th time", begun + 1)
@@ -470,7 +470,7 @@ impl Ledger {
         self.rule(failed <= retries, "a task is tried as often as its retries allow", || {
             format!("{task} of host {owner} begins after {failed} failures")
         });
-        self.check_program(hosts, (host, executor), owner, task);
+        self.check_program(hosts, (host, executor), owner, (task, &shares));
         if let Err((rule, what)) = again {
             self.rule(false, rule, || format!("{task} of host {owner}, on host {host}: {what}"));
         }
@@ -550,8 +550,9 @@ impl Ledger {
     pub(super) fn note_complete(&mut self, peer: usize, task: TaskId, it: &Completion, is_recorded: bool) {
         self.note_motion(peer);
         let lies = self.is_lied_to(peer);
-        // A peer that lies is of a program of its own.
-        let programs = self.knobs.programs + u32::from(self.knobs.faults.rogue_worker);
+        // A peer that lies is of a program of its own; and what tasks share may not come.
+        let no_shares = self.knobs.habits.shares && self.knobs.faults.bad_fetch;
+        let programs = self.knobs.programs + u32::from(self.knobs.faults.rogue_worker || no_shares);
         let calm = self.knobs.is_calm();
         let Some(truth) = self.truth(peer, task) else {
             return self.rule(false, "only what was asked for is reported", || format!("{task}"));

@@ -459,6 +459,7 @@ impl World {
             loss_limit: 0,
             speculate: true,
             rerun: self.chance.coin(),
+            shares: Vec::new(),
         });
         let (worker, attempt) = (WorkerId(self.number()), Attempt(self.chance.below(4) as u32));
         let tasks = if self.chance.coin() { 1 } else { self.chance.next() as u32 };

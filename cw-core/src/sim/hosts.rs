@@ -8,7 +8,7 @@ use super::net::{Link, Word};
 use crate::{
     Time,
     client::{Client, Completion},
-    ids::{Attempt, ExecutorId, ProgramId, SettingId, TaskId},
+    ids::{Attempt, ExecutorId, ProgramId, SettingId, ShareId, TaskId},
     master::{Master, Member},
     wire::{Class, Programs, Session, Spec, Window},
     worker::{ExecutorSaid, Worker},
@@ -92,6 +92,11 @@ pub(super) enum Input {
     Fetched {
         program: ProgramId,
         result: Result<(), String>,
+    },
+    /// At a worker: a shared value is there, or cannot be had.
+    Shared {
+        share: ShareId,
+        result: Result<Bytes, String>,
     },
     Recorded {
         task: TaskId,
@@ -202,6 +207,8 @@ pub(super) struct Given {
 pub(super) struct Process {
     pub(super) program: ProgramId,
     pub(super) setting: SettingId,
+    /// Shared values that it was told of.
+    pub(super) told: BTreeSet<ShareId>,
     pub(super) queue: VecDeque<(TaskId, Attempt, Bytes)>,
     /// Results that were not flushed yet.
     pub(super) unflushed: Vec<(Class, u64, u32, Bytes)>,

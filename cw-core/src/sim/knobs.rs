@@ -80,6 +80,8 @@ pub(super) struct Habits {
     pub(super) big_results: bool,
     pub(super) big_args: bool,
     pub(super) durable: bool,
+    /// Tasks share values.
+    pub(super) shares: bool,
     /// Clients are programs with a store, of which another process follows one that is killed.
     pub(super) stores: bool,
     pub(super) watch: bool,
@@ -202,6 +204,7 @@ impl Habits {
             big_results: one(250),
             big_args: one(150),
             durable: one(400),
+            shares: one(400),
             stores: one(500),
             watch: one(150),
         }

@@ -7,7 +7,10 @@ use super::{
     knobs::{Faults, Knobs},
     rng::Rng,
 };
-use crate::{ids::JobIndex, wire::Spec};
+use crate::{
+    ids::{JobIndex, ShareId},
+    wire::Spec,
+};
 
 /// What a task does when it runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,6 +130,11 @@ fn draw_specs(knobs: &Knobs, rng: &mut Rng) -> Vec<Spec> {
             loss_limit: if rng.permille(200) { rng.between(1, 4) as u32 } else { 3 },
             speculate: habits.speculate && rng.coin(),
             rerun,
+            shares: if habits.shares && rng.coin() {
+                vec![ShareId([rng.below(3) as u8; 32])]
+            } else {
+                Vec::new()
+            },
         });
     }
     specs

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     client,
-    ids::{ClientId, ExecutorId, ProgramId, SettingId, TaskId, WorkerId},
+    ids::{ClientId, ExecutorId, ProgramId, SettingId, ShareId, TaskId, WorkerId},
     wire::{Class, FromWorker, Output, Printed, Programs},
 };
 
@@ -87,6 +87,21 @@ impl World {
         self.after(takes, Happening::Input { who: Some(host), input: Input::Fetched { program, result } });
     }
 
+    pub(super) fn fetch_share(&mut self, host: usize, share: ShareId) {
+        let is_trouble = self.knobs.faults.bad_fetch && self.now.since_start() < self.knobs.trouble_for;
+        let fails = is_trouble && self.chance.permille(BAD_PERMILLE);
+        let takes = self.chance.time(Duration::from_millis(1), Duration::from_secs(3));
+        let result = if fails { Err("it is out of reach".to_owned()) } else { Ok(Bytes::new()) };
+        self.after(takes, Happening::Input { who: Some(host), input: Input::Shared { share, result } });
+    }
+
+    pub(super) fn tell_share(&mut self, host: usize, executor: ExecutorId, share: ShareId) {
+        let worker = self.hosts[host].worker().expect("only workers feed");
+        if let Some(process) = worker.processes.get_mut(&executor) {
+            process.told.insert(share);
+        }
+    }
+
     /// The master hears that a worker cannot run a program.
     pub(super) fn note_unfit(&mut self, worker: WorkerId, message: &FromWorker) {
         let is_honest = self.ledger.owner(worker.0).is_some_and(|peer| !self.hosts[peer].is_rogue());
@@ -126,7 +141,7 @@ impl Ledger {
         hosts: &[Host],
         at: (usize, ExecutorId),
         owner: usize,
-        task: TaskId,
+        (task, shares): (TaskId, &[ShareId]),
     ) {
         let (host, executor) = at;
         let (Role::Worker(worker), Role::Client(client)) = (&hosts[host].role, &hosts[owner].role) else {
@@ -134,6 +149,10 @@ impl Ledger {
         };
         let Some(process) = worker.processes.get(&executor) else { return };
         self.rule(process.program == hosts[owner].program, "a task runs on its own program", || {
+            format!("{task} of host {owner} on host {host}")
+        });
+        let is_told = shares.iter().all(|share| process.told.contains(share));
+        self.rule(is_told, "what a task shares is there", || {
             format!("{task} of host {owner} on host {host}")
         });
         // What a liar said first in somebody's name is what a worker knows of it.

@@ -550,6 +550,9 @@ impl World {
                 }
                 worker.machine.handle(local, worker::Event::Fetched { program, result });
             }
+            (Role::Worker(worker), Input::Shared { share, result }) => {
+                worker.machine.handle(local, worker::Event::Shared { share, result });
+            }
             (Role::Worker(worker), Input::Leave) => worker.machine.handle(local, worker::Event::Leave),
             (Role::Client(client), Input::Recorded { task }) => {
                 client.recorded.insert(task);

@@ -222,3 +222,34 @@ fn programs_whose_clients_are_gone_are_forgotten_but_for_a_few() {
     let gone: Vec<u8> = world.workers[0].dropped.iter().map(|program| program.0[0]).collect();
     assert_eq!(gone, [20, 21, 22]);
 }
+
+#[test]
+fn what_tasks_share_is_fetched_once_before_they_begin() {
+    let (mut world, clients) = world_of(2, &[OTHER]);
+    let shares = vec![crate::ids::ShareId([3; 32])];
+    world.declare(clients[0], crate::wire::Spec { shares, ..plain() });
+    let began = world.now;
+    let tasks: Vec<TaskId> = (0..100).map(|_| world.submit(clients[0], 1, Do::Return.args(5))).collect();
+    let free = submit(&mut world, clients[0], 1, 5)[0];
+    world.run();
+    assert!(tasks.iter().all(|task| world.class(clients[0], *task) == Class::Ok));
+    let first = tasks.iter().map(|task| world.clients[clients[0]].done[task].0).min().unwrap();
+    assert!(first.since(began) >= Duration::from_millis(55), "{:?}", first.since(began));
+    assert_eq!(world.class(clients[0], free), Class::Ok);
+    world.assert_quiet();
+}
+
+#[test]
+fn a_shared_value_that_cannot_be_had_is_the_reason() {
+    let (mut world, clients) = world_of(2, &[PROGRAM]);
+    let shares = vec![crate::ids::ShareId([3; 32])];
+    world.declare(clients[0], crate::wire::Spec { shares, ..plain() });
+    world.workers[0].unfit = Some("the cache is full".to_owned());
+    let task = world.submit(clients[0], 1, Do::Return.args(5));
+    world.run();
+    let Failure::Refused { why } = Failure::decode(&world.clients[clients[0]].done[&task].1.body) else {
+        panic!()
+    };
+    assert!(why.contains("a value that its tasks share cannot be had: the cache is full"), "{why}");
+    world.assert_quiet();
+}

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     Time,
     client::{self, Client, Completion, Resumed},
-    ids::{ClientId, ExecutorId, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId},
+    ids::{ClientId, ExecutorId, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId},
     master::{self, Admitted, Master, Member, RosterLine},
     wire::{
         self, Class, Counts, Ending, Failure, FromClient, FromWorker, Head, Programs, Session, Spec, Stall,
@@ -68,6 +68,7 @@ enum Arrival {
     Heard(usize, u32),
     /// A program has come to a worker.
     Fetched(usize, ProgramId),
+    Shared(usize, ShareId),
 }
 
 /// A simulated process that runs tasks one after the other.
@@ -521,6 +522,11 @@ impl World {
                 let result = host.unfit.clone().map_or(Ok(()), Err);
                 host.machine.handle(self.now, worker::Event::Fetched { program, result });
             }
+            Arrival::Shared(index, share) => {
+                let host = &mut self.workers[index];
+                let result = host.unfit.clone().map_or(Ok(Bytes::new()), Err);
+                host.machine.handle(self.now, worker::Event::Shared { share, result });
+            }
             Arrival::AtClient(..) | Arrival::AtWorker(..) => {}
         }
     }
@@ -686,7 +692,7 @@ impl World {
                 self.after(Duration::from_millis(3), Arrival::ExecutorReady(index, executor));
             }
             worker::Action::Feed { executor, message, body } => {
-                let ToExecutor::Run { task, attempt, job: _ } = message;
+                let ToExecutor::Run { task, attempt, job: _ } = message else { return };
                 let process = self.workers[index].processes.get_mut(&executor).expect("fed a dead executor");
                 process.queue.push_back((task, attempt.0, body));
                 if process.queue.len() == 1 && !process.dying {
@@ -707,6 +713,10 @@ impl World {
             worker::Action::Fetch { program, .. } => {
                 self.after(Duration::from_millis(50), Arrival::Fetched(index, program));
             }
+            worker::Action::FetchShare { share, .. } => {
+                self.after(Duration::from_millis(50), Arrival::Shared(index, share));
+            }
+            worker::Action::DropShare { .. } => {}
             worker::Action::Drop { program } => self.workers[index].dropped.push(program),
             worker::Action::Broken { why } => self.workers[index].broken = Some(why),
             worker::Action::Left => {
@@ -788,5 +798,6 @@ pub(super) fn plain() -> Spec {
         loss_limit: 3,
         speculate: false,
         rerun: true,
+        shares: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{Class, Head};
-use crate::ids::{Attempt, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId};
+use crate::ids::{Attempt, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId};
 
 /// From a client to the master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +196,8 @@ pub struct Spec {
     pub speculate: bool,
     /// Whether an attempt that was lost may be followed by another at all.
     pub rerun: bool,
+    /// Values that its tasks share, which a worker must have before they begin; in order, each once.
+    pub shares: Vec<ShareId>,
 }
 
 /// How much of a client's work may be with the master: not finished, counted from submission.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Class, Head};
-use crate::ids::{Attempt, JobIndex, TaskId};
+use crate::ids::{Attempt, JobIndex, ShareId, TaskId};
 
 /// From a worker to an executor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,11 @@ pub enum ToExecutor {
         task: TaskId,
         /// The attempt, for the job's own eyes.
         attempt: Attempt,
+    },
+    /// A value that tasks after this share; the body is the path of its encoded form.
+    Share {
+        /// Which.
+        share: ShareId,
     },
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    ids::{ExecutorId, ProgramId},
+    ids::{ExecutorId, ProgramId, ShareId},
     wire::{Class, Ending, FromWorker, ToExecutor, ToWorker},
 };
 
@@ -37,6 +37,13 @@ pub enum Event {
         program: ProgramId,
         /// Why not, in one line.
         result: Result<(), String>,
+    },
+    /// A shared value that was to be fetched is here, or cannot be had.
+    Shared {
+        /// Which.
+        share: ShareId,
+        /// Its path, or why not, in one line.
+        result: Result<Bytes, String>,
     },
     /// The worker is to leave the cluster.
     Leave,
@@ -122,6 +129,18 @@ pub enum Action {
         program: ProgramId,
         /// What one of its clients said of itself.
         body: Bytes,
+    },
+    /// Get a shared value, then say [`Event::Shared`].
+    FetchShare {
+        /// Which.
+        share: ShareId,
+        /// Of which program's clients it can be had.
+        program: ProgramId,
+    },
+    /// Forget a shared value.
+    DropShare {
+        /// Which.
+        share: ShareId,
     },
     /// Forget a program that was fetched.
     Drop {

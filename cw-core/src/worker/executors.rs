@@ -1,13 +1,16 @@
 //! The slots and their executors: what each runs, how it ends, who is to blame.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use super::{Action, ExecutorSaid, Origin, Worker, held::End};
 use crate::{
     Time,
-    ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
+    ids::{Attempt, ClientId, ExecutorId, ShareId, SpecIndex, TaskId},
     wire::{Doing, Ending, Failure, FromWorker, Output, Programs, Returned},
 };
 
@@ -23,6 +26,8 @@ pub(super) struct Slot {
     pub(super) origin: Origin,
     /// When it was started.
     pub(super) started: Time,
+    /// Shared values that it was told of.
+    pub(super) told: BTreeSet<ShareId>,
     pub(super) executor: Executor,
 }
 

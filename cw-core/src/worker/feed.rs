@@ -135,7 +135,7 @@ impl Worker {
 
     /// Whether a line of tasks is to have this slot, which has tasks of its own.
     fn deserves(&self, other: Origin, slot: usize) -> bool {
-        let Slot { origin: own, started, .. } = self.slots[slot];
+        let (own, started) = (self.slots[slot].origin, self.slots[slot].started);
         if self.now < started + self.config.quantum {
             return false;
         }
@@ -189,6 +189,10 @@ impl Worker {
         };
         let (job, expected): (JobIndex, u32) = (spec.what.job, spec.learned.expected());
         let running = Running::of(&pending, expected, spec.what.timeout);
+        if !spec.what.shares.is_empty() {
+            let shares = spec.what.shares.clone();
+            self.tell_shares(slot, &shares);
+        }
         let slot = &mut self.slots[slot];
         let executor = slot.id.expect("an executor that takes tasks has a number");
         match &mut slot.executor {
@@ -239,7 +243,9 @@ impl Worker {
                 self.early = self.early.saturating_sub(1);
             }
             let executor_of = Executor::Starting { deadline: Some(self.now + self.config.start_time) };
-            self.slots[place] = Slot { id: Some(executor), origin, started: self.now, executor: executor_of };
+            let started = self.now;
+            self.slots[place] =
+                Slot { id: Some(executor), origin, started, told: BTreeSet::new(), executor: executor_of };
             let body = self.bodies.get(&origin).cloned().unwrap_or_default();
             self.actions.push_back(Action::Start { executor, program: origin.program, body });
         }

@@ -8,7 +8,7 @@ use super::{Config, Origin, Running, Worker};
 use crate::{
     TaskMap,
     idmap::IdMap,
-    ids::{Attempt, ClientId, SpecIndex, TaskId},
+    ids::{Attempt, ClientId, ShareId, SpecIndex, TaskId},
     learn::Learned,
     wire::{Class, Failure, FromWorker, Output, Returned, Spec, split_output},
 };
@@ -26,6 +26,8 @@ pub(super) struct Client {
     /// What its user was told.
     pub(super) remarks: BTreeSet<Box<str>>,
     specs: IdMap<SpecIndex, SpecState>,
+    /// What the tasks of those share.
+    shares: BTreeSet<ShareId>,
     /// The lowest priority of those.
     lowest: Option<i32>,
     /// Whether the present master has given credit.
@@ -93,8 +95,13 @@ impl Client {
         // It comes on every lane: the second must not forget what was learned since the first.
         if self.specs.get(spec).is_none_or(|known| known.what != what) {
             self.lowest = Some(self.lowest.map_or(what.priority, |lowest| lowest.min(what.priority)));
+            self.shares.extend(&what.shares);
             self.specs.insert(spec, SpecState { what, learned: Learned::default() });
         }
+    }
+
+    pub(super) fn shares(&self) -> &BTreeSet<ShareId> {
+        &self.shares
     }
 
     /// Whether it may have tasks of a lower priority than this spec's.

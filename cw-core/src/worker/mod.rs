@@ -38,6 +38,7 @@ mod feed;
 mod held;
 mod programs;
 mod queue;
+mod shares;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -49,7 +50,7 @@ use bytes::Bytes;
 use crate::{
     Time,
     idmap::IdMap,
-    ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId},
+    ids::{Attempt, ClientId, ExecutorId, ProgramId, ShareId, SpecIndex, TaskId},
     wire::{FromWorker, Programs, Returned, Spec, ToWorker},
 };
 pub use event::{Action, Event, ExecutorSaid};
@@ -58,6 +59,7 @@ use held::Client;
 pub use programs::Origin;
 use programs::{Program, Starts};
 use queue::{Pending, Queue};
+use shares::Share;
 
 /// What bounds a worker.
 #[derive(Clone, Debug)]
@@ -132,6 +134,8 @@ pub struct Worker {
     starts: BTreeMap<Origin, Starts>,
     /// What clients said of themselves, by what their executors are started with.
     bodies: BTreeMap<Origin, Bytes>,
+    /// Values that tasks of its clients share.
+    shares: BTreeMap<ShareId, Share>,
     /// How many executors of its own program are to be started before there are tasks for them.
     early: usize,
     clients: BTreeMap<ClientId, Client>,
@@ -158,6 +162,7 @@ impl Worker {
             queue: Queue::default(),
             programs: BTreeMap::from([(config.own.program, Program::here())]),
             starts: BTreeMap::new(),
+            shares: BTreeMap::new(),
             bodies: BTreeMap::new(),
             early: if config.start_early { config.slots as usize } else { 0 },
             clients: BTreeMap::new(),
@@ -180,6 +185,7 @@ impl Worker {
             Event::MasterLost => self.on_master_lost(),
             Event::Joined { returned } => self.on_joined(returned),
             Event::Fetched { program, result } => self.on_fetched(program, result),
+            Event::Shared { share, result } => self.on_shared(share, result),
             Event::ExecutorSaid { executor, said } => self.on_executor_said(executor, said),
             Event::Leave => self.on_leave(),
         }
@@ -246,7 +252,11 @@ impl Worker {
             return self.give_back(&pending, Returned::Held);
         }
         let origin = self.origin_of(pending.client);
-        self.enqueue(origin, pending);
+        if self.has_shares(&pending) {
+            self.enqueue(origin, pending);
+        } else {
+            self.queue.hold(origin, pending);
+        }
         self.want(origin);
     }
 
@@ -262,6 +272,7 @@ impl Worker {
     }
 
     fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {
+        self.want_shares(client, &what);
         self.clients.entry(client).or_default().declare(spec, what);
     }
 

@@ -13,6 +13,8 @@
 //! Executors are of an [`Origin`]: two clients of one program that were started in different folders have executors of
 //! their own.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{Action, Worker, held::End};
@@ -141,8 +143,8 @@ impl Worker {
     }
 
     fn take_pending(&mut self, id: ProgramId) -> Vec<super::Pending> {
-        let of_program = |(origin, _): &(Origin, _)| origin.program == id;
-        let origins: Vec<Origin> = self.queue.lines().filter(of_program).map(|(origin, _)| origin).collect();
+        let of_program = |origin: &Origin| origin.program == id;
+        let origins: BTreeSet<Origin> = self.queue.origins().filter(of_program).collect();
         origins.into_iter().flat_map(|origin| self.queue.take_all(origin, |_| true)).collect()
     }
 
@@ -177,7 +179,9 @@ impl Worker {
 
     /// Forgets what no client and no executor is of any more, but for some programs that may be wanted again.
     pub(super) fn tidy(&mut self) {
-        let (clients, slots, own) = (&self.clients, &self.slots, self.config.own);
+        let own = self.config.own;
+        self.tidy_shares();
+        let (clients, slots) = (&self.clients, &self.slots);
         let is_used = |origin: Origin| {
             let of_slot = slots.iter().any(|slot| slot.id.is_some() && slot.origin == origin);
             of_slot || clients.values().any(|client| client.origin.unwrap_or(own) == origin)

@@ -25,6 +25,8 @@ pub(super) struct Queue {
     next: u64,
     /// Few, and looked up with every task. Those that wait for nothing stay until they are [tidied](Self::tidy) away.
     of: Vec<(Origin, VecDeque<Pending>)>,
+    /// Tasks that wait for something that they share: no executor may have them.
+    held: Vec<(Origin, Pending)>,
 }
 
 impl Queue {
@@ -52,6 +54,16 @@ impl Queue {
         self.push(origin, new);
     }
 
+    /// Keeps a task until what it shares is here.
+    pub(super) fn hold(&mut self, origin: Origin, pending: Pending) {
+        self.held.push((origin, pending));
+    }
+
+    /// Takes the tasks that need not be kept any more, in order.
+    pub(super) fn release(&mut self, is_free: impl Fn(&Pending) -> bool) -> Vec<(Origin, Pending)> {
+        self.held.extract_if(.., |(_, pending)| is_free(pending)).collect()
+    }
+
     pub(super) fn front(&self, origin: Origin) -> Option<&Pending> {
         self.line(origin)?.front()
     }
@@ -62,12 +74,18 @@ impl Queue {
 
     /// Takes the one that came last of all.
     pub(super) fn pop_last(&mut self) -> Option<Pending> {
+        if let Some((_, pending)) = self.held.pop() {
+            return Some(pending);
+        }
         let latest = |(_, line): &&mut (Origin, VecDeque<Pending>)| line.back().map(|pending| pending.at);
         self.of.iter_mut().filter(|(_, line)| !line.is_empty()).max_by_key(latest)?.1.pop_back()
     }
 
     /// Takes the first of those.
     pub(super) fn take_first(&mut self, origin: Origin, is_it: impl Fn(&Pending) -> bool) -> Option<Pending> {
+        if let Some(place) = self.held.iter().position(|(_, pending)| is_it(pending)) {
+            return Some(self.held.remove(place).1);
+        }
         let line = self.line_mut(origin);
         line.remove(line.iter().position(is_it)?)
     }
@@ -79,16 +97,21 @@ impl Queue {
         at_most: usize,
         is_it: impl Fn(&Pending) -> bool,
     ) -> Vec<Pending> {
+        let held: Vec<usize> =
+            (0..self.held.len()).rev().filter(|place| is_it(&self.held[*place].1)).take(at_most).collect();
+        let mut taken: Vec<Pending> = held.into_iter().map(|place| self.held.remove(place).1).collect();
         let line = self.line_mut(origin);
+        let more = at_most - taken.len();
         let places: Vec<usize> =
-            (0..line.len()).rev().filter(|place| is_it(&line[*place])).take(at_most).collect();
-        places.into_iter().filter_map(|place| line.remove(place)).collect()
+            (0..line.len()).rev().filter(|place| is_it(&line[*place])).take(more).collect();
+        taken.extend(places.into_iter().filter_map(|place| line.remove(place)));
+        taken
     }
 
     /// Takes all of those, in order.
     pub(super) fn take_all(&mut self, origin: Origin, is_it: impl Fn(&Pending) -> bool) -> Vec<Pending> {
         let line = self.line_mut(origin);
-        let (taken, stay): (Vec<_>, VecDeque<_>) = std::mem::take(line).into_iter().fold(
+        let (mut taken, stay): (Vec<_>, VecDeque<_>) = std::mem::take(line).into_iter().fold(
             (Vec::new(), VecDeque::new()),
             |(mut taken, mut stay), pending| {
                 if is_it(&pending) {
@@ -100,12 +123,19 @@ impl Queue {
             },
         );
         *line = stay;
+        let held = self.held.extract_if(.., |(of, pending)| *of == origin && is_it(pending));
+        taken.extend(held.map(|(_, pending)| pending));
         taken
     }
 
     /// Everything, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
-        self.of.iter().flat_map(|(_, line)| line)
+        self.of.iter().flat_map(|(_, line)| line).chain(self.held.iter().map(|(_, pending)| pending))
+    }
+
+    /// Of what the tasks are that wait, for whatever.
+    pub(super) fn origins(&self) -> impl Iterator<Item = Origin> {
+        self.lines().map(|(origin, _)| origin).chain(self.held.iter().map(|(origin, _)| *origin))
     }
 
     /// What tasks wait for, how many for each, and since when the first of them does.
@@ -115,11 +145,12 @@ impl Queue {
 
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn is_empty(&self) -> bool {
-        self.lines().next().is_none()
+        self.lines().next().is_none() && self.held.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
         self.of.clear();
+        self.held.clear();
     }
 
     /// Forgets the empty lines of those that are not to be kept.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use cw_core::wire::Failure;
+use cw_core::{ids::ShareId, wire::Failure};
 use futures_core::Stream;
 
 use super::{
@@ -39,9 +39,11 @@ const BYTES_MAX: usize = 64 << 20;
 /// Arguments are encoded into pieces of this size, many to a piece.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Appends the next input's encoding, and what tells it from others where that is wanted; `None` at the end.
-pub(super) type Source<'i> =
-    Box<dyn FnMut(&mut Vec<u8>, Option<&mut Vec<u8>>) -> Option<Result<(), CodecError>> + Send + 'i>;
+/// Appends the next input's encoding, and what tells it from others where that is wanted; gives what its task shares with
+/// others; `None` at the end.
+pub(super) type Source<'i> = Box<
+    dyn FnMut(&mut Vec<u8>, Option<&mut Vec<u8>>) -> Option<Result<Vec<ShareId>, CodecError>> + Send + 'i,
+>;
 
 /// A job over many inputs, made by [`map`](super::map).
 ///
@@ -255,11 +257,16 @@ impl<'i, R> Unordered<'i, R> {
                 Err((hub, failure)) => return self.refuse_next(&hub, &failure),
             },
         };
-        let (spec, job) = (self.map.caller.spec(&hub), self.map.caller.job());
+        let (plain, job) = (self.map.caller.spec(&hub, Vec::new()), self.map.caller.job());
         let (mut commands, mut calls) = (Vec::new(), Vec::new());
         commands.extend(self.show_progress().map(Command::Watch));
         while self.has_room() {
-            let Some(args) = self.next_input() else { break };
+            let Some(input) = self.next_input() else { break };
+            let (args, spec) = match input {
+                Ok((args, shares)) if shares.is_empty() => (Ok(args), plain),
+                Ok((args, shares)) => (Ok(args), self.map.caller.spec(&hub, shares)),
+                Err(failure) => (Err(failure), plain),
+            };
             let (task, bytes) = (hub.new_task(), args.as_ref().map_or(0, Bytes::len));
             let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");
             let sink = Sink::Stream(Arc::clone(&self.queue), self.next_index, args_bytes);
@@ -309,8 +316,8 @@ impl<'i, R> Unordered<'i, R> {
         }
     }
 
-    /// The next input, encoded; `None` at the end of the iterator, which is not read again.
-    fn next_input(&mut self) -> Option<Result<Bytes, Failure>> {
+    /// The next input, encoded, with what its task shares with others; `None` at the end of the iterator, which is not read again.
+    fn next_input(&mut self) -> Option<Result<(Bytes, Vec<ShareId>), Failure>> {
         self.scratch.clear();
         self.canonical.clear();
         let canonical = self.map.caller.store.is_some().then_some(&mut self.canonical);
@@ -323,8 +330,8 @@ impl<'i, R> Unordered<'i, R> {
         };
         let checked = encoded
             .map_err(|error| unencodable(&error))
-            .and_then(|()| self.map.caller.check_size(self.scratch.len()));
-        Some(checked.map(|()| self.cut_piece()))
+            .and_then(|shares| self.map.caller.check_size(self.scratch.len()).map(|()| shares));
+        Some(checked.map(|shares| (self.cut_piece(), shares)))
     }
 
     /// Moves the encoded arguments into a piece they share with others, so that few are allocated.

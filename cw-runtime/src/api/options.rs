@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use cw_core::{
     client::Completion,
-    ids::{Attempt, JobIndex, SpecIndex, TaskId},
+    ids::{Attempt, JobIndex, ShareId, SpecIndex, TaskId},
     wire::{Class, Failure, Spec},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     error::TaskError,
     executor::{self, run::check_size},
     job::{CodecError, IntoArgs, Job, Registry},
+    shared,
     store::{self, Call, Hash, Store, StoreAt, ToStore},
 };
 
@@ -103,8 +104,11 @@ impl Options {
         let total = u64::try_from(least).ok().filter(|_| Some(least) == most);
         let source: Source<'i> = Box::new(move |out, canonical| {
             let args = inputs.next()?.into_args();
-            let encoded = J::encode(&args, out);
-            Some(encoded.and_then(|()| canonical.map_or(Ok(()), |canonical| J::canonical(&args, canonical))))
+            shared::begin();
+            let encoded = J::encode(&args, out).map(|()| shared::taken());
+            Some(encoded.and_then(|shares| {
+                canonical.map_or(Ok(()), |canonical| J::canonical(&args, canonical)).map(|()| shares)
+            }))
         });
         Map::new(source, total, Caller::of::<J>(self), Reading::of::<J>)
     }
@@ -113,7 +117,9 @@ impl Options {
     pub(super) fn encode<J: Job>(&self, args: &J::Args<'_>) -> Result<Encoded, Failure> {
         let mut out = Vec::new();
         let unencodable = |error: CodecError| unencodable(&error);
+        shared::begin();
         J::encode(args, &mut out).map_err(unencodable)?;
+        let shares = shared::taken();
         check_size("arguments", out.len(), J::MAX_BYTES)?;
         let mut hash = Hash::default();
         if self.store.is_some() {
@@ -122,7 +128,7 @@ impl Options {
             hash = store::hash_of(&canonical);
         }
         // Without spare room the bytes need no second allocation while the call waits.
-        Ok(Encoded { args: out.into_boxed_slice().into(), hash })
+        Ok(Encoded { args: out.into_boxed_slice().into(), hash, shares })
     }
 
     /// As [`submit`](super::submit), with these options.
@@ -158,9 +164,9 @@ impl Options {
         };
         let (task, sink) = (hub.new_task(), sink(&hub));
         match args {
-            Ok(Encoded { args, hash }) => {
-                let call =
-                    Call { task, spec: caller.spec(&hub), job: caller.job(), hash, args, sink, input: None };
+            Ok(Encoded { args, hash, shares }) => {
+                let (spec, job) = (caller.spec(&hub, shares), caller.job());
+                let call = Call { task, spec, job, hash, args, sink, input: None };
                 match store {
                     None => hub.push([call.unkept()]),
                     Some(store) => store.push(ToStore::Calls { hub, map: 0, calls: vec![call] }),
@@ -176,6 +182,8 @@ impl Options {
 pub(super) struct Encoded {
     pub(super) args: Bytes,
     pub(super) hash: Hash,
+    /// What its task shares with others.
+    pub(super) shares: Vec<ShareId>,
 }
 
 /// Where calls go.
@@ -258,11 +266,12 @@ impl Caller {
         registry.index_of(self.id).expect("a job's handle is only made beside its registration")
     }
 
-    pub(super) fn spec(&self, hub: &Hub) -> SpecIndex {
-        hub.spec(&self.spec_of(JobIndex(self.job())))
+    /// The index of this job and options, for calls that share these values.
+    pub(super) fn spec(&self, hub: &Hub, shares: Vec<ShareId>) -> SpecIndex {
+        hub.spec(&self.spec_of(JobIndex(self.job()), shares))
     }
 
-    fn spec_of(&self, job: JobIndex) -> Spec {
+    fn spec_of(&self, job: JobIndex, shares: Vec<ShareId>) -> Spec {
         // A process that died may have done half of what must not be done twice, as a lost worker may.
         let limit = |limit| if self.rerun { limit } else { 1 };
         Spec {
@@ -274,6 +283,7 @@ impl Caller {
             loss_limit: limit(LOSS_LIMIT),
             speculate: self.speculate,
             rerun: self.rerun,
+            shares,
         }
     }
 }
@@ -354,11 +364,11 @@ mod tests {
     #[test]
     fn what_must_not_run_again_is_given_up_after_one_crash_or_loss() {
         let mut caller = Caller::of::<Once>(&options().retries(2));
-        let spec = caller.spec_of(JobIndex(0));
+        let spec = caller.spec_of(JobIndex(0), Vec::new());
         assert_eq!((spec.rerun, spec.crash_limit, spec.loss_limit), (false, 1, 1));
         assert_eq!((spec.speculate, spec.retries), (false, 2));
         caller.rerun = true;
-        let spec = caller.spec_of(JobIndex(0));
+        let spec = caller.spec_of(JobIndex(0), Vec::new());
         assert_eq!((spec.rerun, spec.crash_limit, spec.loss_limit), (true, CRASH_LIMIT, LOSS_LIMIT));
     }
 }

@@ -3,6 +3,7 @@
 use std::{fs::File, net::SocketAddr};
 
 use bytes::BytesMut;
+use cw_core::ids::ProgramId;
 use tokio::sync::watch;
 
 use super::{
@@ -58,21 +59,21 @@ impl Follower for Alone {
     }
 }
 
-/// Asks the other side of a connection for a blob, and takes it into the cache.
+/// Asks the other side of a connection for a blob that clients of a program have, and takes it into the cache.
 ///
 /// # Errors
 /// See [`Failed`].
 pub(crate) async fn fetch(
     connection: &quinn::Connection,
     cache: &Cache,
-    id: BlobId,
+    (id, program): (BlobId, ProgramId),
     others_failed: bool,
     follower: &mut impl Follower,
 ) -> Result<Fetched, Failed> {
     let broken = |error: quinn::ConnectionError| Failed::Broken(error.to_string());
     let (mut send, mut receive) = connection.open_bi().await.map_err(broken)?;
     let mut buffer = BytesMut::new();
-    talk::say(&mut send, &Ask::Blob { id, others_failed }).await.map_err(Failed::Broken)?;
+    talk::say(&mut send, &Ask::Blob { id, program, others_failed }).await.map_err(Failed::Broken)?;
     let outline = match talk::hear(&mut receive, &mut buffer).await.map_err(Failed::Broken)? {
         Answer::Here(outline) => outline,
         Answer::At(others) => return Ok(Fetched::At(others)),

@@ -14,6 +14,7 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
+use cw_core::ids::ProgramId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::tree::{BlobId, Outline};
@@ -32,6 +33,8 @@ pub(crate) enum Ask {
     Blob {
         /// Which.
         id: BlobId,
+        /// Of which program's clients it can be had.
+        program: ProgramId,
         /// Whether other nodes were asked in vain.
         others_failed: bool,
     },

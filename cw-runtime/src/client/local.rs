@@ -2,13 +2,13 @@
 //!
 //! No network, no keys, and no message is encoded on its way; the rules are the machines' and so the same.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::unix::ffi::OsStringExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cw_core::{
     Time,
     client::{self, Event as ClientEvent, Resumed},
-    ids::{ClientId, ProgramId, WorkerId},
+    ids::{ClientId, ProgramId, ShareId, WorkerId},
     master::{self, Master},
     wire::{FromWorker, Programs},
     worker::{self, ExecutorSaid, Worker},
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::hub::{Desk, Hub};
 use crate::{
     clock::Clock,
+    shared,
     worker::pool::{Kind, Pool, Said},
 };
 
@@ -189,10 +190,22 @@ impl House {
             worker::Action::Start { executor, program, body } => self.pool.start(executor, program, &body),
             worker::Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
             worker::Action::Kill { executor } => self.pool.kill(executor),
+            worker::Action::FetchShare { share, .. } => self.tell_share(now, share),
             // A worker that is alone has one program, and does not leave by itself: it refuses what it cannot run.
-            worker::Action::Broken { .. } | worker::Action::Fetch { .. } | worker::Action::Drop { .. } => {}
+            worker::Action::Broken { .. }
+            | worker::Action::Fetch { .. }
+            | worker::Action::Drop { .. }
+            | worker::Action::DropShare { .. } => {}
             worker::Action::Left => self.left = true,
         }
+    }
+
+    /// What tasks share here is this process's own.
+    fn tell_share(&mut self, now: Time, share: ShareId) {
+        let path = shared::file_of(share).map(|file| shared::path_of(&file));
+        let result =
+            path.map(|path| Bytes::from(path.into_os_string().into_vec())).ok_or("it is not here".to_owned());
+        self.worker.handle(now, worker::Event::Shared { share, result });
     }
 
     fn tell_master(&mut self, now: Time, message: FromWorker, body: Bytes) {

@@ -1,17 +1,18 @@
-//! What a client gives to its cluster: its own executable, as the kernel has it open.
+//! What a client gives to its cluster: its own executable, as the kernel has it open, and the values that its tasks share.
 
 use std::{fs::File, sync::Arc};
 
 use bytes::BytesMut;
+use cw_core::ids::ShareId;
 use tokio::sync::OnceCell;
 
 use crate::{
     blobs::{
-        Outline, on_disk,
+        BlobId, Outline, on_disk,
         serve::{Source, serve},
         talk::{self, Answer, Ask},
     },
-    program,
+    program, shared,
 };
 
 /// Answers the master's wishes until the connection ends.
@@ -30,13 +31,26 @@ async fn answer_one(mut send: quinn::SendStream, mut receive: quinn::RecvStream)
         return Err("it asks what only masters are asked".to_owned());
     };
     let own = program::own_blob().map_err(|error| error.to_string())?;
-    if id != own {
-        return talk::say(&mut send, &Answer::Gone("it is not here".to_owned())).await;
-    }
-    match own_executable().await {
+    let found = if id == own { own_executable().await } else { shared_value(id).await };
+    match found {
         Ok(source) => serve(source, &mut send, &mut receive).await.map_err(|why| format!("{why:?}")),
         Err(why) => talk::say(&mut send, &Answer::Gone(why)).await,
     }
+}
+
+/// A value that this process shares.
+async fn shared_value(id: BlobId) -> Result<Source, String> {
+    let file = shared::file_of(ShareId(id.0)).ok_or("it is not here")?;
+    on_disk(move || {
+        let read = File::open(shared::path_of(&file)).and_then(Outline::of);
+        let (found, outline) =
+            read.map_err(|error| format!("the client cannot read what it shares: {error}"))?;
+        if found != id {
+            return Err("the client's file of what it shares is damaged".to_owned());
+        }
+        Ok(Source { id, outline: Arc::new(outline), file, ready: None })
+    })
+    .await
 }
 
 /// This process's executable. Its outline is made when it is first asked for.

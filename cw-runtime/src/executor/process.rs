@@ -18,7 +18,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use cw_core::wire::{self, FromExecutor, PAYLOAD_BYTES_DEFAULT, Printed, ToExecutor};
+use cw_core::{
+    ids::ShareId,
+    wire::{self, FromExecutor, PAYLOAD_BYTES_DEFAULT, Printed, ToExecutor},
+};
 use rustix::net::RecvFlags;
 
 use super::{
@@ -28,7 +31,7 @@ use super::{
     run::Runner,
     scratch::Scratch,
 };
-use crate::{hooks, job::Registry};
+use crate::{hooks, job::Registry, shared};
 
 /// How long a result may wait for others before it is sent.
 const BUNDLE_TIME: Duration = Duration::from_micros(100);
@@ -92,6 +95,10 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
             // Not in the loop's condition: the lock must be free while the task runs.
             let next = lock().next()?;
             let Some((message, args)) = next else { break };
+            if let ToExecutor::Share { share } = message {
+                note_share(share, &args);
+                continue;
+            }
             let start = now;
             bundle.note_start(start);
             let class = runner.run(&message, &args, &mut out);
@@ -109,6 +116,11 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Notes where a value lies that tasks share.
+fn note_share(share: ShareId, path: &[u8]) {
+    shared::note(share, PathBuf::from(OsString::from_vec(path.to_vec())));
 }
 
 /// Puts what a task printed behind its result; gives how long it is.
@@ -174,8 +186,12 @@ impl Tasks {
             self.buffer.extend_from_slice(&chunk[..read]);
         }
         let mut dropped = 0;
-        while self.next()?.is_some() {
-            dropped += 1;
+        while let Some((message, body)) = self.next()? {
+            match message {
+                ToExecutor::Run { .. } => dropped += 1,
+                // It is not said again.
+                ToExecutor::Share { share } => note_share(share, &body),
+            }
         }
         Ok(dropped)
     }

@@ -37,8 +37,8 @@ impl Runner {
 
     /// Runs a task and says how it ended; `out` is emptied and filled with the encoded result or failure.
     pub(crate) fn run(&mut self, message: &ToExecutor, args: &[u8], out: &mut Vec<u8>) -> Class {
-        let ToExecutor::Run { job, task, attempt } = *message;
         out.clear();
+        let ToExecutor::Run { job, task, attempt } = *message else { return Class::Ok };
         self.desk.begin(task, attempt);
         let result = match self.registry.entry(job.0) {
             Some(entry) => hooks::run_all().and_then(|()| self.call(entry, args, out)),

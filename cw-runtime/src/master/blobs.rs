@@ -13,16 +13,13 @@ use bytes::BytesMut;
 use cw_core::ids::ProgramId;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::{
-    blobs::{
-        BlobId, Outline,
-        cache::Cache,
-        fetch::{Failed, Fetched, Follower, fetch},
-        folder, on_disk,
-        serve::{Source, Unserved, serve},
-        talk::{self, Answer, Ask},
-    },
-    program,
+use crate::blobs::{
+    BlobId, Outline,
+    cache::Cache,
+    fetch::{Failed, Fetched, Follower, fetch},
+    folder, on_disk,
+    serve::{Source, Unserved, serve},
+    talk::{self, Answer, Ask},
 };
 
 /// So many workers are sent blobs at once; more are told who else has them, or wait.
@@ -122,8 +119,8 @@ impl Blobs {
                 self.note_holder(&self.known(id), worker);
                 Ok(())
             }
-            Ok(Ask::Blob { id, others_failed }) => {
-                self.give(id, others_failed, (worker, from), (&mut send, &mut receive)).await
+            Ok(Ask::Blob { id, program, others_failed }) => {
+                self.give((id, program), others_failed, (worker, from), (&mut send, &mut receive)).await
             }
             Err(why) => Err(why),
         };
@@ -134,13 +131,13 @@ impl Blobs {
 
     async fn give(
         self: &Arc<Self>,
-        id: BlobId,
+        (id, program): (BlobId, ProgramId),
         others_failed: bool,
         worker: (usize, IpAddr),
         (send, receive): (&mut quinn::SendStream, &mut quinn::RecvStream),
     ) -> Result<(), String> {
         let known = self.known(id);
-        let source = match self.source(id, &known).await {
+        let source = match self.source((id, program), &known).await {
             Ok(source) => source,
             Err(why) => return talk::say(send, &Answer::Gone(why)).await,
         };
@@ -206,7 +203,11 @@ impl Blobs {
     }
 
     /// A blob that is here or on its way.
-    async fn source(self: &Arc<Self>, id: BlobId, known: &Arc<Known>) -> Result<Source, String> {
+    async fn source(
+        self: &Arc<Self>,
+        (id, program): (BlobId, ProgramId),
+        known: &Arc<Known>,
+    ) -> Result<Source, String> {
         let mut state = known.state.lock().await;
         if let State::Coming(source) = &*state {
             let ready = source.ready.as_ref();
@@ -225,7 +226,7 @@ impl Blobs {
                 return Ok(Source { id, outline, file: Arc::new(file), ready: None });
             }
         }
-        let source = self.open(id).await?;
+        let source = self.open(id, program).await?;
         *state = match source.ready {
             Some(_) => State::Coming(source.clone()),
             None => State::Here(Arc::clone(&source.outline)),
@@ -239,7 +240,7 @@ impl Blobs {
             .await
     }
 
-    async fn open(self: &Arc<Self>, id: BlobId) -> Result<Source, String> {
+    async fn open(self: &Arc<Self>, id: BlobId, program: ProgramId) -> Result<Source, String> {
         let cache = self.cache().await?;
         let found = {
             let cache = cache.clone();
@@ -249,17 +250,17 @@ impl Blobs {
             Some((file, outline)) => {
                 Ok(Source { id, outline: Arc::new(outline), file: Arc::new(file), ready: None })
             }
-            None => self.begin(cache, id).await,
+            None => self.begin(cache, id, program).await,
         }
     }
 
     /// Begins to get a blob from a client, and gives it out while it comes.
-    async fn begin(self: &Arc<Self>, cache: Cache, id: BlobId) -> Result<Source, String> {
+    async fn begin(self: &Arc<Self>, cache: Cache, id: BlobId, program: ProgramId) -> Result<Source, String> {
         let (begun, mut begins) = watch::channel(None);
         let blobs = Arc::clone(self);
         let fetching = tokio::spawn(async move {
             let mut follower = Followed { id, begun };
-            blobs.fetch(&cache, id, &mut follower).await
+            blobs.fetch(&cache, (id, program), &mut follower).await
         });
         // It has begun, or has ended without.
         if begins.wait_for(Option::is_some).await.is_ok() {
@@ -269,15 +270,19 @@ impl Blobs {
     }
 
     /// Gets a blob from any client that has it, one after the other.
-    async fn fetch(&self, cache: &Cache, id: BlobId, follower: &mut Followed) -> Result<Source, String> {
-        let program = program::id_of(id);
+    async fn fetch(
+        &self,
+        cache: &Cache,
+        (id, program): (BlobId, ProgramId),
+        follower: &mut Followed,
+    ) -> Result<Source, String> {
         let mut why = "no client that has it is here any more".to_owned();
         let mut tried = Vec::new();
         // Others may have come while one was waited for.
         while let Some(connection) = self.client_of(program, &tried) {
             tried.push(connection.stable_id());
             loop {
-                match fetch(&connection, cache, id, false, follower).await {
+                match fetch(&connection, cache, (id, program), false, follower).await {
                     Ok(Fetched::File(file, outline)) => {
                         let (outline, file) = (Arc::new(outline), Arc::new(file));
                         return Ok(Source { id, outline, file, ready: None });

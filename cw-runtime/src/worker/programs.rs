@@ -5,13 +5,13 @@ use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cw_core::{
-    ids::ProgramId,
+    ids::{ProgramId, ShareId},
     wire::{EXECUTOR_PROTOCOL, Particulars, Programs},
 };
 
 use super::upstream::Upstream;
 use crate::{
-    blobs::{self, BlobId, on_disk},
+    blobs::{self, BlobId, Outline, on_disk},
     image::{Image, Unfit},
     program,
 };
@@ -65,7 +65,7 @@ impl Fetcher {
     async fn fetch(&self, program: ProgramId, id: BlobId, name: String) -> Result<Image, String> {
         // The second time what was damaged in the cache has been removed.
         for last in [false, true] {
-            let file = self.upstream.get(id).await?;
+            let file = self.upstream.get(id, program).await?;
             let copied = {
                 let name = name.clone();
                 on_disk(move || Ok(Image::copy_of(file, id, name))).await?
@@ -86,6 +86,30 @@ impl Fetcher {
             }
         }
         unreachable!("the second time either ends it")
+    }
+}
+
+impl Fetcher {
+    /// Gets a value that tasks share, verified.
+    ///
+    /// # Errors
+    /// Why it cannot be had, in one line.
+    pub(super) async fn share(&self, share: ShareId, program: ProgramId) -> Result<File, String> {
+        let id = BlobId(share.0);
+        // The second time what was damaged in the cache has been removed.
+        for _ in 0..2 {
+            let file = self.upstream.get(id, program).await?;
+            let (file, is_whole) = on_disk(move || {
+                let found = Outline::of(&file);
+                Ok((file, found.is_ok_and(|(found, _)| found == id)))
+            })
+            .await?;
+            if is_whole {
+                return Ok(file);
+            }
+            self.upstream.discard(id).await?;
+        }
+        Err("the copy in this node's cache is damaged, and so was the next".to_owned())
     }
 }
 

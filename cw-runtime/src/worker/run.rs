@@ -7,8 +7,11 @@
 //! 3. the master closes the connection once it has read all, at most [`CLOSE_WAIT`] later.
 
 use std::{
+    collections::HashMap,
+    fs::File,
     future::{Future, pending},
     net::SocketAddr,
+    os::unix::ffi::OsStringExt,
     pin::Pin,
     time::Duration,
 };
@@ -16,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use cw_core::{
     Time,
-    ids::ProgramId,
+    ids::{ProgramId, ShareId},
     wire::{FromWorker, ToWorker, Welcome},
     worker::{Action, Config, Event, ExecutorSaid, Worker},
 };
@@ -38,6 +41,7 @@ use crate::{
         link::{Incoming, Link},
         tls::why_closed,
     },
+    shared,
 };
 
 /// How long a leaving worker waits for its executors to die.
@@ -99,8 +103,11 @@ pub(crate) struct Setup {
     pub(crate) fetcher: Fetcher,
 }
 
-/// A program that was to be fetched.
-type Fetched = (ProgramId, Result<Image, String>);
+/// What was to be fetched, or why it could not be.
+enum Fetched {
+    Program(ProgramId, Result<Image, String>),
+    Share(ShareId, Result<File, String>),
+}
 
 struct Shell<S> {
     clock: Clock,
@@ -108,6 +115,8 @@ struct Shell<S> {
     pool: Pool,
     said: mpsc::Receiver<Said>,
     fetcher: Fetcher,
+    /// Values that tasks share, open as long as executors may look for them.
+    shares: HashMap<ShareId, File>,
     fetched: (mpsc::UnboundedSender<Fetched>, mpsc::UnboundedReceiver<Fetched>),
     link: Link,
     shutdown: Pin<Box<S>>,
@@ -135,6 +144,7 @@ impl<S: Future<Output = ()>> Shell<S> {
             pool,
             said,
             fetcher,
+            shares: HashMap::new(),
             // At most one for each program that was asked for.
             fetched: mpsc::unbounded_channel(),
             link: Link::new(),
@@ -271,7 +281,21 @@ impl<S: Future<Output = ()>> Shell<S> {
         }
     }
 
-    fn on_fetched(&mut self, (program, image): Fetched) {
+    fn on_fetched(&mut self, fetched: Fetched) {
+        match fetched {
+            Fetched::Program(program, image) => self.on_program(program, image),
+            Fetched::Share(share, file) => {
+                let result = file.map(|file| {
+                    let path = shared::path_of(&file);
+                    self.shares.insert(share, file);
+                    Bytes::from(path.into_os_string().into_vec())
+                });
+                self.machine.handle(self.clock.now(), Event::Shared { share, result });
+            }
+        }
+    }
+
+    fn on_program(&mut self, program: ProgramId, image: Result<Image, String>) {
         let result = image.map(|image| self.pool.add(program, image));
         if let Err(why) = &result {
             tracing::warn!("build {program} cannot be run here: {why}");
@@ -284,7 +308,15 @@ impl<S: Future<Output = ()>> Shell<S> {
         tokio::spawn(async move {
             let image = caught(fetcher.get(program, body)).await.unwrap_or_else(Err);
             // If the worker is gone, nobody wants to know.
-            let _ = done.send((program, image));
+            let _ = done.send(Fetched::Program(program, image));
+        });
+    }
+
+    fn fetch_share(&self, share: ShareId, program: ProgramId) {
+        let (fetcher, done) = (self.fetcher.clone(), self.fetched.0.clone());
+        tokio::spawn(async move {
+            let file = caught(fetcher.share(share, program)).await.unwrap_or_else(Err);
+            let _ = done.send(Fetched::Share(share, file));
         });
     }
 
@@ -294,6 +326,8 @@ impl<S: Future<Output = ()>> Shell<S> {
                 Action::Tell { message, body } => self.tell(&message, &body),
                 Action::Start { executor, program, body } => self.pool.start(executor, program, &body),
                 Action::Fetch { program, body } => self.fetch(program, body),
+                Action::FetchShare { share, program } => self.fetch_share(share, program),
+                Action::DropShare { share } => drop(self.shares.remove(&share)),
                 Action::Drop { program } => self.pool.drop_program(program),
                 Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
                 Action::Kill { executor } => self.pool.kill(executor),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use cw_core::ids::ProgramId;
 use tokio::sync::{Notify, OnceCell};
 
 use super::peers::Peers;
@@ -80,24 +81,24 @@ impl Upstream {
         });
     }
 
-    /// A blob, as it is in the cache: whoever uses it verifies it once more.
+    /// A blob that clients of a program have, as it is in the cache: whoever uses it verifies it once more.
     ///
     /// # Errors
     /// Why it cannot be had, in one line.
-    pub(super) async fn get(&self, id: BlobId) -> Result<File, String> {
+    pub(super) async fn get(&self, id: BlobId, program: ProgramId) -> Result<File, String> {
         let turn = {
             let mut under_way = self.under_way.lock().expect("no holder panics");
             Arc::clone(under_way.entry(id).or_default())
         };
         let got = {
             let _turn = turn.lock().await;
-            self.get_alone(id).await
+            self.get_alone(id, program).await
         };
         self.under_way.lock().expect("no holder panics").remove(&id);
         got
     }
 
-    async fn get_alone(&self, id: BlobId) -> Result<File, String> {
+    async fn get_alone(&self, id: BlobId, program: ProgramId) -> Result<File, String> {
         let cache = self.cache().await?.clone();
         let (mut breaks, mut stuck, mut others_failed) = (0, 0, false);
         loop {
@@ -112,7 +113,7 @@ impl Upstream {
             let fetched = {
                 // One at a time, so that the messages about tasks have room beside it.
                 let _transfer = self.transfer.lock().await;
-                fetch(&master, &cache, id, others_failed, &mut Alone).await
+                fetch(&master, &cache, (id, program), others_failed, &mut Alone).await
             };
             match fetched {
                 Ok(Fetched::File(file, outline)) => {
@@ -128,7 +129,7 @@ impl Upstream {
                         folder().display()
                     ));
                 }
-                Ok(Fetched::At(others)) => match self.ask_others(&cache, id, others).await {
+                Ok(Fetched::At(others)) => match self.ask_others(&cache, (id, program), others).await {
                     Some((file, outline)) => {
                         self.keep(&master, id, outline, true).await;
                         return Ok(file);
@@ -169,7 +170,7 @@ impl Upstream {
     async fn ask_others(
         &self,
         cache: &Cache,
-        id: BlobId,
+        blob: (BlobId, ProgramId),
         others: Vec<SocketAddr>,
     ) -> Option<(File, Outline)> {
         for address in others {
@@ -180,7 +181,7 @@ impl Upstream {
                     continue;
                 }
             };
-            let got = fetch(&connection, cache, id, true, &mut Alone).await;
+            let got = fetch(&connection, cache, blob, true, &mut Alone).await;
             connection.close(0u32.into(), b"that was all");
             match got {
                 Ok(Fetched::File(file, outline)) => return Some((file, outline)),

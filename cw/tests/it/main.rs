@@ -31,6 +31,8 @@ mod restarts;
 mod roles;
 mod sets;
 #[cfg(target_os = "linux")]
+mod shares;
+#[cfg(target_os = "linux")]
 mod signals;
 #[cfg(target_os = "linux")]
 mod stores;

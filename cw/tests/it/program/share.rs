@@ -1,0 +1,102 @@
+//! Jobs that share values.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+#[derive(clap::Args)]
+struct Opts {
+    /// `many BYTES TASKS`, `two`, `borrowed`, `wait FILE`, or `returned`
+    words: Vec<String>,
+}
+
+/// How often a table was decoded in this process.
+static DECODED: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Serialize)]
+struct Table {
+    #[serde(with = "serde_bytes")]
+    bytes: Vec<u8>,
+}
+
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Plain {
+            #[serde(with = "serde_bytes")]
+            bytes: Vec<u8>,
+        }
+        let Plain { bytes } = Plain::deserialize(deserializer)?;
+        // The program looks at its types with small values before it runs.
+        if bytes.len() > 100 {
+            DECODED.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Self { bytes })
+    }
+}
+
+/// A byte of the table, and how often that was decoded here.
+#[cw::job]
+fn look(at: u64, table: cw::Shared<Table>) -> (u8, u64) {
+    let at = usize::try_from(at).expect("within it");
+    (table.bytes[at % table.bytes.len()], DECODED.load(Ordering::Relaxed))
+}
+
+#[cw::job]
+fn weigh(factor: u64, one: &cw::Shared<Vec<u64>>, other: &cw::Shared<String>) -> u64 {
+    one.iter().sum::<u64>() * factor + other.len() as u64
+}
+
+/// Waits for a file, then looks.
+#[cw::job]
+fn wait_and_look(file: PathBuf, table: cw::Shared<Table>) -> u64 {
+    while !file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    table.bytes.len() as u64
+}
+
+fn table(bytes: usize) -> Table {
+    Table { bytes: (0..bytes).map(|at| (at % 251) as u8).collect() }
+}
+
+#[cw::main]
+async fn main(opts: Opts) -> cw::Result<()> {
+    let words: Vec<&str> = opts.words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["many", bytes, tasks] => {
+            let (bytes, tasks): (usize, u64) =
+                (bytes.parse().expect("a number"), tasks.parse().expect("a number"));
+            let shared = cw::share(table(bytes));
+            let looked = cw::map(look, (0..tasks).map(|at| (at * 7_919, shared.clone()))).await?;
+            for (at, (byte, decoded)) in looked.into_iter().enumerate() {
+                assert_eq!(u64::from(byte), at as u64 * 7_919 % bytes as u64 % 251);
+                assert!(decoded <= 1, "decoded {decoded} times in one executor");
+            }
+        }
+        ["two"] => {
+            let (one, other) = (cw::share(vec![1u64, 2, 3]), cw::share("four".to_owned()));
+            let weighed = cw::map(weigh, (0..50u64).map(|factor| (factor, &one, &other)));
+            let handle = cw::spawn(weigh, (7, &one, &other));
+            let wanted: Vec<u64> = (0..50).map(|factor| 6 * factor + 4).collect();
+            assert_eq!(weighed.await?, wanted);
+            assert_eq!(handle.await?, 46);
+            // Others of the same name in the same place.
+            let one = cw::share(vec![10u64]);
+            assert_eq!(cw::spawn(weigh, (1, &one, &other)).await?, 14);
+            assert_eq!(one.len(), 1, "the program has it too");
+        }
+        ["wait", file] => {
+            let shared = cw::share(table(3 << 20));
+            let looked =
+                cw::map(wait_and_look, (0..6).map(|_| (PathBuf::from(file), shared.clone()))).await?;
+            assert_eq!(looked, [3 << 20; 6]);
+        }
+        other => return Err(cw::Error::other(format!("no scenario {other:?}"))),
+    }
+    println!("done");
+    Ok(())
+}
