@@ -2,6 +2,9 @@
 //! cluster of eight workers on one machine, which do not see its file; the clock starts with its process, and stops when it
 //! has its first result. Then another client of that build comes.
 //!
+//! And what do tasks cost that share a large value? 1,000 tasks that each look at 64 MiB, on two workers, beside as many that
+//! look at nothing.
+//!
 //! ```text
 //! cargo bench --bench programs            CW_BENCH_PAIRS=3 for a quick look
 //! ```
@@ -30,6 +33,17 @@ fn noop(n: u64) -> u64 {
     n
 }
 
+/// The word that makes this program the client that shares.
+const SHARER: &str = "--share";
+
+const SHARED_BYTES: usize = 64 << 20;
+const TASKS: u64 = 1_000;
+
+#[cw::job]
+fn look(at: usize, shared: cw::Shared<serde_bytes::ByteBuf>) -> u8 {
+    shared[at]
+}
+
 /// A process that goes with the bench.
 struct Running(Child);
 
@@ -44,6 +58,11 @@ fn main() -> anyhow::Result<()> {
     cw::init()?;
     if std::env::args().any(|word| word == CLIENT) {
         println!("{}", cw::spawn(noop, 7).wait()?);
+        return Ok(());
+    }
+    if std::env::args().any(|word| word == SHARER) {
+        let (shared, plain) = share()?;
+        println!("{shared} {plain}");
         return Ok(());
     }
     let figure = |name, what, goal| Figure {
@@ -72,7 +91,58 @@ fn main() -> anyhow::Result<()> {
         again.cw.push(first_result(home.path(), &build)?);
     }
     new.report()?;
-    again.report()
+    again.report()?;
+    shares(home.path())
+}
+
+/// Tasks that share a value, on two workers of one machine, of the time of tasks that share nothing.
+fn shares(home: &Path) -> anyhow::Result<()> {
+    let mut figure = Figure {
+        name: "share_cost",
+        what: "1,000 tasks that look at a shared value of 64 MiB, of the time of 1,000 no-ops",
+        unit: "",
+        floor: 1.5,
+        goal: 1.1,
+        reference: Vec::new(),
+        cw: Vec::new(),
+    };
+    for _ in pairs()? {
+        let before = looped()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([SHARER, "--cluster", "default"]).env("CW_HOME", home).env("TMPDIR", home);
+        let output = command.stderr(Stdio::inherit()).output()?;
+        let sent = (looped()? - before) as f64 / SHARED_BYTES as f64;
+        ensure!(sent < 1.5, "the value crossed the network {sent:.1} times");
+        let text = String::from_utf8(output.stdout)?;
+        let (shared, plain) = text.trim().split_once(' ').context("two times")?;
+        figure.cw.push(shared.parse::<f64>()? / plain.parse::<f64>()?);
+    }
+    figure.report()
+}
+
+/// Seconds for tasks that share a value, once it is there, and for tasks that share nothing. In turn, three times each.
+fn share() -> anyhow::Result<(f64, f64)> {
+    let mut bytes = vec![0; SHARED_BYTES];
+    fastrand::fill(&mut bytes);
+    let wanted = bytes[12_345];
+    let shared = cw::share(serde_bytes::ByteBuf::from(bytes));
+    let shared_tasks = || cw::map(look, (0..TASKS).map(|_| (12_345, shared.clone()))).wait();
+    let plain_tasks = || cw::map(noop, 0..TASKS).wait();
+    // All executors have decoded it, and know how long each job takes.
+    for _ in 0..3 {
+        ensure!(shared_tasks()?.iter().all(|byte| *byte == wanted), "a wrong byte");
+        plain_tasks()?;
+    }
+    let (mut with, mut without) = (0.0, 0.0);
+    for _ in 0..20 {
+        let start = Instant::now();
+        shared_tasks()?;
+        with += start.elapsed().as_secs_f64();
+        let start = Instant::now();
+        plain_tasks()?;
+        without += start.elapsed().as_secs_f64();
+    }
+    Ok((with, without))
 }
 
 /// Starts a master and workers that are no program's, and waits until all have joined.

@@ -10,20 +10,22 @@ use std::{
     collections::BTreeMap,
     fmt,
     fs::File,
-    io::{self, Read, Seek, Write},
+    io::{self, Read, Write},
     ops::Deref,
-    os::fd::AsRawFd,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use cw_core::ids::ShareId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
-use crate::executor::scratch;
+use crate::{blobs::Outline, executor::scratch, job::put_argument};
 
-/// Decoded values that an executor keeps, the ones used last.
-const DECODED_MAX: usize = 16;
+/// An executor keeps the decoded values that it used last, of so many encoded bytes together, and one in any case.
+const DECODED_BYTES: usize = 1 << 30;
 
 /// A value that many tasks share: a small handle, whatever the size of the value.
 ///
@@ -49,19 +51,10 @@ struct Handle {
 /// Shares a value among tasks: it is encoded once, sent once, and kept once by each node, however many tasks and executors
 /// use it there.
 ///
-/// ```
-/// #[cw::job]
-/// fn weigh(factor: f64, data: cw::Shared<Vec<f64>>) -> f64 {
-///     data.iter().sum::<f64>() * factor
-/// }
-///
-/// let data = cw::share(vec![1.0, 2.0, 3.0]);
-/// let sums = cw::map(weigh, (0..3).map(|n| (f64::from(n), data.clone()))).wait().unwrap();
-/// assert_eq!(sums, [0.0, 6.0, 12.0]);
-/// ```
-///
-/// Each executor decodes it once. It is kept by this program until its end, on its disk; by nodes as long as there is room
-/// for it (`--cache-size`).
+/// Each executor decodes it once. Its encoded form is kept in `$TMPDIR/cw-UID` by this program until its end, and by the
+/// workers that were sent it until then. It cannot hold handles of other shared values.
+/// With a store: a `HashMap` in it is encoded in another order in each run, and its tasks are not found again; take a
+/// `BTreeMap`.
 ///
 /// # Panics
 /// If serde or postcard cannot encode the value, or the folder for temporary files has no room for it.
@@ -69,26 +62,33 @@ pub fn share<T>(value: T) -> Shared<T>
 where
     T: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    let encoded =
-        postcard::to_stdvec(&value).unwrap_or_else(|error| panic!("a value cannot be shared: {error}"));
-    let id = ShareId(*blake3::hash(&encoded).as_bytes());
+    let mut encoded = Vec::new();
+    begin();
+    put_argument("value", &value, &mut encoded)
+        .unwrap_or_else(|error| panic!("a value cannot be shared: {error}"));
+    assert!(taken().is_empty(), "a shared value cannot hold the handle of another: pass both to the job");
+    let (blob, outline) = Outline::of(&encoded[..]).expect("it is read from memory");
+    let id = ShareId(blob.0);
     let value = Arc::new(value);
-    let whole: Weak<dyn Any + Send + Sync> =
-        Arc::downgrade(&(Arc::clone(&value) as Arc<dyn Any + Send + Sync>));
+    let whole = Arc::clone(&value) as Arc<dyn Any + Send + Sync>;
+    // Not under the lock: others, and the client's network, ask for what was shared before.
+    let path = if is_kept(id) { None } else { Some(keep(id, &encoded)) };
     let mut kept = kept();
     let entry = kept.entry(id).or_insert_with(|| {
-        let file = keep(&encoded).unwrap_or_else(|error| panic!("a shared value cannot be kept: {error}"));
-        Kept { file: Arc::new(file), whole: Weak::<()>::new() }
+        let path = path.unwrap_or_else(|| keep(id, &encoded));
+        let path = path.unwrap_or_else(|error| panic!("a shared value cannot be kept: {error}"));
+        Kept { path, outline: Arc::new(outline), whole: Weak::<()>::new() }
     });
-    entry.whole = whole;
+    entry.whole = Arc::downgrade(&whole);
     drop(kept);
     Shared { id, bytes: encoded.len() as u64, value: OnceLock::from(value) }
 }
 
 /// What this process shares.
 struct Kept {
-    /// The encoded value.
-    file: Arc<File>,
+    /// Where its encoded form lies.
+    path: PathBuf,
+    outline: Arc<Outline>,
     /// The value, as long as there is a handle of it.
     whole: Weak<dyn Any + Send + Sync>,
 }
@@ -98,24 +98,36 @@ fn kept() -> MutexGuard<'static, BTreeMap<ShareId, Kept>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An encoded value in a file without a name, which goes with this process.
-fn keep(encoded: &[u8]) -> io::Result<File> {
-    let folder = scratch::own_root()?;
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
-    let mut file = tempfile::tempfile_in(&folder).map_err(named)?;
-    file.write_all(encoded).map_err(named)?;
-    file.rewind().map_err(named)?;
-    Ok(file)
+fn is_kept(id: ShareId) -> bool {
+    kept().contains_key(&id)
 }
 
-/// A value that this process shares, as it is given to the cluster.
-pub(crate) fn file_of(id: ShareId) -> Option<Arc<File>> {
-    kept().get(&id).map(|kept| Arc::clone(&kept.file))
+/// Puts an encoded value into a file of this process's.
+fn keep(id: ShareId, encoded: &[u8]) -> io::Result<PathBuf> {
+    // Two threads may share the same value at once.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = scratch::private_file(&format!("shared-{number}-{id}"))?;
+    let written = File::create_new(&path).and_then(|mut file| file.write_all(encoded));
+    match written {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            let _ = std::fs::remove_file(&path);
+            Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        }
+    }
 }
 
-/// The path by which another process of this user's opens a file that this one has open.
-pub(crate) fn path_of(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
+/// Where the encoded form of a value lies that this process shares, and its outline.
+pub(crate) fn kept_at(id: ShareId) -> Option<(PathBuf, Arc<Outline>)> {
+    kept().get(&id).map(|kept| (kept.path.clone(), Arc::clone(&kept.outline)))
+}
+
+/// Removes what this process shared, at its end.
+pub(crate) fn close() {
+    for (_, kept) in std::mem::take(&mut *kept()) {
+        let _ = std::fs::remove_file(kept.path);
+    }
 }
 
 thread_local! {
@@ -148,7 +160,8 @@ pub(crate) fn note(id: ShareId, path: PathBuf) {
     PLACES.lock().unwrap_or_else(PoisonError::into_inner).insert(id, path);
 }
 
-type Decoded = Vec<((ShareId, TypeId), Arc<dyn Any + Send + Sync>)>;
+/// Which it is, how long it is when encoded, and the value.
+type Decoded = Vec<((ShareId, TypeId), usize, Arc<dyn Any + Send + Sync>)>;
 
 /// Values that this process has decoded, the one used last at the end.
 static DECODED: Mutex<Decoded> = Mutex::new(Vec::new());
@@ -162,23 +175,26 @@ fn value_of<T: DeserializeOwned + Send + Sync + 'static>(id: ShareId) -> Result<
     // Held while it is decoded: whoever else wants it would decode it too.
     let mut decoded = DECODED.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (id, TypeId::of::<T>());
-    if let Some(place) = decoded.iter().position(|(other, _)| *other == key) {
+    if let Some(place) = decoded.iter().position(|(other, ..)| *other == key) {
         let entry = decoded.remove(place);
-        let value = Arc::clone(&entry.1);
+        let value = Arc::clone(&entry.2);
         decoded.push(entry);
         return value.downcast::<T>().map_err(|_| "it is of another type".to_owned());
     }
-    let value: Arc<T> = Arc::new(postcard::from_bytes(&bytes_of(id)?).map_err(|error| error.to_string())?);
-    if decoded.len() >= DECODED_MAX {
+    let encoded = bytes_of(id)?;
+    let bytes = encoded.len();
+    let value: Arc<T> = Arc::new(postcard::from_bytes(&encoded).map_err(|error| error.to_string())?);
+    drop(encoded);
+    decoded.push((key, bytes, Arc::clone(&value) as Arc<dyn Any + Send + Sync>));
+    while decoded.len() > 1 && decoded.iter().map(|(_, bytes, _)| bytes).sum::<usize>() > DECODED_BYTES {
         decoded.remove(0);
     }
-    decoded.push((key, Arc::clone(&value) as Arc<dyn Any + Send + Sync>));
     Ok(value)
 }
 
 fn bytes_of(id: ShareId) -> Result<Vec<u8>, String> {
-    let path = match file_of(id) {
-        Some(file) => path_of(&file),
+    let path = match kept_at(id) {
+        Some((path, _)) => path,
         None => {
             PLACES.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned().ok_or_else(nowhere)?
         }

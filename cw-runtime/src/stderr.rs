@@ -17,7 +17,7 @@ use crate::client::progress;
 const PIECES_MAX: usize = 1_024;
 
 /// How long the end of a program waits for its last words.
-const FLUSH_WAIT: Duration = Duration::from_millis(200);
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
 enum Piece {
     Text(Vec<u8>),
@@ -53,7 +53,9 @@ pub(crate) fn write(bytes: &[u8]) -> bool {
 /// Waits, briefly, until what was written before is out.
 pub(crate) fn flush() {
     let (done, wait) = mpsc::sync_channel(1);
-    if writer().try_send(Piece::Flush(done)).is_ok() {
+    let send = || drop(writer().send(Piece::Flush(done)));
+    // What waits may be more than the channel takes at once, and somebody may hold the terminal.
+    if thread::Builder::new().name("cw-flush".to_owned()).spawn(send).is_ok() {
         let _ = wait.recv_timeout(FLUSH_WAIT);
     }
 }

@@ -79,6 +79,22 @@
 //! Types that need a self-describing format (`#[serde(flatten)]`, `untagged`, `tag = ..`, a JSON value), or leave
 //! fields out (`skip_serializing_if`), cannot cross. A program with such a job says so at its start.
 //!
+//! A large input of many tasks is [shared](share): sent once, kept once on each machine.
+//!
+//! ```
+//! #[cw::job]
+//! fn weigh(factor: f64, data: cw::Shared<Vec<f64>>) -> f64 {
+//!     data.iter().sum::<f64>() * factor
+//! }
+//!
+//! fn main() -> cw::Result<()> {
+//!     let data = cw::share(vec![1.0, 2.0, 3.0]);
+//!     let sums = cw::map(weigh, (0..3).map(|n| (f64::from(n), data.clone()))).wait()?;
+//!     assert_eq!(sums, [0.0, 6.0, 12.0]);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # When something goes wrong
 //!
 //! A job that returns a `Result` fails with its error. Whatever else happens to it also ends its task and nothing
@@ -156,6 +172,10 @@
 //!
 //! Ctrl-C, TERM and HUP cancel what runs and end the program with 130, 143 or 129; a second one ends it at once.
 //!
+//! They need not be of this program: those of the installed `cw` (`cw master`, `cw worker`), or of another build, run it
+//! too. Its executable comes to them by itself, and its tasks run in its working directory. What tasks print is shown by the
+//! program, each line with its task's name (`--output`).
+//!
 //! # Tests
 //!
 //! `square(3)` needs nothing. In a test `cw::spawn(square, 3).wait()` runs in a thread, through the same encoding as on
@@ -176,8 +196,6 @@
 //!   new name and rename, and not append; or say `#[cw::job(rerun = "never")]`.
 //! - Tasks start in order, but end as they will. `priority` orders one program's tasks, never those of others.
 //! - What no store keeps is gone with the program.
-//! - All processes of a cluster have to be the same executable for now; a client of another build is told so, and
-//!   refused.
 //! - Linux is what it is tested on.
 
 /// Registers a function as a job: it can be called by [`spawn`], [`map`] and [`submit`], and still be called plainly.

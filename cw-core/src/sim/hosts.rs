@@ -11,7 +11,7 @@ use crate::{
     ids::{Attempt, ExecutorId, ProgramId, SettingId, ShareId, TaskId},
     master::{Master, Member},
     wire::{Class, Programs, Session, Spec, Window},
-    worker::{ExecutorSaid, Worker},
+    worker::{ExecutorSaid, NoShare, Worker},
 };
 
 /// A process's own monotonic clock. It began at some point of its own and may run too fast or too slow.
@@ -96,7 +96,7 @@ pub(super) enum Input {
     /// At a worker: a shared value is there, or cannot be had.
     Shared {
         share: ShareId,
-        result: Result<Bytes, String>,
+        result: Result<Bytes, NoShare>,
     },
     Recorded {
         task: TaskId,

@@ -13,6 +13,7 @@ use crate::{
     client,
     ids::{ClientId, ExecutorId, ProgramId, SettingId, ShareId, TaskId, WorkerId},
     wire::{Class, FromWorker, Output, Printed, Programs},
+    worker::NoShare,
 };
 
 /// Of all fetches while there is trouble, so many fail.
@@ -91,7 +92,9 @@ impl World {
         let is_trouble = self.knobs.faults.bad_fetch && self.now.since_start() < self.knobs.trouble_for;
         let fails = is_trouble && self.chance.permille(BAD_PERMILLE);
         let takes = self.chance.time(Duration::from_millis(1), Duration::from_secs(3));
-        let result = if fails { Err("it is out of reach".to_owned()) } else { Ok(Bytes::new()) };
+        let why = "it is out of reach".to_owned();
+        let no_share = if self.chance.coin() { NoShare::There(why) } else { NoShare::Here(why) };
+        let result = if fails { Err(no_share) } else { Ok(Bytes::new()) };
         self.after(takes, Happening::Input { who: Some(host), input: Input::Shared { share, result } });
     }
 

@@ -524,7 +524,8 @@ impl World {
             }
             Arrival::Shared(index, share) => {
                 let host = &mut self.workers[index];
-                let result = host.unfit.clone().map_or(Ok(Bytes::new()), Err);
+                let no_share = host.unfit.clone().map(worker::NoShare::There);
+                let result = no_share.map_or(Ok(Bytes::new()), Err);
                 host.machine.handle(self.now, worker::Event::Shared { share, result });
             }
             Arrival::AtClient(..) | Arrival::AtWorker(..) => {}

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::NoShare;
 use crate::{
     ids::{ExecutorId, ProgramId, ShareId},
     wire::{Class, Ending, FromWorker, ToExecutor, ToWorker},
@@ -42,8 +43,8 @@ pub enum Event {
     Shared {
         /// Which.
         share: ShareId,
-        /// Its path, or why not, in one line.
-        result: Result<Bytes, String>,
+        /// Its path, or why not.
+        result: Result<Bytes, NoShare>,
     },
     /// The worker is to leave the cluster.
     Leave,

@@ -59,6 +59,7 @@ use held::Client;
 pub use programs::Origin;
 use programs::{Program, Starts};
 use queue::{Pending, Queue};
+pub use shares::NoShare;
 use shares::Share;
 
 /// What bounds a worker.
@@ -198,6 +199,7 @@ impl Worker {
         self.tell_started();
         self.kill_overdue();
         self.end_idle();
+        self.try_shares();
     }
 
     /// The next thing to do; drain it after every batch of events.
@@ -211,7 +213,7 @@ impl Worker {
     /// When [`handle_timeout`](Self::handle_timeout) is next due.
     pub fn poll_timeout(&self) -> Option<Time> {
         let timeouts = self.slots.iter().filter_map(Slot::deadline);
-        let restart = self.next_start().into_iter().chain(self.next_rest());
+        let restart = self.next_start().into_iter().chain(self.next_rest()).chain(self.next_share());
         let idle = self.config.idle_time;
         let ends = self.slots.iter().filter_map(|slot| Some(slot.idle_since()? + idle?));
         let reports = self.slots.iter().filter_map(|slot| slot.unreported(self.config.started_after));

@@ -4,24 +4,43 @@
 //!           Declare, Run            Shared (Ok)
 //!   (none) --------------> Fetching -----------> Here -----> executors are told where it lies
 //!     ^                        |                   |
-//!     +--- Shared (Err): its tasks go back --------+--- no client and no executor is left that has it
+//!     +------- no client is left that has it ------+--- nor an executor that was told
 //! ```
+//!
+//! One that cannot be had is asked for again after a second, then two, four ..; after [`TRIES`] the tasks that share it are
+//! refused. One that this node has no room for is a reason to leave the program to others.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Action, Worker, queue::Pending};
+use super::{Action, Running, Worker, held::End, queue::Pending};
 use crate::{
+    Time,
     ids::{ClientId, ProgramId, ShareId},
-    wire::{Spec, ToExecutor},
+    wire::{Failure, Spec, ToExecutor},
 };
+
+/// So often a value is asked for: its client may be on its way back.
+const TRIES: u32 = 6;
+
+/// The pause before the second time; each further one is twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a shared value is not here, in one line.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NoShare {
+    /// Nobody gives it.
+    There(String),
+    /// This node cannot keep it.
+    Here(String),
+}
 
 /// A shared value as its worker knows it.
 #[derive(Debug)]
 pub(super) enum Share {
-    /// Of which program's clients it can be had.
-    Fetching(ProgramId),
+    /// It is on its way, or is asked for again at that time; after so many failures.
+    Fetching { failures: u32, again: Option<Time> },
     /// The path of its encoded form.
     Here(Bytes),
 }
@@ -32,26 +51,81 @@ impl Worker {
         let program = self.origin_of(client).program;
         for share in &what.shares {
             if !self.shares.contains_key(share) {
-                self.shares.insert(*share, Share::Fetching(program));
+                self.shares.insert(*share, Share::Fetching { failures: 0, again: None });
                 self.actions.push_back(Action::FetchShare { share: *share, program });
             }
         }
     }
 
-    pub(super) fn on_shared(&mut self, share: ShareId, result: Result<Bytes, String>) {
-        let Some(Share::Fetching(program)) = self.shares.get(&share) else { return };
-        let program = *program;
+    pub(super) fn on_shared(&mut self, share: ShareId, result: Result<Bytes, NoShare>) {
+        let Some(Share::Fetching { failures, again: None }) = self.shares.get(&share) else { return };
+        let failures = failures + 1;
         match result {
             Ok(path) => {
                 self.shares.insert(share, Share::Here(path));
                 self.release_shared();
             }
-            Err(why) => {
+            Err(_) if self.program_of(share).is_none() => drop(self.shares.remove(&share)),
+            Err(NoShare::Here(why)) => {
                 self.shares.remove(&share);
-                self.give_up(program, format!("a value that its tasks share cannot be had: {why}"));
+                let program = self.program_of(share).expect("just seen");
+                self.give_up(program, format!("a value that its tasks share cannot be kept: {why}"));
             }
+            Err(NoShare::There(_)) if failures < TRIES => {
+                let again = Some(self.now + PAUSE * 2u32.pow(failures - 1));
+                self.shares.insert(share, Share::Fetching { failures, again });
+            }
+            Err(NoShare::There(why)) => self.refuse_shared(share, &why),
         }
         self.tidy();
+    }
+
+    /// Asks again for what could not be had.
+    pub(super) fn try_shares(&mut self) {
+        let now = self.now;
+        let is_due = |state: &Share| matches!(state, Share::Fetching { again: Some(at), .. } if *at <= now);
+        let due: Vec<ShareId> =
+            self.shares.iter().filter(|(_, state)| is_due(state)).map(|(share, _)| *share).collect();
+        for share in due {
+            let Some(program) = self.program_of(share) else {
+                self.shares.remove(&share);
+                continue;
+            };
+            if let Some(Share::Fetching { again, .. }) = self.shares.get_mut(&share) {
+                *again = None;
+            }
+            self.actions.push_back(Action::FetchShare { share, program });
+        }
+    }
+
+    pub(super) fn next_share(&self) -> Option<Time> {
+        let again = |state: &Share| match state {
+            Share::Fetching { again, .. } => *again,
+            Share::Here(_) => None,
+        };
+        self.shares.values().filter_map(again).min()
+    }
+
+    /// A program with a client that has this value.
+    fn program_of(&self, share: ShareId) -> Option<ProgramId> {
+        let has = |client: &&super::Client| client.shares().contains(&share);
+        let client = self.clients.values().find(has)?;
+        Some(client.origin.unwrap_or(self.config.own).program)
+    }
+
+    /// Ends the tasks that share what nobody has.
+    fn refuse_shared(&mut self, share: ShareId, why: &str) {
+        self.shares.remove(&share);
+        let clients = &self.clients;
+        let has = |pending: &Pending| {
+            let spec = clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
+            spec.is_none_or(|spec| spec.what.shares.contains(&share))
+        };
+        let failure = Failure::Refused { why: format!("a value that its tasks share cannot be had: {why}") };
+        for (_, pending) in self.queue.release(has) {
+            let running = Running::of(&pending, 0, None);
+            self.finish(&running, End::of(&failure, 0, &Bytes::new()));
+        }
     }
 
     /// Lets the tasks go on of which all is here that they share.

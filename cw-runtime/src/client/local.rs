@@ -202,9 +202,8 @@ impl House {
 
     /// What tasks share here is this process's own.
     fn tell_share(&mut self, now: Time, share: ShareId) {
-        let path = shared::file_of(share).map(|file| shared::path_of(&file));
-        let result =
-            path.map(|path| Bytes::from(path.into_os_string().into_vec())).ok_or("it is not here".to_owned());
+        let path = shared::kept_at(share).map(|(path, _)| Bytes::from(path.into_os_string().into_vec()));
+        let result = path.ok_or(worker::NoShare::There("this program does not have it".to_owned()));
         self.worker.handle(now, worker::Event::Shared { share, result });
     }
 

@@ -22,7 +22,7 @@ use crate::{
     image::Image,
     job::{self, Registry},
     net::connect::{Search, Wanted},
-    particulars, program, store,
+    particulars, program, shared, store,
     worker::pool::Kind,
 };
 
@@ -183,6 +183,7 @@ pub(crate) fn close() {
         store::close_all(CLOSE_WAIT);
     }
     executor::scratch::finish_removals();
+    shared::close();
     crate::stderr::flush();
 }
 

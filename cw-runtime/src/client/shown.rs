@@ -30,6 +30,9 @@ impl From<Shows> for Output {
     }
 }
 
+/// Longer lines are broken.
+const LINE_MAX: usize = 64 << 10;
+
 /// Lines on their way to the terminal.
 #[derive(Default)]
 pub(super) struct Shown {
@@ -58,8 +61,12 @@ impl Shown {
     /// A running task has printed something.
     pub(super) fn add(&mut self, task: TaskId, from: u64, bytes: &Bytes) {
         let mut running = self.running.remove(&task).unwrap_or_default();
+        if from == 0 && running.bytes > 0 {
+            // A task that was begun anew prints anew.
+            self.end_line(task, &mut running);
+            running.bytes = 0;
+        }
         self.skip(task, &mut running, from);
-        // A task that was begun anew prints anew.
         let known = usize::try_from(running.bytes.saturating_sub(from)).unwrap_or(usize::MAX);
         self.print(task, &mut running, bytes.get(known..).unwrap_or_default());
         self.running.insert(task, running);
@@ -91,8 +98,12 @@ impl Shown {
                 self.print(task, &mut running, &part[known..]);
             }
         }
+        self.end_line(task, &mut running);
+    }
+
+    fn end_line(&mut self, task: TaskId, running: &mut Running) {
         if !running.line.is_empty() {
-            self.print(task, &mut running, b"\n");
+            self.print(task, running, b"\n");
         }
     }
 
@@ -100,19 +111,20 @@ impl Shown {
     fn skip(&mut self, task: TaskId, running: &mut Running, to: u64) {
         if running.bytes < to {
             let missing = to - running.bytes;
-            if !running.line.is_empty() {
-                self.print(task, running, b"\n");
-            }
+            self.end_line(task, running);
             self.text.extend_from_slice(format!("{task}| .. {missing} bytes are not shown\n").as_bytes());
             running.bytes = to;
         }
     }
 
     fn print(&mut self, task: TaskId, running: &mut Running, bytes: &[u8]) {
-        running.bytes += bytes.len() as u64;
+        running.bytes = running.bytes.saturating_add(bytes.len() as u64);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             running.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
+            if running.line.len() > LINE_MAX {
+                running.line.push(b'\n');
+            }
+            if running.line.ends_with(b"\n") {
                 self.text.extend_from_slice(format!("{task}| ").as_bytes());
                 self.text.append(&mut running.line);
             }

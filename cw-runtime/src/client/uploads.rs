@@ -40,15 +40,11 @@ async fn answer_one(mut send: quinn::SendStream, mut receive: quinn::RecvStream)
 
 /// A value that this process shares.
 async fn shared_value(id: BlobId) -> Result<Source, String> {
-    let file = shared::file_of(ShareId(id.0)).ok_or("it is not here")?;
+    let (path, outline) = shared::kept_at(ShareId(id.0)).ok_or("it is not here")?;
     on_disk(move || {
-        let read = File::open(shared::path_of(&file)).and_then(Outline::of);
-        let (found, outline) =
-            read.map_err(|error| format!("the client cannot read what it shares: {error}"))?;
-        if found != id {
-            return Err("the client's file of what it shares is damaged".to_owned());
-        }
-        Ok(Source { id, outline: Arc::new(outline), file, ready: None })
+        let file =
+            File::open(path).map_err(|error| format!("the client cannot read what it shares: {error}"))?;
+        Ok(Source { id, outline, file: Arc::new(file), ready: None })
     })
     .await
 }

@@ -106,15 +106,6 @@ pub(crate) fn root() -> PathBuf {
     std::env::temp_dir().join(format!("cw-{}", rustix::process::getuid().as_raw()))
 }
 
-/// This user's folder on this node, made if it is not there.
-///
-/// # Errors
-/// It cannot be made, or is another user's.
-pub(crate) fn own_root() -> io::Result<PathBuf> {
-    make_private(&root())?;
-    Ok(root())
-}
-
 /// Makes a folder of this process's.
 ///
 /// # Errors

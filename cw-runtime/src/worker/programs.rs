@@ -7,11 +7,13 @@ use bytes::Bytes;
 use cw_core::{
     ids::{ProgramId, ShareId},
     wire::{EXECUTOR_PROTOCOL, Particulars, Programs},
+    worker::NoShare,
 };
 
 use super::upstream::Upstream;
 use crate::{
-    blobs::{self, BlobId, Outline, on_disk},
+    blobs::{self, BlobId, Outline, fetch::Failed, on_disk},
+    executor::scratch,
     image::{Image, Unfit},
     program,
 };
@@ -65,7 +67,7 @@ impl Fetcher {
     async fn fetch(&self, program: ProgramId, id: BlobId, name: String) -> Result<Image, String> {
         // The second time what was damaged in the cache has been removed.
         for last in [false, true] {
-            let file = self.upstream.get(id, program).await?;
+            let file = self.upstream.get(id, program).await.map_err(Failed::into_words)?;
             let copied = {
                 let name = name.clone();
                 on_disk(move || Ok(Image::copy_of(file, id, name))).await?
@@ -94,23 +96,34 @@ impl Fetcher {
     ///
     /// # Errors
     /// Why it cannot be had, in one line.
-    pub(super) async fn share(&self, share: ShareId, program: ProgramId) -> Result<File, String> {
+    pub(super) async fn share(&self, share: ShareId, program: ProgramId) -> Result<PathBuf, NoShare> {
         let id = BlobId(share.0);
         // The second time what was damaged in the cache has been removed.
         for _ in 0..2 {
-            let file = self.upstream.get(id, program).await?;
-            let (file, is_whole) = on_disk(move || {
-                let found = Outline::of(&file);
-                Ok((file, found.is_ok_and(|(found, _)| found == id)))
-            })
-            .await?;
-            if is_whole {
-                return Ok(file);
+            let got = self.upstream.get(id, program).await;
+            let file = got.map_err(|failed| match failed {
+                Failed::Here(why) => NoShare::Here(why),
+                other => NoShare::There(other.into_words()),
+            })?;
+            let kept = on_disk(move || {
+                let is_whole = Outline::of(&file).is_ok_and(|(found, _)| found == id);
+                is_whole.then(|| keep(id)).transpose()
+            });
+            if let Some(path) = kept.await.map_err(NoShare::Here)? {
+                return Ok(path);
             }
-            self.upstream.discard(id).await?;
+            self.upstream.discard(id).await.map_err(NoShare::Here)?;
         }
-        Err("the copy in this node's cache is damaged, and so was the next".to_owned())
+        Err(NoShare::Here("the copy in this node's cache is damaged, and so was the next".to_owned()))
     }
+}
+
+/// Gives a blob of the cache a name of this process's own, under which it stays whatever the cache makes room for.
+fn keep(id: BlobId) -> Result<PathBuf, String> {
+    let why = |error: std::io::Error| format!("a shared value cannot be kept: {error}");
+    let path = scratch::private_file(&format!("share-{id}")).map_err(why)?;
+    std::fs::hard_link(blobs::folder().join(id.to_string()), &path).map_err(why)?;
+    Ok(path)
 }
 
 /// What can be told without the executable.

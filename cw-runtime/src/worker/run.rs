@@ -8,10 +8,10 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     future::{Future, pending},
     net::SocketAddr,
     os::unix::ffi::OsStringExt,
+    path::PathBuf,
     pin::Pin,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use cw_core::{
     Time,
     ids::{ProgramId, ShareId},
     wire::{FromWorker, ToWorker, Welcome},
-    worker::{Action, Config, Event, ExecutorSaid, Worker},
+    worker::{Action, Config, Event, ExecutorSaid, NoShare, Worker},
 };
 use tokio::sync::mpsc;
 
@@ -41,7 +41,6 @@ use crate::{
         link::{Incoming, Link},
         tls::why_closed,
     },
-    shared,
 };
 
 /// How long a leaving worker waits for its executors to die.
@@ -83,6 +82,9 @@ pub(crate) async fn run(
             ));
         }
     }
+    for path in shell.shares.values() {
+        let _ = std::fs::remove_file(path);
+    }
     shell.broken.map_or(Ok(()), |why| Err(Trouble::new(exit::SYSTEM, why)))
 }
 
@@ -106,7 +108,7 @@ pub(crate) struct Setup {
 /// What was to be fetched, or why it could not be.
 enum Fetched {
     Program(ProgramId, Result<Image, String>),
-    Share(ShareId, Result<File, String>),
+    Share(ShareId, Result<PathBuf, NoShare>),
 }
 
 struct Shell<S> {
@@ -115,8 +117,8 @@ struct Shell<S> {
     pool: Pool,
     said: mpsc::Receiver<Said>,
     fetcher: Fetcher,
-    /// Values that tasks share, open as long as executors may look for them.
-    shares: HashMap<ShareId, File>,
+    /// Where values lie that tasks share, as long as executors may look for them.
+    shares: HashMap<ShareId, PathBuf>,
     fetched: (mpsc::UnboundedSender<Fetched>, mpsc::UnboundedReceiver<Fetched>),
     link: Link,
     shutdown: Pin<Box<S>>,
@@ -284,10 +286,9 @@ impl<S: Future<Output = ()>> Shell<S> {
     fn on_fetched(&mut self, fetched: Fetched) {
         match fetched {
             Fetched::Program(program, image) => self.on_program(program, image),
-            Fetched::Share(share, file) => {
-                let result = file.map(|file| {
-                    let path = shared::path_of(&file);
-                    self.shares.insert(share, file);
+            Fetched::Share(share, path) => {
+                let result = path.map(|path| {
+                    self.shares.insert(share, path.clone());
                     Bytes::from(path.into_os_string().into_vec())
                 });
                 self.machine.handle(self.clock.now(), Event::Shared { share, result });
@@ -315,8 +316,9 @@ impl<S: Future<Output = ()>> Shell<S> {
     fn fetch_share(&self, share: ShareId, program: ProgramId) {
         let (fetcher, done) = (self.fetcher.clone(), self.fetched.0.clone());
         tokio::spawn(async move {
-            let file = caught(fetcher.share(share, program)).await.unwrap_or_else(Err);
-            let _ = done.send(Fetched::Share(share, file));
+            let got = caught(fetcher.share(share, program)).await;
+            let path = got.unwrap_or_else(|why| Err(NoShare::Here(why)));
+            let _ = done.send(Fetched::Share(share, path));
         });
     }
 
@@ -327,7 +329,10 @@ impl<S: Future<Output = ()>> Shell<S> {
                 Action::Start { executor, program, body } => self.pool.start(executor, program, &body),
                 Action::Fetch { program, body } => self.fetch(program, body),
                 Action::FetchShare { share, program } => self.fetch_share(share, program),
-                Action::DropShare { share } => drop(self.shares.remove(&share)),
+                Action::DropShare { share } => {
+                    // What stays is swept by another process of this user's.
+                    self.shares.remove(&share).map(std::fs::remove_file);
+                }
                 Action::Drop { program } => self.pool.drop_program(program),
                 Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
                 Action::Kill { executor } => self.pool.kill(executor),

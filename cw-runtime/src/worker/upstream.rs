@@ -85,7 +85,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Why it cannot be had, in one line.
-    pub(super) async fn get(&self, id: BlobId, program: ProgramId) -> Result<File, String> {
+    pub(super) async fn get(&self, id: BlobId, program: ProgramId) -> Result<File, Failed> {
         let turn = {
             let mut under_way = self.under_way.lock().expect("no holder panics");
             Arc::clone(under_way.entry(id).or_default())
@@ -98,18 +98,18 @@ impl Upstream {
         got
     }
 
-    async fn get_alone(&self, id: BlobId, program: ProgramId) -> Result<File, String> {
-        let cache = self.cache().await?.clone();
+    async fn get_alone(&self, id: BlobId, program: ProgramId) -> Result<File, Failed> {
+        let cache = self.cache().await.map_err(Failed::Here)?.clone();
         let (mut breaks, mut stuck, mut others_failed) = (0, 0, false);
         loop {
             let found = {
                 let cache = cache.clone();
-                on_disk(move || Ok(cache.find(id))).await?
+                on_disk(move || Ok(cache.find(id))).await.map_err(Failed::Here)?
             };
             if let Some(file) = found {
                 return Ok(file);
             }
-            let master = self.wait_for_master().await?;
+            let master = self.wait_for_master().await.map_err(Failed::There)?;
             let fetched = {
                 // One at a time, so that the messages about tasks have room beside it.
                 let _transfer = self.transfer.lock().await;
@@ -121,13 +121,17 @@ impl Upstream {
                     return Ok(file);
                 }
                 Ok(Fetched::Busy) if stuck < BUSY_MAX => {
-                    stuck = if self.wait_for_other(&cache, id).await? { 0 } else { stuck + 1 };
+                    stuck = if self.wait_for_other(&cache, id).await.map_err(Failed::Here)? {
+                        0
+                    } else {
+                        stuck + 1
+                    };
                 }
                 Ok(Fetched::Busy) => {
-                    return Err(format!(
+                    return Err(Failed::Here(format!(
                         "another process of this node keeps {id} locked in {} and fetches nothing",
                         folder().display()
-                    ));
+                    )));
                 }
                 Ok(Fetched::At(others)) => match self.ask_others(&cache, (id, program), others).await {
                     Some((file, outline)) => {
@@ -144,7 +148,7 @@ impl Upstream {
                         breaks = 0;
                     }
                 }
-                Err(failed) => return Err(failed.into_words()),
+                Err(failed) => return Err(failed),
             }
         }
     }
