@@ -14,8 +14,16 @@ pub(super) struct Shares {
     running: u32,
     /// Sorted. A worker has tasks of few clients, and this is looked up twice a task.
     of: Vec<(ClientId, Share)>,
-    /// Un-started tasks in order, as runs of one client's. No run is empty.
-    ahead: VecDeque<(ClientId, u32)>,
+    /// Un-started tasks in order.
+    ahead: VecDeque<Run>,
+}
+
+/// Un-started tasks of one client that are charged the same, at least one.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    client: ClientId,
+    charge: u32,
+    tasks: u32,
 }
 
 /// One client's tasks at a worker.
@@ -25,6 +33,9 @@ struct Share {
     ahead: u32,
     /// What all of them are charged, in microseconds.
     charge: u64,
+    /// What those ahead are: the very sum, as two clients whose tasks were weighed by a mean would take turns in having
+    /// each other's called back.
+    charge_ahead: u64,
 }
 
 impl Shares {
@@ -37,9 +48,10 @@ impl Shares {
         let share = self.share(client);
         share.ahead += 1;
         share.charge += u64::from(charge);
+        share.charge_ahead += u64::from(charge);
         match self.ahead.back_mut() {
-            Some((last, tasks)) if *last == client => *tasks += 1,
-            _ => self.ahead.push_back((client, 1)),
+            Some(last) if (last.client, last.charge) == (client, charge) => last.tasks += 1,
+            _ => self.ahead.push_back(Run { client, charge, tasks: 1 }),
         }
         self.start_next();
     }
@@ -52,9 +64,12 @@ impl Shares {
             share.running = share.running.saturating_sub(1);
             self.running = self.running.saturating_sub(1);
         } else {
-            share.ahead -= 1;
-            self.take_from_ahead(client, ran);
+            let place = if ran { self.first_of(client) } else { self.last_of(client, charge) };
+            self.take_from_ahead(place.expect("it has some ahead"));
         }
+        // It was not the one that was thought to run.
+        let share = self.share(client);
+        share.charge_ahead = share.charge_ahead.min(share.charge);
         self.start_next();
     }
 
@@ -62,7 +77,7 @@ impl Shares {
         if let Ok(place) = self.find(client) {
             self.of.remove(place);
         }
-        self.ahead.retain(|(other, _)| *other != client);
+        self.ahead.retain(|run| run.client != client);
     }
 
     /// Whether a client has tasks here, and nobody else has.
@@ -79,7 +94,7 @@ impl Shares {
 
     /// The clients with tasks that wait here.
     pub(super) fn clients_ahead(&self) -> BTreeSet<ClientId> {
-        self.ahead.iter().map(|(client, _)| *client).collect()
+        self.ahead.iter().map(|run| run.client).collect()
     }
 
     /// A client's tasks that wait here for a slot.
@@ -87,11 +102,9 @@ impl Shares {
         self.get(client).ahead
     }
 
-    /// What those are charged: their part of what all of its tasks here are.
+    /// What those are charged.
     pub(super) fn charge_ahead_of(&self, client: ClientId) -> u64 {
-        let share = self.get(client);
-        let tasks = u64::from(share.running + share.ahead);
-        share.charge.saturating_mul(u64::from(share.ahead)) / tasks.max(1)
+        self.get(client).charge_ahead
     }
 
     /// What all of a client's tasks here are charged.
@@ -102,7 +115,7 @@ impl Shares {
     /// A client's tasks that are in slots here, and what they are charged.
     pub(super) fn running(&self, client: ClientId) -> (u32, u64) {
         let share = self.get(client);
-        (share.running, share.charge - self.charge_ahead_of(client))
+        (share.running, share.charge - share.charge_ahead)
     }
 
     fn share(&mut self, client: ClientId) -> &mut Share {
@@ -124,34 +137,43 @@ impl Shares {
 
     /// Slots that are free take what was sent first.
     fn start_next(&mut self) {
-        while self.running < self.slots
-            && let Some((client, _)) = self.ahead.front().copied()
-        {
-            self.take_from_ahead(client, true);
-            let share = self.share(client);
-            share.ahead = share.ahead.saturating_sub(1);
-            share.running += 1;
+        while self.running < self.slots && !self.ahead.is_empty() {
+            let client = self.take_from_ahead(0);
+            self.share(client).running += 1;
             self.running += 1;
         }
     }
 
-    /// Takes one of a client's tasks out of the order, the first or the last.
-    fn take_from_ahead(&mut self, client: ClientId, first: bool) {
-        let is_its = |(owner, _): &(ClientId, u32)| *owner == client;
-        let place =
-            if first { self.ahead.iter().position(is_its) } else { self.ahead.iter().rposition(is_its) };
-        let Some(place) = place else { return };
-        self.ahead[place].1 -= 1;
-        if self.ahead[place].1 == 0 {
+    /// Where a client's first task ahead is.
+    fn first_of(&self, client: ClientId) -> Option<usize> {
+        self.ahead.iter().position(|run| run.client == client)
+    }
+
+    /// Where its last one is, if there is one of those that are charged so much.
+    fn last_of(&self, client: ClientId, charge: u32) -> Option<usize> {
+        let just_it = self.ahead.iter().rposition(|run| (run.client, run.charge) == (client, charge));
+        just_it.or_else(|| self.ahead.iter().rposition(|run| run.client == client))
+    }
+
+    /// Takes a task out of the order; says whose it is.
+    fn take_from_ahead(&mut self, place: usize) -> ClientId {
+        let run = &mut self.ahead[place];
+        run.tasks -= 1;
+        let Run { client, charge, tasks } = *run;
+        if tasks == 0 {
             self.ahead.remove(place);
         }
+        let share = self.share(client);
+        share.ahead -= 1;
+        share.charge_ahead = share.charge_ahead.saturating_sub(u64::from(charge));
+        client
     }
 
     /// All tasks here.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn tasks(&self) -> usize {
         let tasks = self.of.iter().map(|(_, share)| (share.running + share.ahead) as usize).sum();
-        assert_eq!(tasks, (self.running + self.ahead.iter().map(|(_, tasks)| tasks).sum::<u32>()) as usize);
+        assert_eq!(tasks, (self.running + self.ahead.iter().map(|run| run.tasks).sum::<u32>()) as usize);
         tasks
     }
 }
@@ -176,6 +198,26 @@ mod tests {
         shares.remove(B, 20, false);
         assert_eq!(shares.ahead_of(B), 1, "one came back that had not started");
         assert_eq!(shares.tasks(), 3);
+    }
+
+    /// As a mean, what waits would count as 500 of what is charged, and as 10 once it is called back.
+    #[test]
+    fn what_waits_is_charged_what_it_was_sent_with() {
+        let mut shares = Shares::new(1);
+        shares.add(A, 10);
+        shares.add(A, 990);
+        assert_eq!((shares.running(A), shares.charge_ahead_of(A)), ((1, 10), 990));
+        shares.add(A, 5);
+        shares.remove(A, 990, false);
+        assert_eq!((shares.running(A), shares.charge_ahead_of(A)), ((1, 10), 5), "the very one came back");
+        shares.add(A, 990);
+        shares.remove(A, 990, true);
+        assert_eq!(
+            (shares.running(A), shares.charge_ahead_of(A)),
+            ((1, 5), 10),
+            "the one ahead ran, it turned out"
+        );
+        assert_eq!(shares.tasks(), 2);
     }
 
     #[test]
