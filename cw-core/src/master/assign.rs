@@ -45,9 +45,8 @@ impl Master {
         let mut worker_for = |(_, client): &(u64, ClientId)| {
             let state = &self.clients[client];
             let room = self.room_for(state.program)?;
-            let needs_slot =
-                state.has_once && state.first().is_some_and(|task| self.needs_free_slot(*client, task));
-            if needs_slot && self.config.liveness && state.first().is_some_and(|task| task >= state.noted) {
+            let needs_slot = self.must_begin_at_once(*client);
+            if needs_slot && self.awaits_note(*client) {
                 return None;
             }
             let needs_slot = needs_slot || slots_only.contains(&self.pool_of(state.program));
@@ -66,6 +65,25 @@ impl Master {
             return self.waiting.iter().rev().find_map(worker_for);
         }
         self.waiting.iter().find_map(&mut worker_for)
+    }
+
+    /// Whether a client must first say that it knows what is about to be dispatched.
+    fn awaits_note(&self, id: ClientId) -> bool {
+        let client = &self.clients[&id];
+        self.config.liveness && self.must_begin_at_once(id) && client.first() >= Some(client.noted)
+    }
+
+    /// Whether a client's next task goes only to a slot that is free.
+    fn must_begin_at_once(&self, id: ClientId) -> bool {
+        let client = &self.clients[&id];
+        client.has_once && client.first().is_some_and(|task| self.needs_free_slot(id, task))
+    }
+
+    /// Whether what is called back for a client would be sent again in its place: slots are kept free for nobody who is
+    /// away.
+    pub(super) fn is_passed_over(&self, id: ClientId) -> bool {
+        let is_away = self.clients[&id].detached.is_some();
+        self.awaits_note(id) || (is_away && self.must_begin_at_once(id))
     }
 
     /// The workers of a program that have room.
@@ -120,7 +138,7 @@ impl Master {
         }
         task.attempt = task.latest;
         task.state = State::Sent { worker: to };
-        task.started = false;
+        (task.started, task.inherited) = (false, false);
         task.charge = spec.learned.expected();
         client.usage = client.usage.saturating_add(u64::from(task.charge));
         client.outstanding += u64::from(task.charge);
@@ -301,7 +319,7 @@ impl Master {
         if client.gone || matches!(task.state, State::Cancelling { .. }) {
             client.take_out(task_id);
         } else {
-            (task.started, task.settled) = (false, false);
+            (task.started, task.settled, task.is_last) = (false, false, false);
             let priority = client.specs[task.spec.0 as usize].what.priority;
             client.turn(task_id, State::Queued);
             client.push_front(priority, task_id);

@@ -89,7 +89,7 @@ impl Master {
     /// Asks for as many tasks as this client waits with; says whether anybody was asked.
     fn make_way_for(&mut self, id: ClientId, unstarted: &BTreeMap<ClientId, u64>) -> bool {
         let client = &self.clients[&id];
-        let Some(priority) = client.top_priority() else { return false };
+        let Some(priority) = client.top_priority().filter(|_| !self.is_passed_over(id)) else { return false };
         let mut victims: Vec<Victim> = unstarted
             .iter()
             .filter(|(other, charge)| {

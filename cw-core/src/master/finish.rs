@@ -51,13 +51,13 @@ fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
     match class {
         Class::Failed | Class::Panicked | Class::TimedOut => {
             task.failures += 1;
-            task.failures <= spec.retries + u32::from(planted!(OneRetryMore))
+            task.failures <= spec.retries + u32::from(planted!(OneRetryMore)) && !task.is_last
         }
         Class::Crashed => {
             task.crashes = task.crashes.saturating_add(1);
             // From now on nothing innocent shares its executor.
             task.alone = true;
-            u32::from(task.crashes) < spec.crash_limit
+            u32::from(task.crashes) < spec.crash_limit && !task.is_last
         }
         _ => false,
     }

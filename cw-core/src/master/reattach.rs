@@ -116,7 +116,8 @@ impl Master {
         self.tell_worker(worker_id, ToWorker::Credit { client: id, bytes });
     }
 
-    pub(super) fn on_resubmit(&mut self, id: ClientId, task: TaskId, entry: Task) {
+    pub(super) fn on_resubmit(&mut self, id: ClientId, task: TaskId, mut entry: Task) {
+        entry.inherited = self.clients[&id].resume.restored;
         if let Some((attempts, verdict)) = self.clients[&id].verdicts.get(&task).cloned() {
             return self.end_here(id, task, attempts, &verdict);
         }
@@ -348,11 +349,14 @@ impl Master {
 
     /// What a worker has of a task that waits is the task's current attempt.
     pub(super) fn adopt(&mut self, id: ClientId, task_id: TaskId, claim: Claim) {
-        let Claim { worker: worker_id, attempt, .. } = claim;
+        let Claim { worker: worker_id, attempt, doing } = claim;
         self.unlist(id, task_id);
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         let task = client.tasks.get_mut(task_id).expect("the caller looked it up");
-        let charge = client.specs[task.spec.0 as usize].learned.expected();
+        let spec = &client.specs[task.spec.0 as usize];
+        let charge = spec.learned.expected();
+        // If it failed, the master before may have heard of that and had it begin elsewhere.
+        task.is_last = task.inherited && doing == Doing::Done && !spec.what.rerun;
         (task.attempt, task.latest) = (attempt, task.latest.max(attempt));
         task.state = State::Sent { worker: worker_id };
         (task.charge, task.started) = (charge, false);

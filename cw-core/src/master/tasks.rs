@@ -38,6 +38,10 @@ pub(super) struct Task {
     pub(super) is_claim: bool,
     /// Whether its outcome, which is at a worker, was passed on before and may not have arrived: it is not tried again.
     pub(super) settled: bool,
+    /// Whether it was with the master before, and this one has not sent it yet: another attempt may have begun.
+    pub(super) inherited: bool,
+    /// Whether its outcome is the last, as another attempt may have begun and it must not begin twice.
+    pub(super) is_last: bool,
 }
 
 /// Where a task is.
@@ -73,6 +77,8 @@ impl Task {
             started: false,
             is_claim: false,
             settled: false,
+            inherited: false,
+            is_last: false,
         }
     }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::world::{Do, World, plain};
 use crate::{
     Time,
-    ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId, WorkerId},
+    ids::{Attempt, ClientId, ExecutorId, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
-    wire::{Class, Doing, Ending, FromClient, FromWorker, Programs, Spec, ToClient, ToWorker},
+    wire::{Class, Doing, Ending, FromClient, FromWorker, Output, Programs, Spec, ToClient, ToWorker},
     worker::{self, Action, ExecutorSaid, Worker},
 };
 
@@ -361,6 +361,50 @@ fn a_task_that_must_not_run_twice_does_not_when_its_worker_leaves_with_the_resul
     assert!(!sent, "it has run");
 }
 
+/// The first attempt failed, and the word that the master had heard so was late; the second began on a worker that died
+/// with that master.
+#[test]
+fn a_failure_that_a_former_master_may_have_followed_up_is_the_last_of_what_must_not_run_twice() {
+    let client = ClientId(0);
+    let member = |id, is_worker| master::Member { id, token: Default::default(), is_worker };
+    let roster = vec![member(0, false), member(1, true), member(2, true)];
+    let mut master = Master::new(master::Config { roster, ..master::Config::default() });
+    let join = |n| master::Event::WorkerJoined {
+        worker: WorkerId(n),
+        program: ProgramId::default(),
+        programs: Programs::Own,
+        program_name: String::new(),
+        name: String::new(),
+        slots: 1,
+        returned: n == 1,
+    };
+    let say = |message| master::Event::WorkerSaid { worker: WorkerId(1), message, body: Bytes::new() };
+    let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+    let (task, attempt) = (TaskId(1), Attempt(1));
+    master.handle(ms(0), join(1));
+    master.handle(ms(0), say(FromWorker::Have { client, task, attempt, doing: Doing::Done }));
+    master.handle(ms(0), say(FromWorker::Accounted { client: None }));
+    let program = ProgramId::default();
+    master.handle(ms(0), master::Event::ClientJoined { client, program, returned: true });
+    let what = Box::new(Spec { rerun: false, retries: 3, ..plain() });
+    master.handle(ms(0), hear(FromClient::Declare { spec: SpecIndex(0), what }));
+    master.handle(ms(0), hear(FromClient::Resubmit { task, spec: SpecIndex(0) }));
+    master.handle(ms(0), hear(FromClient::Resubmitted { tasks: 1 }));
+    let class = Class::Failed;
+    master.handle(ms(0), say(FromWorker::Finished { client, task, attempt, class, micros: 1, output: 0 }));
+    master.handle(ms(20_000), join(3));
+    let (mut was_told, mut was_sent) = (false, false);
+    while let Some(action) = master.poll_action() {
+        was_told |= matches!(
+            &action,
+            master::Action::TellClient { message: ToClient::Finished { class: Class::Failed, .. }, .. }
+        );
+        was_sent |= matches!(&action, master::Action::TellWorker { message: ToWorker::Run { .. }, .. });
+    }
+    assert!(!was_sent, "the second attempt may have begun");
+    assert!(was_told);
+}
+
 #[test]
 fn what_shares_an_executor_is_not_said_to_run() {
     let mut worker = worker_of(1, plain());
@@ -430,4 +474,23 @@ fn a_worker_that_is_lost_counts_once_against_what_was_sent_to_it_twice() {
         _ => None,
     });
     assert_eq!(attempts, Some(1), "nothing is known to have run on the one that was lost");
+}
+
+#[test]
+fn clients_of_two_programs_whose_shared_value_cannot_be_kept_both_get_their_tasks_back() {
+    let share = ShareId::default();
+    let mut worker = worker_of(1, Spec { shares: vec![share], ..plain() });
+    let (client, program) = (ClientId(2), ProgramId([9; 16]));
+    let meet = ToWorker::Meet { client, program, setting: SettingId(0), output: Output::None };
+    worker.handle(ms(0), tell(meet));
+    let what = Box::new(Spec { shares: vec![share], ..plain() });
+    worker.handle(ms(0), tell(ToWorker::Declare { client, spec: SpecIndex(0), what }));
+    [1, 2].iter().for_each(|client| worker.handle(ms(0), run(*client, 1)));
+    drain(&mut worker);
+    let result = Err(worker::NoShare::Here("the disk is full".to_owned()));
+    worker.handle(ms(1), worker::Event::Shared { share, result });
+    let came_back = drain(&mut worker)
+        .into_iter()
+        .filter(|action| matches!(action, Action::Tell { message: FromWorker::Returned { .. }, .. }));
+    assert_eq!(came_back.count(), 2);
 }

@@ -65,11 +65,12 @@ impl Worker {
                 self.shares.insert(share, Share::Here(path));
                 self.release_shared();
             }
-            Err(_) if self.program_of(share).is_none() => drop(self.shares.remove(&share)),
+            Err(_) if self.programs_of(share).is_empty() => drop(self.shares.remove(&share)),
             Err(NoShare::Here(why)) => {
                 self.shares.remove(&share);
-                let program = self.program_of(share).expect("just seen");
-                self.give_up(program, format!("a value that its tasks share cannot be kept: {why}"));
+                for program in self.programs_of(share) {
+                    self.give_up(program, format!("a value that its tasks share cannot be kept: {why}"));
+                }
             }
             Err(NoShare::There(_)) if failures < TRIES => {
                 let again = Some(self.now + PAUSE * 2u32.pow(failures - 1));
@@ -87,7 +88,7 @@ impl Worker {
         let due: Vec<ShareId> =
             self.shares.iter().filter(|(_, state)| is_due(state)).map(|(share, _)| *share).collect();
         for share in due {
-            let Some(program) = self.program_of(share) else {
+            let Some(program) = self.programs_of(share).first().copied() else {
                 self.shares.remove(&share);
                 continue;
             };
@@ -106,11 +107,11 @@ impl Worker {
         self.shares.values().filter_map(again).min()
     }
 
-    /// A program with a client that has this value.
-    fn program_of(&self, share: ShareId) -> Option<ProgramId> {
+    /// The programs with clients that have this value.
+    fn programs_of(&self, share: ShareId) -> BTreeSet<ProgramId> {
         let has = |client: &&super::Client| client.shares().contains(&share);
-        let client = self.clients.values().find(has)?;
-        Some(client.origin.unwrap_or(self.config.own).program)
+        let own = self.config.own;
+        self.clients.values().filter(has).map(|client| client.origin.unwrap_or(own).program).collect()
     }
 
     /// Ends the tasks that share what nobody has.
