@@ -6,8 +6,9 @@
 //! - **Nobody saves up turns.** There is a *clock* for all workers that run any program, and one for each program whose
 //!   workers run no other: how much slot time whoever was served last had used when it was. It never goes back. A client that wanted nothing for a while goes on at the clock.
 //! - **What was sent ahead makes way.** It would start before the tasks of a client that has used less. So it is
-//!   asked back, of those clients that have started more, once it is expected to take longer than [`LONG_WAIT`]:
-//!   shorter waits cost less than the asking.
+//!   asked back, of those clients of the program that have started more, once it is expected to take longer than
+//!   [`LONG_WAIT`]: shorter waits cost less than the asking. Whose turn it is among programs says the worker, by its
+//!   quantum.
 //! - **Long tasks are paid for while they run**, every [`ACCRUE_EVERY`], and not only at their end.
 
 use std::{
@@ -79,7 +80,9 @@ impl Master {
     fn unstarted(&self, program: ProgramId) -> BTreeMap<ClientId, u64> {
         let mut charges = BTreeMap::new();
         for worker in self.workers.values().filter(|worker| worker.serves(program)) {
-            for client in worker.shares.clients_ahead() {
+            let ahead = worker.shares.clients_ahead();
+            let of_program = |id: &ClientId| self.clients.get(id).is_some_and(|it| it.program == program);
+            for client in ahead.into_iter().filter(of_program) {
                 *charges.entry(client).or_default() += worker.shares.charge_ahead_of(client);
             }
         }

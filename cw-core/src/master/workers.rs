@@ -126,8 +126,9 @@ impl Worker {
     /// Whether it may be sent another task of a program: a slot is free, or little enough waits for one.
     ///
     /// One task per slot is sent ahead whatever it takes, so that a slot never waits for the network; more only as long
-    /// as all that waits of its program is expected to be through in [`Config::prefetch_time`]. Each program has that
-    /// for itself: a slot goes on with one program for a while, and what waits of another must not stop that.
+    /// as all that waits of its program is expected to be through in [`Config::prefetch_time`]. Each program has both
+    /// for itself: a slot goes on with one program for a while, and what waits of another must not stop that, nor be
+    /// called back and sent again with each task that ends.
     ///
     /// A worker that is full of short tasks has room again only when a quarter of them is done: a few tasks
     /// at a time would wake it for each few.
@@ -147,7 +148,7 @@ impl Worker {
         let tasks = slots.saturating_mul(u64::from(config.prefetch_tasks));
         let is_listed = self.is_listed(program);
         let (tasks, time) = if is_listed { (tasks, time) } else { (tasks / 4 * 3, time / 4 * 3) };
-        u64::from(self.sent) < 2 * slots || (u64::from(load.sent) < tasks && load.expected < time)
+        u64::from(load.sent) < 2 * slots || (u64::from(load.sent) < tasks && load.expected < time)
     }
 
     /// Whether it stands in the list of those with room for a program.

@@ -104,6 +104,17 @@ fn three_programs_with_tasks_of_seconds_share_two_slots() {
 }
 
 #[test]
+fn what_waits_of_one_program_is_not_sent_about_with_each_task_of_another() {
+    let (mut world, clients) = world_of(1, &[PROGRAM, OTHER]);
+    let heavy = submit(&mut world, clients[0], 10, 5_000);
+    world.run_until(at(12));
+    submit(&mut world, clients[1], 300, 50);
+    world.run();
+    let most = heavy.iter().map(|task| world.last_attempt(clients[0], *task)).max().unwrap();
+    assert!(most < 5, "{most} attempts");
+}
+
+#[test]
 fn an_executor_without_a_task_ends_after_a_while() {
     let (mut world, clients) = world_of(1, &[OTHER]);
     submit(&mut world, clients[0], 1, 10);
