@@ -202,7 +202,13 @@ impl Client {
         self.tasks.len()
     }
 
-    /// Tasks that wait for room in the window, and the bytes of their arguments.
+    /// What arguments count against the window, in bytes. Those that lie apart take up room with their client and not with
+    /// the master: an eighth of them counts.
+    pub fn weight(&self, spec: SpecIndex, args: &[u8]) -> u64 {
+        weight(&self.specs, spec, args)
+    }
+
+    /// Tasks that wait for room in the window, and what their arguments count against it.
     pub fn waiting(&self) -> (usize, u64) {
         (self.waiting.tasks(), self.waiting.bytes())
     }
@@ -216,7 +222,7 @@ impl Client {
     }
 
     fn on_submit(&mut self, task: TaskId, spec: SpecIndex, durable: bool, args: Bytes) {
-        self.waiting.push_back(self.priority(spec), task, args.len() as u64);
+        self.waiting.push_back(self.priority(spec), task, self.weight(spec, &args));
         self.tasks.insert(task, Task { spec, durable, claimed: false, args, state: State::Waiting });
         if durable && !std::mem::replace(&mut self.any_durable, true) {
             self.say_keep();
@@ -260,7 +266,7 @@ impl Client {
                 self.waiting.drop_first();
                 continue;
             };
-            let bytes = entry.args.len() as u64;
+            let bytes = weight(&self.specs, entry.spec, &entry.args);
             // What a master had before has its room.
             let urgency = if matches!(entry.state, State::Again) { i32::MAX } else { priority };
             if !self.in_flight.has_room(urgency, bytes) {
@@ -294,8 +300,8 @@ impl Client {
     }
 
     /// Takes a task out of what is with the master.
-    fn settle(&mut self, spec: SpecIndex, bytes: usize) {
-        self.in_flight.remove(self.priority(spec), bytes as u64);
+    fn settle(&mut self, spec: SpecIndex, bytes: u64) {
+        self.in_flight.remove(self.priority(spec), bytes);
     }
 
     fn on_watch(&mut self, on: bool) {
@@ -355,12 +361,13 @@ impl Client {
             }
             return self.acknowledge(task, completion.attempt, completion.worker);
         };
-        let (spec, bytes, durable) = (entry.spec, entry.args.len(), entry.durable);
+        let (spec, durable) = (entry.spec, entry.durable);
+        let bytes = weight(&self.specs, spec, &entry.args);
         match entry.state {
             State::Sent => self.settle(spec, bytes),
             State::Again => self.drop_again(bytes),
             // It was handed in to a master before, which had not said so.
-            State::Waiting => self.waiting.forget(bytes as u64),
+            State::Waiting => self.waiting.forget(bytes),
             State::Recording => return self.note_another(task, &completion),
         }
         self.conclude(task, durable, completion);
@@ -431,7 +438,7 @@ impl Client {
     /// The caller does not want the result: it gets its answer now, and the master is told.
     fn on_cancel(&mut self, task: TaskId) {
         let Some(entry) = self.tasks.get(task) else { return };
-        let (spec, bytes) = (entry.spec, entry.args.len());
+        let (spec, bytes) = (entry.spec, self.weight(entry.spec, &entry.args));
         match entry.state {
             State::Recording => return,
             State::Sent => {
@@ -442,16 +449,16 @@ impl Client {
             }
             // A worker may have it, which the master learns from its missing.
             State::Again => self.drop_again(bytes),
-            State::Waiting => self.waiting.forget(bytes as u64),
+            State::Waiting => self.waiting.forget(bytes),
         }
         self.tasks.remove(task);
         self.actions.push_back(Action::Complete { task, completion: Completion::local(&Failure::Cancelled) });
     }
 
     /// A task that waits to be handed in again has ended.
-    fn drop_again(&mut self, bytes: usize) {
+    fn drop_again(&mut self, bytes: u64) {
         self.again -= 1;
-        self.waiting.forget(bytes as u64);
+        self.waiting.forget(bytes);
     }
 
     fn on_connected(&mut self, window: Window, session: Resumed) {
@@ -500,7 +507,7 @@ impl Client {
     /// Ends a task that may have run in a session that is over.
     fn lose(&mut self, task: TaskId) {
         let Some(entry) = self.tasks.get(task) else { return };
-        let (bytes, durable) = (entry.args.len(), entry.durable);
+        let (bytes, durable) = (self.weight(entry.spec, &entry.args), entry.durable);
         self.drop_again(bytes);
         let workers = vec!["its worker was told that this program had ended".to_owned()];
         self.conclude(task, durable, Completion::local(&Failure::Lost { workers }));
@@ -517,7 +524,7 @@ impl Client {
             let entry = self.tasks.get_mut(task).expect("just listed");
             entry.state = State::Again;
             self.again += 1;
-            let (spec, bytes) = (entry.spec, entry.args.len() as u64);
+            let (spec, bytes) = (entry.spec, weight(&self.specs, entry.spec, &entry.args));
             if planted!(ForgetSent) {
                 continue;
             }
@@ -548,6 +555,13 @@ impl Client {
 
     fn tell(&mut self, message: FromClient, body: Bytes) {
         self.actions.push_back(Action::Tell { message, body });
+    }
+}
+
+fn weight(specs: &[Spec], spec: SpecIndex, args: &[u8]) -> u64 {
+    match specs.get(spec.0 as usize) {
+        Some(what) if what.apart => what.args_bytes(args) / 8,
+        _ => args.len() as u64,
     }
 }
 

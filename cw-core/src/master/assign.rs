@@ -143,6 +143,7 @@ impl Master {
         client.usage = client.usage.saturating_add(u64::from(task.charge));
         client.outstanding += u64::from(task.charge);
         let (charge, program) = (task.charge, client.program);
+        let bytes = spec.what.args_bytes(&task.args);
         let message = ToWorker::Run {
             client: id,
             task: task_id,
@@ -153,7 +154,7 @@ impl Master {
         let (args, spec_index, what) = (task.args.clone(), task.spec, Box::new(spec.what.clone()));
 
         let worker = self.workers.get_mut(&to).expect("listed as having room");
-        worker.take_on(id, program, charge, args.len());
+        worker.take_on(id, program, charge, bytes);
         if worker.introduce(id) {
             self.introduce(id, to);
         }

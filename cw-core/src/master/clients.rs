@@ -244,6 +244,11 @@ impl Client {
         !self.tasks.is_empty() && self.specs.iter().any(is_long)
     }
 
+    /// The bytes of a task's arguments, wherever they lie.
+    pub(super) fn bytes_of(&self, task: &Task) -> u64 {
+        self.spec_of(task).what.args_bytes(&task.args)
+    }
+
     /// Takes in a new task.
     pub(super) fn take_in(&mut self, id: TaskId, task: Task) {
         self.bytes += task.args.len() as u64;

@@ -292,7 +292,7 @@ impl Master {
         if (task.attempt != attempt && !planted!(IgnoreAttempt)) || task.state.worker() != Some(worker_id) {
             return None;
         }
-        let (state, charge, bytes, started) = (task.state, task.charge, task.args.len(), task.started);
+        let (state, charge, bytes, started) = (task.state, task.charge, owner.bytes_of(task), task.started);
         // Nobody waits for what was called back, and that a result waits may be said again.
         let is_wanted = !matches!(state, State::Cancelling { .. });
         if is_wanted && end != End::NotRun && (state.takes_room() || end != End::Waits) {

@@ -167,8 +167,9 @@ impl Master {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
         let task = client.tasks.get_mut(task_id).expect("listed by the caller");
         task.moves = task.moves.saturating_add(1);
-        let (attempt, charge, bytes, started) = (task.attempt, task.charge, task.args.len(), task.started);
         let task = client.tasks.get(task_id).expect("just seen");
+        let (attempt, charge, started) = (task.attempt, task.charge, task.started);
+        let bytes = client.bytes_of(task);
         let speculates = client.spec_of(task).what.speculate;
         let given_up = GivenUp { worker: from, attempt, charge: Charge::None };
         client.given_up.entry(task_id).or_default().push(given_up);

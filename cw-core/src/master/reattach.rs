@@ -364,7 +364,7 @@ impl Master {
         let ended = client.ended.get(&task_id).filter(|ended| ended.attempt == attempt);
         task.settled = ended.is_some();
         ended.inspect(|ended| ended.go_on(task));
-        let bytes = task.args.len();
+        let bytes = client.bytes_of(client.tasks.get(task_id).expect("just seen"));
         let before = client.usage;
         client.usage = client.usage.saturating_add(u64::from(charge));
         client.outstanding += u64::from(charge);
@@ -415,7 +415,7 @@ impl Master {
     fn take_missing(&mut self, id: ClientId, task_id: TaskId, worker: WorkerId) {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
         let task = client.tasks.get(task_id).expect("listed by the caller");
-        let (charge, bytes, started) = (task.charge, task.args.len(), task.started);
+        let (charge, bytes, started) = (task.charge, client.bytes_of(task), task.started);
         if task.state.takes_room() {
             self.relieve(worker, id, Left { charge, bytes, ran: started, started });
         }

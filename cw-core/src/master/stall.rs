@@ -143,7 +143,7 @@ pub(super) fn stands_still(client: &Client) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left {
     pub(super) charge: u32,
-    pub(super) bytes: usize,
+    pub(super) bytes: u64,
     /// Whether it ran there.
     pub(super) ran: bool,
     /// Whether it was known to run.

@@ -265,11 +265,11 @@ impl Worker {
         self.expected / u64::from(self.slots)
     }
 
-    pub(super) fn take_on(&mut self, client: ClientId, program: ProgramId, charge: u32, bytes: usize) {
+    pub(super) fn take_on(&mut self, client: ClientId, program: ProgramId, charge: u32, bytes: u64) {
         let load = self.load_mut(program);
         load.sent += 1;
         load.expected += u64::from(charge);
-        load.bytes += bytes as u64;
+        load.bytes = load.bytes.saturating_add(bytes);
         self.sent += 1;
         self.expected += u64::from(charge);
         if self.asked.is_some_and(|(victim, ..)| victim == client) {
@@ -286,13 +286,13 @@ impl Worker {
         client: ClientId,
         program: ProgramId,
         charge: u32,
-        bytes: usize,
+        bytes: u64,
         ran: bool,
     ) {
         let load = self.load_mut(program);
         load.sent = load.sent.saturating_sub(1);
         load.expected = load.expected.saturating_sub(u64::from(charge));
-        load.bytes = load.bytes.saturating_sub(bytes as u64);
+        load.bytes = load.bytes.saturating_sub(bytes);
         self.sent = self.sent.saturating_sub(1);
         self.expected = self.expected.saturating_sub(u64::from(charge));
         self.shares.remove(client, charge, ran);

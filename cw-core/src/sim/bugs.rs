@@ -93,6 +93,8 @@ pub enum Bug {
     IgnoreUnfit,
     /// Tasks begin before what they share is there.
     SkipShares,
+    /// Arguments that lie apart are forgotten once an executor was told where.
+    DropApart,
 }
 
 /// All of them.
@@ -139,6 +141,7 @@ pub const ALL: &[Bug] = &[
     Bug::KeepSlot,
     Bug::IgnoreUnfit,
     Bug::SkipShares,
+    Bug::DropApart,
 ];
 
 thread_local! {

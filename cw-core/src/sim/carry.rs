@@ -131,10 +131,10 @@ impl World {
             }
             worker::Action::Fetch { program, .. } => self.fetch(host, program),
             worker::Action::FetchShare { share, .. } => self.fetch_share(host, share),
-            worker::Action::DropShare { .. } => {}
+            worker::Action::DropShare { share } => self.drop_share(host, share),
             worker::Action::Drop { program } => self.drop_program(host, program),
             worker::Action::Feed { executor, message, body } => match message {
-                ToExecutor::Run { task, attempt, .. } => {
+                ToExecutor::Run { task, attempt, .. } | ToExecutor::RunApart { task, attempt, .. } => {
                     self.feed_executor(host, executor, task, attempt, body);
                 }
                 ToExecutor::Share { share } => self.tell_share(host, executor, share),

@@ -16,7 +16,7 @@ use super::{
     knobs::Knobs,
     plan::{Does, TaskPlan},
     silence::Silence,
-    truth::{Run, Truth, longest, name, named, result},
+    truth::{self, Run, Truth, longest, name, named, result},
 };
 use crate::{
     Time,
@@ -212,9 +212,13 @@ impl Ledger {
 
     /// The call of a task.
     pub(super) fn submission(&mut self, peer: usize, task: TaskId) -> client::Event {
-        let plan = self.truth(peer, task).expect("it was planned").plan;
+        let truth = self.truth(peer, task).expect("it was planned");
+        let (plan, is_apart) = (truth.plan, truth.spec.apart);
         let mut args = name(peer, task).to_vec();
-        args.resize(args.len().max(plan.args_bytes), 0);
+        if is_apart {
+            args = truth::apart(&args, plan.args_bytes).to_vec();
+        }
+        args.resize(args.len().max(if is_apart { 0 } else { plan.args_bytes }), 0);
         let spec = SpecIndex(u32::try_from(plan.spec).expect("few specs"));
         client::Event::Submit { task, spec, durable: plan.durable, args: args.into() }
     }

@@ -460,6 +460,7 @@ impl World {
             speculate: true,
             rerun: self.chance.coin(),
             shares: Vec::new(),
+            apart: false,
         });
         let (worker, attempt) = (WorkerId(self.number()), Attempt(self.chance.below(4) as u32));
         let tasks = if self.chance.coin() { 1 } else { self.chance.next() as u32 };

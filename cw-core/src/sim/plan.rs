@@ -135,6 +135,7 @@ fn draw_specs(knobs: &Knobs, rng: &mut Rng) -> Vec<Spec> {
             } else {
                 Vec::new()
             },
+            apart: habits.shares && rng.coin(),
         });
     }
     specs

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     checks::Ledger,
-    hosts::{Host, Input, Role},
+    hosts::{Host, Input, Process, Role},
     world::{Happening, World},
 };
 use crate::{
@@ -39,6 +39,11 @@ pub(super) fn prints(task: TaskId) -> Bytes {
     }
     let head = Bytes::from(format!("of {task}"));
     Printed { total: head.len() as u64, head, tail: Bytes::new() }.encode()
+}
+
+/// Where a value lies that was fetched.
+fn path_of(share: ShareId) -> Bytes {
+    Bytes::copy_from_slice(&share.0)
 }
 
 impl World {
@@ -94,8 +99,18 @@ impl World {
         let takes = self.chance.time(Duration::from_millis(1), Duration::from_secs(3));
         let why = "it is out of reach".to_owned();
         let no_share = if self.chance.coin() { NoShare::There(why) } else { NoShare::Here(why) };
-        let result = if fails { Err(no_share) } else { Ok(Bytes::new()) };
+        let result = if fails { Err(no_share) } else { Ok(path_of(share)) };
         self.after(takes, Happening::Input { who: Some(host), input: Input::Shared { share, result } });
+    }
+
+    /// A worker forgets what it had fetched.
+    pub(super) fn drop_share(&mut self, host: usize, share: ShareId) {
+        let worker = self.hosts[host].worker().expect("only workers keep shares");
+        let has = |process: &Process| process.queue.iter().any(|(.., args)| *args == path_of(share));
+        let is_used = worker.processes.values().any(|process| !process.dying && has(process));
+        self.ledger.rule(!is_used, "arguments stay until their task has ended", || {
+            format!("{share} on host {host}")
+        });
     }
 
     pub(super) fn tell_share(&mut self, host: usize, executor: ExecutorId, share: ShareId) {

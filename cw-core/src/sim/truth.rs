@@ -8,8 +8,8 @@ use super::plan::{Does, TaskPlan};
 use crate::{
     Time,
     client::Completion,
-    ids::{Attempt, ExecutorId, TaskId},
-    wire::{Class, Spec},
+    ids::{Attempt, ExecutorId, ShareId, TaskId},
+    wire::{Apart, Class, Spec},
 };
 
 /// One run of a task.
@@ -89,6 +89,13 @@ pub(super) fn name(owner: usize, task: TaskId) -> [u8; NAME_BYTES] {
     name[..2].copy_from_slice(&u16::try_from(owner).expect("few hosts").to_le_bytes());
     name[2..].copy_from_slice(&task.0.to_le_bytes());
     name
+}
+
+/// What is sent in place of such arguments: a name that is filled up passes for their hash.
+pub(super) fn apart(name: &[u8], bytes: usize) -> Bytes {
+    let mut hash = [0; 32];
+    hash[..name.len()].copy_from_slice(name);
+    Apart { share: ShareId(hash), bytes: bytes as u64 }.encode()
 }
 
 /// Whose task this is, by its arguments.

@@ -42,6 +42,7 @@ fn spec() -> Spec {
         speculate: false,
         rerun: true,
         shares: Vec::new(),
+        apart: false,
     }
 }
 
@@ -51,7 +52,7 @@ fn from_client() {
     let received = FromClient::Received { first: TASK, tasks: 3, attempt: ATTEMPT, worker: WorkerId(9) };
     assert_eq!(golden(received, b""), "0600000001ac02030209");
     let declare = FromClient::Declare { spec: SpecIndex(1), what: Box::new(spec()) };
-    assert_eq!(golden(declare, b""), "110000000201030103010180cab5ee010303000100");
+    assert_eq!(golden(declare, b""), "120000000201030103010180cab5ee01030300010000");
     assert_eq!(golden(FromClient::Cancel { task: TASK }, b""), "0300000003ac02");
     assert_eq!(golden(FromClient::Leave, b""), "0100000004");
     assert_eq!(golden(FromClient::Watch { on: true }, b""), "020000000501");
@@ -118,7 +119,7 @@ fn to_worker() {
     let received = ToWorker::Received { client: CLIENT, first: TASK, tasks: 3, attempt: ATTEMPT };
     assert_eq!(golden(received, b""), "060000000105ac020302");
     let declare = ToWorker::Declare { client: CLIENT, spec: SpecIndex(1), what: Box::new(spec()) };
-    assert_eq!(golden(declare, b""), "12000000020501030103010180cab5ee010303000100");
+    assert_eq!(golden(declare, b""), "13000000020501030103010180cab5ee01030300010000");
     assert_eq!(golden(ToWorker::Credit { client: CLIENT, bytes: 128 }, b""), "0400000003058001");
     let cancel = ToWorker::Cancel { client: CLIENT, task: TASK, attempt: ATTEMPT };
     assert_eq!(golden(cancel, b""), "050000000405ac0202");
@@ -180,6 +181,8 @@ fn executor() {
     assert_eq!(golden(FromExecutor::Output { from: 300 }, b"o"), "0400000005ac026f");
     let share = ToExecutor::Share { share: ShareId([1; 32]) };
     assert_eq!(golden(share, b"/p"), format!("2300000001{}2f70", "01".repeat(32)));
+    let apart = ToExecutor::RunApart { job: JobIndex(3), task: TASK, attempt: ATTEMPT };
+    assert_eq!(golden(apart, b"/p"), "070000000203ac02022f70");
     assert_eq!(golden(FromExecutor::Ready { jobs: 2 }, b""), "020000000102");
     assert_eq!(golden(FromExecutor::NotStarted { tasks: 3 }, b""), "020000000203");
     assert_eq!(golden(FromExecutor::Progress { thousandths: 500 }, b""), "0300000003f403");

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::world::{Do, PROGRAM, World, plain};
 use crate::{
     Time,
-    ids::{ProgramId, TaskId},
-    wire::{Class, Failure, Stall},
-    worker,
+    ids::{Attempt, ClientId, ExecutorId, JobIndex, ProgramId, ShareId, SpecIndex, TaskId},
+    wire::{Apart, Class, Failure, FromWorker, Spec, Stall, ToExecutor, ToWorker},
+    worker::{self, ExecutorSaid, Worker},
 };
 
 const OTHER: ProgramId = ProgramId([9; 16]);
@@ -173,17 +175,17 @@ fn a_program_whose_executors_do_not_start_is_unfit_and_the_worker_stays() {
         output: Default::default(),
     };
     let declare =
-        ToWorker::Declare { client: ClientId(1), spec: crate::ids::SpecIndex(0), what: Box::new(plain()) };
+        ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: Box::new(plain()) };
     let run = ToWorker::Run {
         client: ClientId(1),
         task: TaskId(1),
-        attempt: crate::ids::Attempt(1),
-        spec: crate::ids::SpecIndex(0),
+        attempt: Attempt(1),
+        spec: SpecIndex(0),
         alone: false,
     };
     worker.handle(at(0), Event::Joined { returned: false });
     for message in [meet, declare, run] {
-        worker.handle(at(0), Event::MasterSaid { message, body: bytes::Bytes::new() });
+        worker.handle(at(0), Event::MasterSaid { message, body: Bytes::new() });
     }
     assert!(matches!(worker.poll_action(), Some(Action::Fetch { program: OTHER, .. })));
     worker.handle(at(0), Event::Fetched { program: OTHER, result: Ok(()) });
@@ -195,7 +197,7 @@ fn a_program_whose_executors_do_not_start_is_unfit_and_the_worker_stays() {
             ending: Ending::Exit(127),
             hint,
             stderr,
-            output: bytes::Bytes::new(),
+            output: Bytes::new(),
             worker: worker_name,
         };
         worker.handle(at(second), Event::ExecutorSaid { executor, said });
@@ -237,8 +239,8 @@ fn programs_whose_clients_are_gone_are_forgotten_but_for_a_few() {
 #[test]
 fn what_tasks_share_is_fetched_once_before_they_begin() {
     let (mut world, clients) = world_of(2, &[OTHER]);
-    let shares = vec![crate::ids::ShareId([3; 32])];
-    world.declare(clients[0], crate::wire::Spec { shares, ..plain() });
+    let shares = vec![ShareId([3; 32])];
+    world.declare(clients[0], Spec { shares, ..plain() });
     let began = world.now;
     let tasks: Vec<TaskId> = (0..100).map(|_| world.submit(clients[0], 1, Do::Return.args(5))).collect();
     let free = submit(&mut world, clients[0], 1, 5)[0];
@@ -253,8 +255,8 @@ fn what_tasks_share_is_fetched_once_before_they_begin() {
 #[test]
 fn a_shared_value_that_cannot_be_had_is_the_reason() {
     let (mut world, clients) = world_of(2, &[PROGRAM]);
-    let shares = vec![crate::ids::ShareId([3; 32])];
-    world.declare(clients[0], crate::wire::Spec { shares, ..plain() });
+    let shares = vec![ShareId([3; 32])];
+    world.declare(clients[0], Spec { shares, ..plain() });
     world.workers[0].unfit = Some("the cache is full".to_owned());
     let task = world.submit(clients[0], 1, Do::Return.args(5));
     world.run();
@@ -263,4 +265,69 @@ fn a_shared_value_that_cannot_be_had_is_the_reason() {
     };
     assert!(why.contains("a value that its tasks share cannot be had: the cache is full"), "{why}");
     world.assert_quiet();
+}
+
+/// A worker of one slot that knows a client of its own program whose tasks' arguments lie apart.
+fn worker_of_apart() -> Worker {
+    let mut worker = Worker::new(worker::Config::default());
+    let client = ClientId(1);
+    worker.handle(at(0), worker::Event::Joined { returned: false });
+    let what = Box::new(Spec { apart: true, ..plain() });
+    for message in [
+        ToWorker::Declare { client, spec: SpecIndex(0), what },
+        ToWorker::Credit { client, bytes: 1 << 20 },
+        ToWorker::Beat { lease: 60_000 },
+    ] {
+        worker.handle(at(0), worker::Event::MasterSaid { message, body: Bytes::new() });
+    }
+    let said = ExecutorSaid::Ready;
+    drain(&mut worker);
+    worker.handle(at(0), worker::Event::ExecutorSaid { executor: ExecutorId(0), said });
+    drain(&mut worker);
+    worker
+}
+
+fn drain(worker: &mut Worker) -> Vec<worker::Action> {
+    std::iter::from_fn(|| worker.poll_action()).collect()
+}
+
+fn run(worker: &mut Worker, task: u64, body: Bytes) -> Vec<worker::Action> {
+    let (client, task, attempt) = (ClientId(1), TaskId(task), Attempt(1));
+    let message = ToWorker::Run { client, task, attempt, spec: SpecIndex(0), alone: false };
+    worker.handle(at(0), worker::Event::MasterSaid { message, body });
+    drain(worker)
+}
+
+#[test]
+fn arguments_that_lie_apart_are_there_before_their_task_begins_and_until_it_has_ended() {
+    let mut worker = worker_of_apart();
+    let share = ShareId([3; 32]);
+    let args = Apart { share, bytes: 5 << 20 }.encode();
+    let program = ProgramId::default();
+    assert_eq!(run(&mut worker, 1, args.clone()), [worker::Action::FetchShare { share, program }]);
+    assert_eq!(run(&mut worker, 2, args), [], "they are on their way");
+    let path = Bytes::from_static(b"/p");
+    worker.handle(at(1), worker::Event::Shared { share, result: Ok(path.clone()) });
+    for task in [1, 2] {
+        let (task, attempt, job) = (TaskId(task), Attempt(1), JobIndex(0));
+        let message = ToExecutor::RunApart { job, task, attempt };
+        let feed = worker::Action::Feed { executor: ExecutorId(0), message, body: path.clone() };
+        assert!(drain(&mut worker).contains(&feed), "{task}");
+        let said = ExecutorSaid::Done { class: Class::Ok, micros: 10, output: 0, body: Bytes::new() };
+        worker.handle(at(2), worker::Event::ExecutorSaid { executor: ExecutorId(0), said });
+    }
+    assert!(drain(&mut worker).contains(&worker::Action::DropShare { share }), "no task has them any more");
+}
+
+#[test]
+fn what_does_not_say_where_arguments_lie_ends_its_task() {
+    let mut worker = worker_of_apart();
+    let actions = run(&mut worker, 1, Bytes::from_static(b"no hash"));
+    let refused = |action: &worker::Action| {
+        let worker::Action::Tell { message: FromWorker::Finished { class, .. }, .. } = action else {
+            return false;
+        };
+        *class == Class::Refused
+    };
+    assert!(actions.iter().any(refused), "{actions:?}");
 }

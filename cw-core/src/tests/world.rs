@@ -693,7 +693,11 @@ impl World {
                 self.after(Duration::from_millis(3), Arrival::ExecutorReady(index, executor));
             }
             worker::Action::Feed { executor, message, body } => {
-                let ToExecutor::Run { task, attempt, job: _ } = message else { return };
+                let (ToExecutor::Run { task, attempt, .. } | ToExecutor::RunApart { task, attempt, .. }) =
+                    message
+                else {
+                    return;
+                };
                 let process = self.workers[index].processes.get_mut(&executor).expect("fed a dead executor");
                 process.queue.push_back((task, attempt.0, body));
                 if process.queue.len() == 1 && !process.dying {
@@ -800,5 +804,6 @@ pub(super) fn plain() -> Spec {
         speculate: false,
         rerun: true,
         shares: Vec::new(),
+        apart: false,
     }
 }

@@ -198,6 +198,8 @@ pub struct Spec {
     pub rerun: bool,
     /// Values that its tasks share, which a worker must have before they begin; in order, each once.
     pub shares: Vec<ShareId>,
+    /// Whether what is sent with its tasks is an [`Apart`](super::Apart) in place of arguments.
+    pub apart: bool,
 }
 
 /// How much of a client's work may be with the master: not finished, counted from submission.

@@ -23,6 +23,15 @@ pub enum ToExecutor {
         /// Which.
         share: ShareId,
     },
+    /// As `Run`; the body is the path of the arguments, which lie apart.
+    RunApart {
+        /// The job.
+        job: JobIndex,
+        /// The task, for the job's own eyes.
+        task: TaskId,
+        /// The attempt, for the job's own eyes.
+        attempt: Attempt,
+    },
 }
 
 /// From an executor to its worker.

@@ -8,6 +8,7 @@
 //! Wire types are not recursive and hold no zero-sized elements, so hostile bytes cost a refusal and
 //! nothing else.
 
+mod apart;
 mod client;
 mod executor;
 mod failure;
@@ -20,6 +21,7 @@ mod worker;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use apart::Apart;
 pub use client::{Counts, FromClient, Output, Spec, Stall, ToClient, Window};
 pub use executor::{FromExecutor, ToExecutor};
 pub use failure::{Class, Ending, Failure};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -72,6 +73,9 @@ pub(super) struct Running {
     pub(super) expected: u32,
     pub(super) timeout: Option<Duration>,
     pub(super) cancelled: bool,
+    /// Where its arguments lie apart: which they are.
+    #[expect(dead_code, reason = "they are kept for as long as this is")]
+    pub(super) apart: Option<Arc<ShareId>>,
 }
 
 /// Why an executor was killed.

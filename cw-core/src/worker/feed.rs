@@ -27,7 +27,8 @@ const LOOKED_AT: usize = 64;
 impl Running {
     pub(super) fn of(pending: &Pending, expected: u32, timeout: Option<Duration>) -> Self {
         let Pending { client, task, attempt, spec, alone, .. } = *pending;
-        Self { client, task, attempt, spec, alone, expected, timeout, cancelled: false }
+        let apart = pending.apart.clone().filter(|_| !planted!(DropApart));
+        Self { client, task, attempt, spec, alone, expected, timeout, cancelled: false, apart }
     }
 }
 
@@ -210,8 +211,12 @@ impl Worker {
                 }
             }
         }
-        let message = ToExecutor::Run { job, task: pending.task, attempt: pending.attempt };
-        self.actions.push_back(Action::Feed { executor, message, body: pending.args });
+        let Pending { task, attempt, .. } = pending;
+        let (message, body) = match pending.apart.as_deref().and_then(|share| self.place_of(share)) {
+            Some(path) => (ToExecutor::RunApart { job, task, attempt }, path),
+            None => (ToExecutor::Run { job, task, attempt }, pending.args),
+        };
+        self.actions.push_back(Action::Feed { executor, message, body });
     }
 
     /// Of what the next executor is to be, and whether only since those of its own program are started early.

@@ -42,6 +42,7 @@ mod shares;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -137,6 +138,8 @@ pub struct Worker {
     bodies: BTreeMap<Origin, Bytes>,
     /// Values that tasks of its clients share.
     shares: BTreeMap<ShareId, Share>,
+    /// Those of them that are the arguments of tasks here.
+    apart: BTreeMap<ShareId, Arc<ShareId>>,
     /// How many executors of its own program are to be started before there are tasks for them.
     early: usize,
     clients: BTreeMap<ClientId, Client>,
@@ -164,6 +167,7 @@ impl Worker {
             programs: BTreeMap::from([(config.own.program, Program::here())]),
             starts: BTreeMap::new(),
             shares: BTreeMap::new(),
+            apart: BTreeMap::new(),
             bodies: BTreeMap::new(),
             early: if config.start_early { config.slots as usize } else { 0 },
             clients: BTreeMap::new(),
@@ -206,6 +210,7 @@ impl Worker {
     pub fn poll_action(&mut self) -> Option<Action> {
         if self.actions.is_empty() && std::mem::take(&mut self.unfed) {
             self.feed();
+            self.drop_apart();
         }
         self.actions.pop_front()
     }
@@ -223,7 +228,7 @@ impl Worker {
     fn on_master_said(&mut self, message: ToWorker, body: Bytes) {
         match message {
             ToWorker::Run { client, task, attempt, spec, alone } => {
-                self.on_run(Pending { client, task, attempt, spec, alone, args: body, at: 0 });
+                self.on_run(Pending { client, task, attempt, spec, alone, args: body, apart: None, at: 0 });
             }
             ToWorker::Received { client, first, tasks, attempt } => {
                 self.on_received(client, first, tasks, attempt);
@@ -244,7 +249,7 @@ impl Worker {
         }
     }
 
-    fn on_run(&mut self, pending: Pending) {
+    fn on_run(&mut self, mut pending: Pending) {
         let known = self.clients.get(&pending.client).is_some_and(|client| client.knows(pending.spec));
         if self.leaving || !known {
             let why = if self.leaving { Returned::Leaving } else { Returned::NotStarted };
@@ -254,6 +259,9 @@ impl Worker {
             return self.give_back(&pending, Returned::Held);
         }
         let origin = self.origin_of(pending.client);
+        if !self.take_apart(&mut pending) {
+            return;
+        }
         if self.has_shares(&pending) {
             self.enqueue(origin, pending);
         } else {

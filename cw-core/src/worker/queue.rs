@@ -1,11 +1,11 @@
 //! Tasks that wait for an executor: in the order in which they came, apart for each program and setting.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
 use super::Origin;
-use crate::ids::{Attempt, ClientId, SpecIndex, TaskId};
+use crate::ids::{Attempt, ClientId, ShareId, SpecIndex, TaskId};
 
 /// A task that waits for an executor.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub(super) struct Pending {
     pub(super) spec: SpecIndex,
     pub(super) alone: bool,
     pub(super) args: Bytes,
+    /// Where its arguments lie apart: which they are. They stay as long as anybody has this.
+    pub(super) apart: Option<Arc<ShareId>>,
     /// Its place in the order of all, given by the queue.
     pub(super) at: u64,
 }
@@ -62,6 +64,11 @@ impl Queue {
     /// Takes the tasks that need not be kept any more, in order.
     pub(super) fn release(&mut self, is_free: impl Fn(&Pending) -> bool) -> Vec<(Origin, Pending)> {
         self.held.extract_if(.., |(_, pending)| is_free(pending)).collect()
+    }
+
+    /// Those.
+    pub(super) fn held(&self) -> impl Iterator<Item = &(Origin, Pending)> {
+        self.held.iter()
     }
 
     pub(super) fn front(&self, origin: Origin) -> Option<&Pending> {

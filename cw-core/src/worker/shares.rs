@@ -7,10 +7,12 @@
 //!     +------- no client is left that has it ------+--- nor an executor that was told
 //! ```
 //!
+//! Arguments that lie apart from their tasks are brought in the same way, and go with the last task here that has them.
+//!
 //! One that cannot be had is asked for again after a second, then two, four ..; after [`TRIES`] the tasks that share it are
 //! refused. One that this node has no room for is a reason to leave the program to others.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -18,7 +20,7 @@ use super::{Action, Running, Worker, held::End, queue::Pending};
 use crate::{
     Time,
     ids::{ClientId, ProgramId, ShareId},
-    wire::{Failure, Spec, ToExecutor},
+    wire::{Apart, Failure, Spec, ToExecutor},
 };
 
 /// So often a value is asked for: its client may be on its way back.
@@ -48,12 +50,47 @@ pub(super) enum Share {
 impl Worker {
     /// Has what the tasks of a spec share fetched, unless it is here or on its way.
     pub(super) fn want_shares(&mut self, client: ClientId, what: &Spec) {
-        let program = self.origin_of(client).program;
-        for share in &what.shares {
-            if !self.shares.contains_key(share) {
-                self.shares.insert(*share, Share::Fetching { failures: 0, again: None });
-                self.actions.push_back(Action::FetchShare { share: *share, program });
-            }
+        what.shares.iter().for_each(|share| self.want_share(client, *share));
+    }
+
+    fn want_share(&mut self, client: ClientId, share: ShareId) {
+        if !self.shares.contains_key(&share) {
+            let program = self.origin_of(client).program;
+            self.shares.insert(share, Share::Fetching { failures: 0, again: None });
+            self.actions.push_back(Action::FetchShare { share, program });
+        }
+    }
+
+    /// Notes which arguments a task has that lie apart; says whether that makes sense. What does not ends the task.
+    pub(super) fn take_apart(&mut self, pending: &mut Pending) -> bool {
+        let spec = self.clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
+        if !spec.is_some_and(|spec| spec.what.apart) {
+            return true;
+        }
+        if let Some(Apart { share, .. }) = Apart::decode(&pending.args) {
+            let known = self.apart.entry(share).or_insert_with(|| Arc::new(share));
+            pending.apart = Some(Arc::clone(known));
+            return true;
+        }
+        let why = "its arguments are said to lie apart, and it is not said where".to_owned();
+        self.finish(&Running::of(pending, 0, None), End::of(&Failure::Refused { why }, 0, &Bytes::new()));
+        false
+    }
+
+    /// Forgets arguments that no task here has any more. What is on its way is forgotten once it is here.
+    pub(super) fn drop_apart(&mut self) {
+        let before = self.apart.len();
+        self.apart.retain(|_, task| Arc::strong_count(task) > 1);
+        if self.apart.len() < before {
+            self.tidy_shares();
+        }
+    }
+
+    /// Where the encoded form of a value lies that is here.
+    pub(super) fn place_of(&self, share: &ShareId) -> Option<Bytes> {
+        match self.shares.get(share) {
+            Some(Share::Here(path)) => Some(path.clone()),
+            _ => None,
         }
     }
 
@@ -68,8 +105,10 @@ impl Worker {
             Err(_) if self.programs_of(share).is_empty() => drop(self.shares.remove(&share)),
             Err(NoShare::Here(why)) => {
                 self.shares.remove(&share);
+                let is_apart = self.apart.contains_key(&share);
+                let what = if is_apart { "arguments of its tasks" } else { "a value that its tasks share" };
                 for program in self.programs_of(share) {
-                    self.give_up(program, format!("a value that its tasks share cannot be kept: {why}"));
+                    self.give_up(program, format!("{what} cannot be kept here: {why}"));
                 }
             }
             Err(NoShare::There(_)) if failures < TRIES => {
@@ -111,7 +150,9 @@ impl Worker {
     fn programs_of(&self, share: ShareId) -> BTreeSet<ProgramId> {
         let has = |client: &&super::Client| client.shares().contains(&share);
         let own = self.config.own;
-        self.clients.values().filter(has).map(|client| client.origin.unwrap_or(own).program).collect()
+        let of_clients = self.clients.values().filter(has).map(|client| client.origin.unwrap_or(own));
+        let of_tasks = self.queue.held().filter(|(_, pending)| pending.apart.as_deref() == Some(&share));
+        of_clients.chain(of_tasks.map(|(origin, _)| *origin)).map(|origin| origin.program).collect()
     }
 
     /// Ends the tasks that share what nobody has.
@@ -121,9 +162,12 @@ impl Worker {
         let has = |pending: &Pending| {
             let spec = clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
             spec.is_none_or(|spec| spec.what.shares.contains(&share))
+                || pending.apart.as_deref() == Some(&share)
         };
-        let failure = Failure::Refused { why: format!("a value that its tasks share cannot be had: {why}") };
         for (_, pending) in self.queue.release(has) {
+            let is_apart = pending.apart.as_deref() == Some(&share);
+            let what = if is_apart { "its arguments" } else { "a value that its tasks share" };
+            let failure = Failure::Refused { why: format!("{what} cannot be had: {why}") };
             let running = Running::of(&pending, 0, None);
             self.finish(&running, End::of(&failure, 0, &Bytes::new()));
         }
@@ -136,6 +180,7 @@ impl Worker {
         let is_free = |pending: &Pending| {
             let spec = clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
             spec.is_none_or(|spec| spec.what.shares.iter().all(is_here))
+                && pending.apart.as_deref().is_none_or(is_here)
         };
         for (origin, pending) in self.queue.release(is_free) {
             self.enqueue(origin, pending);
@@ -145,15 +190,11 @@ impl Worker {
     /// Whether all is here that a task shares with others; what is not is fetched.
     pub(super) fn has_shares(&mut self, pending: &Pending) -> bool {
         let spec = self.clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
-        let Some(what) = spec.map(|spec| &spec.what).filter(|what| !what.shares.is_empty()) else {
-            return true;
-        };
-        let what = what.clone();
-        self.want_shares(pending.client, &what);
-        if planted!(SkipShares) {
-            return true;
-        }
-        what.shares.iter().all(|share| matches!(self.shares.get(share), Some(Share::Here(_))))
+        let shares = spec.map_or(&[][..], |spec| &spec.what.shares);
+        let all: Vec<ShareId> = shares.iter().copied().chain(pending.apart.as_deref().copied()).collect();
+        all.iter().for_each(|share| self.want_share(pending.client, *share));
+        let is_here = |share: &ShareId| matches!(self.shares.get(share), Some(Share::Here(_)));
+        planted!(SkipShares) || all.iter().all(is_here)
     }
 
     /// Tells the executor of a slot where what a task shares lies, if it does not know.
@@ -174,7 +215,7 @@ impl Worker {
     pub(super) fn tidy_shares(&mut self) {
         let of_clients = self.clients.values().flat_map(|client| client.shares());
         let of_slots = self.slots.iter().filter(|slot| slot.id.is_some()).flat_map(|slot| &slot.told);
-        let used: BTreeSet<ShareId> = of_clients.chain(of_slots).copied().collect();
+        let used: BTreeSet<ShareId> = of_clients.chain(of_slots).chain(self.apart.keys()).copied().collect();
         let gone = |(share, state): (&ShareId, &Share)| {
             (matches!(state, Share::Here(_)) && !used.contains(share)).then_some(*share)
         };

@@ -284,6 +284,7 @@ impl Caller {
             speculate: self.speculate,
             rerun: self.rerun,
             shares,
+            apart: false,
         }
     }
 }
