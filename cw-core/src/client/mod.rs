@@ -202,9 +202,7 @@ impl Client {
         self.tasks.len()
     }
 
-    /// What arguments count against the window, in bytes. Those that lie apart take up room with their client and not with
-    /// the master: an eighth of them counts.
-    pub fn weight(&self, spec: SpecIndex, args: &[u8]) -> u64 {
+    fn weight(&self, spec: SpecIndex, args: &[u8]) -> u64 {
         weight(&self.specs, spec, args)
     }
 
@@ -559,10 +557,7 @@ impl Client {
 }
 
 fn weight(specs: &[Spec], spec: SpecIndex, args: &[u8]) -> u64 {
-    match specs.get(spec.0 as usize) {
-        Some(what) if what.apart => what.args_bytes(args) / 8,
-        _ => args.len() as u64,
-    }
+    specs.get(spec.0 as usize).map_or(args.len() as u64, |what| what.weight(args))
 }
 
 impl Completion {

@@ -174,8 +174,7 @@ fn a_program_whose_executors_do_not_start_is_unfit_and_the_worker_stays() {
         setting: SettingId(1),
         output: Default::default(),
     };
-    let declare =
-        ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: Box::new(plain()) };
+    let declare = ToWorker::Declare { client: ClientId(1), spec: SpecIndex(0), what: Box::new(plain()) };
     let run = ToWorker::Run {
         client: ClientId(1),
         task: TaskId(1),

@@ -34,6 +34,12 @@ impl Spec {
         let apart = self.apart.then(|| Apart::decode(sent)).flatten();
         apart.map_or(sent.len() as u64, |apart| apart.bytes)
     }
+
+    /// What they count against their client's window, in bytes. Those that lie apart take up room with the client and not
+    /// with the master: an eighth of them counts.
+    pub fn weight(&self, sent: &[u8]) -> u64 {
+        if self.apart { self.args_bytes(sent) / 8 } else { sent.len() as u64 }
+    }
 }
 
 #[cfg(test)]

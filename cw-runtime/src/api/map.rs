@@ -277,7 +277,7 @@ impl<'i, R> Unordered<'i, R> {
             match args {
                 Err(failure) => commands.push(Command::Answer { task, sink, completion: refused(&failure) }),
                 Ok(args) if store.is_none() => {
-                    commands.push(Command::Submit { task, spec, args, sink, ticket: None });
+                    commands.push(hub.call(task, spec, args, sink, None));
                 }
                 Ok(args) => {
                     let hash = store::hash_of(&self.canonical);

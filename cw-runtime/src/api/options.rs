@@ -168,7 +168,7 @@ impl Options {
                 let (spec, job) = (caller.spec(&hub, shares), caller.job());
                 let call = Call { task, spec, job, hash, args, sink, input: None };
                 match store {
-                    None => hub.push([call.unkept()]),
+                    None => hub.push([call.unkept(&hub)]),
                     Some(store) => store.push(ToStore::Calls { hub, map: 0, calls: vec![call] }),
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::{
@@ -34,9 +34,46 @@ impl From<String> for Unserved {
 pub(crate) struct Source {
     pub(crate) id: BlobId,
     pub(crate) outline: Arc<Outline>,
-    pub(crate) file: Arc<File>,
+    pub(crate) content: Content,
     /// How many of its chunks are there, if it is still on its way. Closed if no more will come.
     pub(crate) ready: Option<watch::Receiver<u64>>,
+}
+
+/// Where a blob's bytes are.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// In a file, which somebody may have damaged.
+    File(Arc<File>),
+    /// In this process's own memory.
+    Memory(Bytes),
+}
+
+impl Source {
+    /// A blob that is complete in a file.
+    pub(crate) fn in_file(id: BlobId, outline: Arc<Outline>, file: File) -> Self {
+        Self { id, outline, content: Content::File(Arc::new(file)), ready: None }
+    }
+
+    /// A blob that is complete in memory.
+    pub(crate) fn in_memory(id: BlobId, outline: Arc<Outline>, bytes: Bytes) -> Self {
+        Self { id, outline, content: Content::Memory(bytes), ready: None }
+    }
+
+    /// One of its chunks; none if what is here is not the blob.
+    async fn chunk(&self, index: u64) -> Result<Option<Bytes>, String> {
+        let length = self.outline.chunk_len(index);
+        let file = match &self.content {
+            Content::Memory(bytes) => {
+                let from = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(CHUNK_BYTES);
+                let fits = bytes.len() >= from.saturating_add(length);
+                return Ok(fits.then(|| bytes.slice(from..from + length)));
+            }
+            Content::File(file) => Arc::clone(file),
+        };
+        let bytes = on_disk(move || Ok(read_chunk(&file, index, length))).await?;
+        // Whoever gets it would see it too, but could not mend it.
+        Ok(bytes.filter(|bytes| self.outline.fits(self.id, index, bytes)).map(Bytes::from))
+    }
 }
 
 /// Offers a blob on a stream where it was asked for, and sends what is wanted of it.
@@ -58,12 +95,8 @@ pub(crate) async fn serve(
                 async { comes.await.map(drop).map_err(|_| "it did not come here as a whole".to_owned()) };
             talk::in_time(comes).await?;
         }
-        let (file, length) = (Arc::clone(&source.file), source.outline.chunk_len(index));
-        let bytes = on_disk(move || Ok(read_chunk(&file, index, length))).await?;
-        // Whoever gets it would see it too, but could not mend it.
-        let bytes =
-            bytes.filter(|bytes| source.outline.fits(source.id, index, bytes)).ok_or(Unserved::Damaged)?;
-        talk::in_time(async { send.write_all(&bytes).await.map_err(|error| error.to_string()) }).await?;
+        let bytes = source.chunk(index).await?.ok_or(Unserved::Damaged)?;
+        talk::in_time(async { send.write_chunk(bytes).await.map_err(|error| error.to_string()) }).await?;
     }
     send.finish().map_err(|error| error.to_string())?;
     // Until the other side has all of it, or none of it any more.

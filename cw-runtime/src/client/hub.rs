@@ -19,6 +19,7 @@ use cw_core::{
 use tokio::sync::Notify;
 
 use super::{
+    apart,
     backlog::Backlog,
     notice::{Notices, say},
     progress::Progress,
@@ -37,6 +38,8 @@ pub(crate) enum Command {
         task: TaskId,
         spec: SpecIndex,
         args: Bytes,
+        /// What they count against the cluster's window, in bytes.
+        weight: u64,
         sink: Sink,
         /// Where its end is recorded before the caller has it.
         ticket: Option<Box<Ticket>>,
@@ -68,6 +71,8 @@ pub(crate) struct Hub {
     backlog: Backlog,
     /// Whether there is a client's thread that reads the commands.
     served: AtomicBool,
+    /// Whether the tasks run on a cluster.
+    is_remote: AtomicBool,
     /// Whether a signal is about to end the program.
     interrupted: AtomicBool,
     closed: (Mutex<bool>, Condvar),
@@ -97,6 +102,7 @@ impl Hub {
             submitted: Mutex::default(),
             backlog: Backlog::default(),
             served: AtomicBool::new(false),
+            is_remote: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
             closed: (Mutex::new(false), Condvar::new()),
         }
@@ -122,6 +128,37 @@ impl Hub {
         index
     }
 
+    /// A call as a command. On a cluster, arguments that are too big to be sent about are kept apart.
+    pub(crate) fn call(
+        &self,
+        task: TaskId,
+        spec: SpecIndex,
+        args: Bytes,
+        sink: Sink,
+        ticket: Option<Box<Ticket>>,
+    ) -> Command {
+        let (spec, args, weight) = self.part(spec, args);
+        Command::Submit { task, spec, args, weight, sink, ticket }
+    }
+
+    /// What is sent for a call, and what it weighs.
+    pub(crate) fn part(&self, spec: SpecIndex, args: Bytes) -> (SpecIndex, Bytes, u64) {
+        let bytes = args.len();
+        if bytes <= apart::ABOVE_BYTES || !self.is_remote.load(Ordering::Relaxed) {
+            return (spec, args, bytes as u64);
+        }
+        let what = Spec { apart: true, ..self.spec_at(spec) };
+        let args = apart::keep(args);
+        let weight = what.weight(&args);
+        (self.spec(&what), args, weight)
+    }
+
+    fn spec_at(&self, index: SpecIndex) -> Spec {
+        let specs = self.specs.lock().expect("no holder panics");
+        let found = specs.iter().find(|(_, other)| **other == index);
+        found.map(|(spec, _)| spec.clone()).expect("an index is given to what is in there")
+    }
+
     /// All combinations of job and options, in the order of their indices.
     pub(crate) fn specs(&self) -> Vec<Spec> {
         let specs = self.specs.lock().expect("no holder panics");
@@ -144,8 +181,8 @@ impl Hub {
     pub(crate) fn push(&self, commands: impl IntoIterator<Item = Command>) {
         let (mut tasks, mut bytes) = (0, 0);
         let count = |command: &Command| {
-            if let Command::Submit { args, .. } = command {
-                (tasks, bytes) = (tasks + 1, bytes + args.len() as u64);
+            if let Command::Submit { weight, .. } = command {
+                (tasks, bytes) = (tasks + 1, bytes + weight);
             }
         };
         let mut inbox = self.inbox.lock().expect("no holder panics");
@@ -211,6 +248,11 @@ impl Hub {
     /// The store has passed so much on, or answered it.
     pub(crate) fn store_passed(&self, calls: (usize, u64)) {
         self.backlog.correct(calls, (0, 0));
+    }
+
+    /// Notes that the tasks run on a cluster. Comes before the first call.
+    pub(crate) fn note_remote(&self) {
+        self.is_remote.store(true, Ordering::Relaxed);
     }
 
     /// Notes that a signal is about to end the program.
@@ -307,8 +349,8 @@ impl Desk {
     fn on_command(&mut self, now: Time, command: Command) {
         match command {
             Command::Declare(what) => self.machine.handle(now, Event::Declare { what }),
-            Command::Submit { task, spec, args, sink, ticket } => {
-                self.waited = (self.waited.0 + 1, self.waited.1 + args.len() as u64);
+            Command::Submit { task, spec, args, weight, sink, ticket } => {
+                self.waited = (self.waited.0 + 1, self.waited.1 + weight);
                 self.sinks.insert(task, sink);
                 let durable = ticket.is_some();
                 if let Some(ticket) = ticket {

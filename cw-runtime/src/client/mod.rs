@@ -4,6 +4,7 @@
 //! beside a connection to a master ([`remote`]), or beside a master and a worker in the same thread
 //! ([`local`]). Answers go into the [`sink`] that came with the call.
 
+mod apart;
 mod backlog;
 pub(crate) mod hub;
 pub(crate) mod local;

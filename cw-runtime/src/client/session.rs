@@ -230,6 +230,7 @@ pub(crate) fn remote_config() -> Result<Config, Trouble> {
 }
 
 fn start_remote(hub: &Arc<Hub>, wanted: &Wanted) -> Result<(), Trouble> {
+    hub.note_remote();
     let hello = program::hello(program::own_id()?, Role::Client)?;
     // A std channel: `init` may be called from async code, where tokio's refuse to block.
     let (first, connected) = mpsc::sync_channel(1);

@@ -1,4 +1,5 @@
-//! What a client gives to its cluster: its own executable, as the kernel has it open, and the values that its tasks share.
+//! What a client gives to its cluster: its own executable, as the kernel has it open, the values that its tasks share, and
+//! arguments that lie apart.
 
 use std::{fs::File, sync::Arc};
 
@@ -6,6 +7,7 @@ use bytes::BytesMut;
 use cw_core::ids::ShareId;
 use tokio::sync::OnceCell;
 
+use super::apart;
 use crate::{
     blobs::{
         BlobId, Outline, on_disk,
@@ -31,7 +33,11 @@ async fn answer_one(mut send: quinn::SendStream, mut receive: quinn::RecvStream)
         return Err("it asks what only masters are asked".to_owned());
     };
     let own = program::own_blob().map_err(|error| error.to_string())?;
-    let found = if id == own { own_executable().await } else { shared_value(id).await };
+    let found = match apart::find(id) {
+        _ if id == own => own_executable().await,
+        Some(arguments) => Ok(arguments),
+        None => shared_value(id).await,
+    };
     match found {
         Ok(source) => serve(source, &mut send, &mut receive).await.map_err(|why| format!("{why:?}")),
         Err(why) => talk::say(&mut send, &Answer::Gone(why)).await,
@@ -44,7 +50,7 @@ async fn shared_value(id: BlobId) -> Result<Source, String> {
     on_disk(move || {
         let file =
             File::open(path).map_err(|error| format!("the client cannot read what it shares: {error}"))?;
-        Ok(Source { id, outline, file: Arc::new(file), ready: None })
+        Ok(Source::in_file(id, outline, file))
     })
     .await
 }
@@ -57,7 +63,7 @@ async fn own_executable() -> Result<Source, String> {
             let why = |error: std::io::Error| format!("the client cannot read its executable: {error}");
             let file = File::open(program::own_path().map_err(why)?).map_err(why)?;
             let (id, outline) = Outline::of(&file).map_err(why)?;
-            Ok(Source { id, outline: Arc::new(outline), file: Arc::new(file), ready: None })
+            Ok(Source::in_file(id, Arc::new(outline), file))
         })
     };
     OWN.get_or_try_init(read).await.cloned()

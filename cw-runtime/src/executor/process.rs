@@ -188,7 +188,7 @@ impl Tasks {
         let mut dropped = 0;
         while let Some((message, body)) = self.next()? {
             match message {
-                ToExecutor::Run { .. } => dropped += 1,
+                ToExecutor::Run { .. } | ToExecutor::RunApart { .. } => dropped += 1,
                 // It is not said again.
                 ToExecutor::Share { share } => note_share(share, &body),
             }

@@ -2,8 +2,12 @@
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
+    borrow::Cow,
     cell::RefCell,
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
     panic::{self, AssertUnwindSafe},
+    path::Path,
     sync::{Arc, Once},
 };
 
@@ -38,10 +42,15 @@ impl Runner {
     /// Runs a task and says how it ended; `out` is emptied and filled with the encoded result or failure.
     pub(crate) fn run(&mut self, message: &ToExecutor, args: &[u8], out: &mut Vec<u8>) -> Class {
         out.clear();
-        let ToExecutor::Run { job, task, attempt } = *message else { return Class::Ok };
+        let (ToExecutor::Run { job, task, attempt } | ToExecutor::RunApart { job, task, attempt }) = *message
+        else {
+            return Class::Ok;
+        };
         self.desk.begin(task, attempt);
+        let is_apart = matches!(message, ToExecutor::RunApart { .. });
+        let args = if is_apart { read(args) } else { Ok(Cow::Borrowed(args)) };
         let result = match self.registry.entry(job.0) {
-            Some(entry) => hooks::run_all().and_then(|()| self.call(entry, args, out)),
+            Some(entry) => hooks::run_all().and(args).and_then(|args| self.call(entry, &args, out)),
             None => Err(Failure::Refused { why: format!("the program has no job of index {}", job.0) }),
         };
         self.desk.end(task, attempt);
@@ -84,6 +93,15 @@ impl Runner {
         }
         Ok(self.runtime.as_ref().expect("just made"))
     }
+}
+
+/// Arguments that lie apart.
+fn read(path: &[u8]) -> Result<Cow<'static, [u8]>, Failure> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let read = std::fs::read(path).map(Cow::Owned);
+    read.map_err(|error| Failure::Refused {
+        why: format!("its arguments cannot be read: {}: {error}", path.display()),
+    })
 }
 
 /// Refuses arguments or a result over the job's limit.

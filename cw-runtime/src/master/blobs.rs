@@ -223,7 +223,7 @@ impl Blobs {
         if let State::Here(outline) = &*state {
             let (cache, outline) = (self.cache().await?, Arc::clone(outline));
             if let Some(file) = on_disk(move || Ok(cache.find(id))).await? {
-                return Ok(Source { id, outline, file: Arc::new(file), ready: None });
+                return Ok(Source::in_file(id, outline, file));
             }
         }
         let source = self.open(id, program).await?;
@@ -247,9 +247,7 @@ impl Blobs {
             on_disk(move || Ok(found(&cache, id))).await?
         };
         match found {
-            Some((file, outline)) => {
-                Ok(Source { id, outline: Arc::new(outline), file: Arc::new(file), ready: None })
-            }
+            Some((file, outline)) => Ok(Source::in_file(id, Arc::new(outline), file)),
             None => self.begin(cache, id, program).await,
         }
     }
@@ -284,8 +282,7 @@ impl Blobs {
             loop {
                 match fetch(&connection, cache, (id, program), false, follower).await {
                     Ok(Fetched::File(file, outline)) => {
-                        let (outline, file) = (Arc::new(outline), Arc::new(file));
-                        return Ok(Source { id, outline, file, ready: None });
+                        return Ok(Source::in_file(id, Arc::new(outline), file));
                     }
                     Ok(Fetched::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
                     Ok(Fetched::At(_)) => break,
@@ -335,8 +332,8 @@ struct Followed {
 impl Follower for Followed {
     fn begun(&mut self, outline: &Outline, reader: File) -> watch::Sender<u64> {
         let (send, ready) = watch::channel(0);
-        let (id, outline, file) = (self.id, Arc::new(outline.clone()), Arc::new(reader));
-        let source = Source { id, outline, file, ready: Some(ready) };
+        let (id, outline) = (self.id, Arc::new(outline.clone()));
+        let source = Source { ready: Some(ready), ..Source::in_file(id, outline, reader) };
         self.begun.send_replace(Some(source));
         send
     }

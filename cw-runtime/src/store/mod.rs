@@ -118,9 +118,9 @@ pub(crate) struct Call {
 
 impl Call {
     /// The same without a store.
-    pub(crate) fn unkept(self) -> Command {
+    pub(crate) fn unkept(self, hub: &Hub) -> Command {
         let Self { task, spec, args, sink, .. } = self;
-        Command::Submit { task, spec, args, sink, ticket: None }
+        hub.call(task, spec, args, sink, None)
     }
 }
 

@@ -542,12 +542,18 @@ impl Keeper {
 
     pub(super) fn submit(&mut self, call: Call, row: i64, place: Place) {
         let Call { task, spec, job, hash, args, sink, .. } = call;
+        let kept = Kept { job, hash, args: args.clone() };
+        let (spec, args, weight) = match &self.hub {
+            Some(hub) => hub.part(spec, args),
+            None => (spec, args, 0),
+        };
         let is_remote = self.hub.as_ref().is_some_and(|hub| hub.session().is_some());
         let sent = (is_remote && self.store.notes_sent())
             .then(|| self.sent.add(spec, row, Entry { task, place, hash }));
-        let of = TicketOf::Call { place, kept: Kept { job, hash, args: args.clone() }, sent };
+        let of = TicketOf::Call { place, kept, sent };
         let ticket = Ticket { store: Arc::clone(&self.store), of };
-        self.out.push(Command::Submit { task, spec, args, sink, ticket: Some(Box::new(ticket)) });
+        let ticket = Some(Box::new(ticket));
+        self.out.push(Command::Submit { task, spec, args, weight, sink, ticket });
     }
 
     fn on_ended(&mut self, task: TaskId, of: TicketOf, completion: Completion) {

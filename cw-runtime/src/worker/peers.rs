@@ -143,6 +143,6 @@ async fn serve_one(
     let Some((outline, file)) = upstream.peers.outline(id).zip(found) else {
         return talk::say(send, &Answer::Gone("it is here no more".to_owned())).await;
     };
-    let source = Source { id, outline, file: Arc::new(file), ready: None };
+    let source = Source::in_file(id, outline, file);
     serve(source, send, receive).await.map_err(|why| format!("{why:?}"))
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// An address that nobody listens at.
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.local_addr().expect("bound").to_string()
 }

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::support::{Cluster, Home, Process, program};
+use crate::{
+    restarts::free_address,
+    support::{Cluster, Home, Process, Signal, Standing, program, until},
+};
 
 /// A scenario by itself, on threads, and on a cluster of two workers.
 fn everywhere(words: &[&str]) {
@@ -54,16 +57,75 @@ fn a_node_has_one_copy_however_many_workers_it_has() {
     assert!((20_000_000..20_000_100).contains(&sizes[0]), "{sizes:?}");
 }
 
-#[test]
-fn it_is_there_again_after_a_worker_and_the_master_were_lost() {
-    let mut cluster = Cluster::start_with(&["--suspect-after", "300ms", "--lost-after", "1s"], 2);
-    let file = cluster.home.path().join("go on");
-    let client = client(&cluster, &["wait", file.to_str().expect("a plain path")]);
-    // Both have begun tasks: four slots, six tasks.
-    let begun = || crate::support::proc::executors(cluster.home.path()).len() >= 4;
-    crate::support::until("executors run", begun);
-    drop(cluster.workers.remove(0));
-    cluster.add_worker(&[]);
+/// Runs a scenario whose tasks wait for a file; meanwhile one of two workers is killed, and so is the master.
+fn survives(scenario: &str) {
+    let home = Home::new();
+    let start = |words: &[&str]| Process::start(&mut home.command(&program("it_share"), words));
+    let address = free_address();
+    let master = || {
+        let master = start(
+            &[
+                &["--role", "master", "--listen", &address][..],
+                &["--suspect-after", "300ms", "--lost-after", "1s"],
+            ]
+            .concat(),
+        );
+        master.said("join:");
+        master
+    };
+    let worker = || {
+        let worker = start(&["--role", "worker", "--slots", "2"]);
+        worker.complained("joined the master");
+        worker
+    };
+    let (first, killed, _worker) = (master(), worker(), worker());
+    let file = home.path().join("go on");
+    let client = start(&["--cluster", "default", scenario, file.to_str().expect("a plain path")]);
+    // Four slots, six tasks.
+    let begun = || {
+        let entries = fs::read_dir(home.path()).expect("it is there").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("go on.")).count()
+    };
+    until("four tasks have begun", || begun() == 4);
+    [first, killed].into_iter().for_each(|process| process.signal(Signal::KILL));
+    let _master = master();
+    client.complained("lost the master");
     fs::write(&file, "").expect("the test's own folder");
     client.finish().well();
+}
+
+#[test]
+fn a_shared_value_is_there_again_after_a_worker_and_the_master_were_lost() {
+    survives("wait");
+}
+
+#[test]
+fn big_arguments_are_there_again_after_a_worker_and_the_master_were_lost() {
+    survives("big_wait");
+}
+
+#[test]
+fn big_arguments_are_arguments_everywhere() {
+    everywhere(&["big", "12", "3000000"]);
+}
+
+#[test]
+fn big_arguments_come_to_a_node_once_and_go_with_their_task() {
+    let standing = Standing::start();
+    let worker = standing.worker("node", &[]);
+    standing.client(&program("it_share"), &["big", "9", "2500000"]).finish().well();
+    let sizes = |node| {
+        let length = |path: &std::path::PathBuf| fs::metadata(path).expect("it is there").len();
+        let mut sizes: Vec<u64> = standing.cache(node).iter().map(length).collect();
+        sizes.retain(|size| (2_500_000..2_500_100).contains(size));
+        sizes.len()
+    };
+    // Each was tried twice.
+    assert_eq!((sizes("node"), sizes("master")), (9, 9));
+    let links = || {
+        let entries = fs::read_dir(standing.private("node")).expect("it is there").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().contains("share-")).count()
+    };
+    until("the worker keeps none of them for itself", || links() == 0);
+    drop(worker);
 }

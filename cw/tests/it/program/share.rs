@@ -1,7 +1,7 @@
 //! Jobs that share values.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(clap::Args)]
 struct Opts {
-    /// `many BYTES TASKS`, `two`, `borrowed`, `wait FILE`, or `returned`
+    /// `many BYTES TASKS`, `two`, `wait FILE`, `big TASKS BYTES`, or `big_wait FILE`
     words: Vec<String>,
 }
 
@@ -50,13 +50,42 @@ fn weigh(factor: u64, one: &cw::Shared<Vec<u64>>, other: &cw::Shared<String>) ->
     one.iter().sum::<u64>() * factor + other.len() as u64
 }
 
-/// Waits for a file, then looks.
-#[cw::job]
-fn wait_and_look(file: PathBuf, table: cw::Shared<Table>) -> u64 {
+/// Says that this process has begun, by a file beside another, and waits for that one.
+fn wait_for(file: &Path) {
+    std::fs::write(file.with_extension(std::process::id().to_string()), "").expect("its folder is there");
     while !file.exists() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// Waits for a file, then looks.
+#[cw::job]
+fn wait_and_look(file: PathBuf, table: cw::Shared<Table>) -> u64 {
+    wait_for(&file);
     table.bytes.len() as u64
+}
+
+/// The sum of its arguments, the second time it is tried.
+#[cw::job(retries = 1)]
+fn add(number: u64, bytes: Vec<u8>) -> cw::Result<(u64, u64)> {
+    if cw::ctx().attempt() == 1 {
+        return Err(cw::Error::other("not the first time"));
+    }
+    Ok((number, bytes.iter().map(|byte| u64::from(*byte)).sum()))
+}
+
+/// Waits for a file, then gives back what it was given.
+#[cw::job]
+async fn wait_and_give(file: PathBuf, bytes: Vec<u8>) -> Vec<u8> {
+    wait_for(&file);
+    bytes
+}
+
+/// Bytes that no other number has.
+fn bytes_of(number: u64, bytes: usize) -> Vec<u8> {
+    let mut all = vec![3; bytes];
+    all[..8].copy_from_slice(&number.to_le_bytes());
+    all
 }
 
 fn table(bytes: usize) -> Table {
@@ -94,6 +123,19 @@ async fn main(opts: Opts) -> cw::Result<()> {
             let looked =
                 cw::map(wait_and_look, (0..6).map(|_| (PathBuf::from(file), shared.clone()))).await?;
             assert_eq!(looked, [3 << 20; 6]);
+        }
+        ["big", tasks, bytes] => {
+            let (tasks, bytes): (u64, usize) =
+                (tasks.parse().expect("a number"), bytes.parse().expect("a number"));
+            let added = cw::map(add, (0..tasks).map(|number| (number, bytes_of(number, bytes)))).await?;
+            let wanted = |number: u64| (number, number + 3 * (bytes as u64 - 8));
+            assert!(tasks < 256, "the sum is that of one byte");
+            assert_eq!(added, (0..tasks).map(wanted).collect::<Vec<_>>());
+        }
+        ["big_wait", file] => {
+            let all: Vec<Vec<u8>> = (0..6).map(|number| bytes_of(number, 3 << 20)).collect();
+            let given = cw::map(wait_and_give, all.iter().map(|bytes| (PathBuf::from(file), bytes.clone())));
+            assert!(given.await? == all);
         }
         other => return Err(cw::Error::other(format!("no scenario {other:?}"))),
     }
