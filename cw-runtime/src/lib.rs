@@ -21,6 +21,7 @@ mod flag;
 mod hooks;
 mod image;
 pub mod job;
+mod mapped;
 mod master;
 pub mod net;
 mod particulars;
@@ -40,7 +41,7 @@ pub use cw_core::ids::TaskId;
 pub use error::{Error, Result, TaskError, TaskErrorKind};
 pub use executor::context::{Ctx, ctx};
 pub use job::{IntoArgs, Job, JobInfo, jobs};
-pub use shared::{Shared, share};
+pub use shared::{Shareable, Shared, share, share_slice};
 pub use start::init;
 
 /// What the macros write code against. No promise is made about any of it.

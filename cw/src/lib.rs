@@ -348,8 +348,9 @@ pub use cw_macros::main;
 
 pub use cw_runtime::{
     Blocking, Cluster, Collect, Connect, Ctx, Error, IntoArgs, Job, JobInfo, JoinNext, JoinNextWithId, Map,
-    Next, Options, Ready, Result, Shared, SpawnWhenReady, TaskError, TaskErrorKind, TaskHandle, TaskId,
-    TaskSet, Unordered, WaitAll, ctx, init, jobs, map, options, ready, share, spawn, submit, wait_all,
+    Next, Options, Ready, Result, Shareable, Shared, SpawnWhenReady, TaskError, TaskErrorKind, TaskHandle,
+    TaskId, TaskSet, Unordered, WaitAll, ctx, init, jobs, map, options, ready, share, share_slice, spawn,
+    submit, wait_all,
 };
 
 pub mod testing;

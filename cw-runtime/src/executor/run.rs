@@ -2,7 +2,6 @@
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
-    borrow::Cow,
     cell::RefCell,
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
@@ -12,12 +11,14 @@ use std::{
 };
 
 use cw_core::wire::{Class, Failure, ToExecutor};
+use mmap_guard::FileData;
 
 use super::context::Desk;
 use crate::{
     executor::JobScope,
     hooks,
     job::{Fail, FailKind, JobEntry, Registry, Run},
+    mapped,
 };
 
 thread_local! {
@@ -48,9 +49,11 @@ impl Runner {
         };
         self.desk.begin(task, attempt);
         let is_apart = matches!(message, ToExecutor::RunApart { .. });
-        let args = if is_apart { read(args) } else { Ok(Cow::Borrowed(args)) };
         let result = match self.registry.entry(job.0) {
-            Some(entry) => hooks::run_all().and(args).and_then(|args| self.call(entry, &args, out)),
+            Some(entry) => hooks::run_all().and_then(|()| match is_apart {
+                true => self.call(entry, &lying_at(args)?, out),
+                false => self.call(entry, args, out),
+            }),
             None => Err(Failure::Refused { why: format!("the program has no job of index {}", job.0) }),
         };
         self.desk.end(task, attempt);
@@ -96,10 +99,9 @@ impl Runner {
 }
 
 /// Arguments that lie apart.
-fn read(path: &[u8]) -> Result<Cow<'static, [u8]>, Failure> {
+fn lying_at(path: &[u8]) -> Result<FileData, Failure> {
     let path = Path::new(OsStr::from_bytes(path));
-    let read = std::fs::read(path).map(Cow::Owned);
-    read.map_err(|error| Failure::Refused {
+    mapped::open(path).map_err(|error| Failure::Refused {
         why: format!("its arguments cannot be read: {}: {error}", path.display()),
     })
 }

@@ -36,6 +36,15 @@ fn several_values_are_shared_and_later_ones_are_others() {
 }
 
 #[test]
+fn numbers_are_mapped_by_executors_and_not_copied() {
+    let (alone, threaded, cluster) = (Home::new(), Home::new(), Cluster::start(2));
+    let start = |home: &Home, words: &[&str]| Process::start(&mut home.command(&program("it_share"), words));
+    start(&alone, &["numbers", "mapped"]).finish().well();
+    start(&threaded, &["--threads", "numbers", "here"]).finish().well();
+    client(&cluster, &["numbers", "mapped"]).finish().well();
+}
+
+#[test]
 fn a_node_has_one_copy_however_many_workers_it_has() {
     let home = Home::new();
     let in_home = |flags: &[&str]| {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(clap::Args)]
 struct Opts {
-    /// `many BYTES TASKS`, `two`, `wait FILE`, `big TASKS BYTES`, or `big_wait FILE`
+    /// `many BYTES TASKS`, `numbers mapped|here`, `two`, `wait FILE`, `big TASKS BYTES`, or `big_wait FILE`
     words: Vec<String>,
 }
 
@@ -48,6 +48,15 @@ fn look(at: u64, table: cw::Shared<Table>) -> (u8, u64) {
 #[cw::job]
 fn weigh(factor: u64, one: &cw::Shared<Vec<u64>>, other: &cw::Shared<String>) -> u64 {
     one.iter().sum::<u64>() * factor + other.len() as u64
+}
+
+/// The sum of a part of many numbers, and whether this process has a file mapped that holds them.
+#[cw::job]
+fn add_part(part: u64, numbers: &cw::Shared<[f64]>) -> (f64, bool) {
+    let part = part as usize * 1_000;
+    let sum = numbers[part..part + 1_000].iter().sum();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    (sum, maps.lines().any(|line| line.contains("share-") || line.contains("shared-")))
 }
 
 /// Says that this process has begun, by a file beside another, and waits for that one.
@@ -105,6 +114,13 @@ async fn main(opts: Opts) -> cw::Result<()> {
                 assert_eq!(u64::from(byte), at as u64 * 7_919 % bytes as u64 % 251);
                 assert!(decoded <= 1, "decoded {decoded} times in one executor");
             }
+        }
+        ["numbers", wanted] => {
+            let numbers = cw::share_slice((0..500_000).map(f64::from).collect::<Vec<_>>());
+            let sums = cw::map(add_part, (0..500u64).map(|part| (part, &numbers))).await?;
+            let all: f64 = sums.iter().map(|(sum, _)| sum).sum();
+            assert_eq!(all, 500_000.0 * 499_999.0 / 2.0);
+            assert!(sums.iter().all(|(_, is_mapped)| *is_mapped == (*wanted == "mapped")));
         }
         ["two"] => {
             let (one, other) = (cw::share(vec![1u64, 2, 3]), cw::share("four".to_owned()));
