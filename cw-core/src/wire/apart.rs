@@ -5,6 +5,9 @@ use bytes::Bytes;
 use super::Spec;
 use crate::ids::ShareId;
 
+/// Arguments that lie apart take up room with their client and not with the master: one byte of so many counts.
+pub const APART_WEIGHT: usize = 8;
+
 /// What is sent in place of arguments that lie apart: which they are. They are brought to a node once, however often
 /// their task is sent there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +38,9 @@ impl Spec {
         apart.map_or(sent.len() as u64, |apart| apart.bytes)
     }
 
-    /// What they count against their client's window, in bytes. Those that lie apart take up room with the client and not
-    /// with the master: an eighth of them counts.
+    /// What they count against their client's window, in bytes.
     pub fn weight(&self, sent: &[u8]) -> u64 {
-        if self.apart { self.args_bytes(sent) / 8 } else { sent.len() as u64 }
+        if self.apart { self.args_bytes(sent) / APART_WEIGHT as u64 } else { sent.len() as u64 }
     }
 }
 

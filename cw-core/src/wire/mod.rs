@@ -21,7 +21,7 @@ mod worker;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use apart::Apart;
+pub use apart::{APART_WEIGHT, Apart};
 pub use client::{Counts, FromClient, Output, Spec, Stall, ToClient, Window};
 pub use executor::{FromExecutor, ToExecutor};
 pub use failure::{Class, Ending, Failure};

@@ -190,7 +190,8 @@ impl Worker {
         };
         let (job, expected): (JobIndex, u32) = (spec.what.job, spec.learned.expected());
         let running = Running::of(&pending, expected, spec.what.timeout);
-        if !spec.what.shares.is_empty() {
+        let told = &self.slots[slot].told;
+        if !spec.what.shares.iter().all(|share| told.contains(share)) {
             let shares = spec.what.shares.clone();
             self.tell_shares(slot, &shares);
         }

@@ -191,10 +191,13 @@ impl Worker {
     pub(super) fn has_shares(&mut self, pending: &Pending) -> bool {
         let spec = self.clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
         let shares = spec.map_or(&[][..], |spec| &spec.what.shares);
-        let all: Vec<ShareId> = shares.iter().copied().chain(pending.apart.as_deref().copied()).collect();
+        let all = || shares.iter().chain(pending.apart.as_deref());
+        if all().all(|share| matches!(self.shares.get(share), Some(Share::Here(_)))) {
+            return true;
+        }
+        let all: Vec<ShareId> = all().copied().collect();
         all.iter().for_each(|share| self.want_share(pending.client, *share));
-        let is_here = |share: &ShareId| matches!(self.shares.get(share), Some(Share::Here(_)));
-        planted!(SkipShares) || all.iter().all(is_here)
+        planted!(SkipShares)
     }
 
     /// Tells the executor of a slot where what a task shares lies, if it does not know.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use cw_core::{ids::ShareId, wire::Failure};
+use cw_core::wire::Failure;
 use futures_core::Stream;
 
 use super::{
@@ -27,6 +27,7 @@ use crate::{
     },
     error::TaskError,
     job::CodecError,
+    shared,
     store::{self, Call, StoreAt, ToStore},
 };
 
@@ -39,18 +40,16 @@ const BYTES_MAX: usize = 64 << 20;
 /// Arguments are encoded into pieces of this size, many to a piece.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Appends the next input's encoding, and what tells it from others where that is wanted; gives what its task shares with
-/// others; `None` at the end.
-pub(super) type Source<'i> = Box<
-    dyn FnMut(&mut Vec<u8>, Option<&mut Vec<u8>>) -> Option<Result<Vec<ShareId>, CodecError>> + Send + 'i,
->;
+/// Appends the next input's encoding, and what tells it from others where that is wanted; `None` at the end.
+pub(super) type Source<'i> =
+    Box<dyn FnMut(&mut Vec<u8>, Option<&mut Vec<u8>>) -> Option<Result<(), CodecError>> + Send + 'i>;
 
 /// A job over many inputs, made by [`map`](super::map).
 ///
 /// Awaited, it gives a `Vec` of all results in input order; the first error ends it and cancels the rest.
 /// [`unordered`](Self::unordered) streams results as they come. Inputs are read only as room opens: at most
 /// [`in_flight`](Self::in_flight) tasks, and 64 MiB of arguments and of results, are under way or unread, so
-/// an endless iterator is fine.
+/// an endless iterator is fine. Of arguments above 1 MiB, which a cluster is sent apart, an eighth counts.
 #[must_use = "a map does nothing until it is awaited, collected or streamed"]
 pub struct Map<'i, R> {
     source: Source<'i>,
@@ -257,31 +256,31 @@ impl<'i, R> Unordered<'i, R> {
                 Err((hub, failure)) => return self.refuse_next(&hub, &failure),
             },
         };
-        let (plain, job) = (self.map.caller.spec(&hub, Vec::new()), self.map.caller.job());
+        let job = self.map.caller.job();
+        // Few tasks share something else than the one before.
+        let (mut shares, mut spec) = (Vec::new(), self.map.caller.spec(&hub, Vec::new()));
         let (mut commands, mut calls) = (Vec::new(), Vec::new());
         commands.extend(self.show_progress().map(Command::Watch));
         while self.has_room() {
             let Some(input) = self.next_input() else { break };
-            let (args, spec) = match input {
-                Ok((args, shares)) if shares.is_empty() => (Ok(args), plain),
-                Ok((args, shares)) => (Ok(args), self.map.caller.spec(&hub, shares)),
-                Err(failure) => (Err(failure), plain),
-            };
-            let (task, bytes) = (hub.new_task(), args.as_ref().map_or(0, Bytes::len));
+            if let Some(others) = shared::taken_unless(&shares) {
+                (shares, spec) = (others.clone(), self.map.caller.spec(&hub, others));
+            }
+            let (task, bytes) = (hub.new_task(), hub.weight(input.as_ref().map_or(0, Bytes::len)));
             let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");
             let sink = Sink::Stream(Arc::clone(&self.queue), self.next_index, args_bytes);
-            let input = Some(self.next_index);
+            let number = Some(self.next_index);
             self.next_index += 1;
             self.open += 1;
-            self.args_bytes += bytes;
-            match args {
+            self.args_bytes += args_bytes as usize;
+            match input {
                 Err(failure) => commands.push(Command::Answer { task, sink, completion: refused(&failure) }),
                 Ok(args) if store.is_none() => {
                     commands.push(hub.call(task, spec, args, sink, None));
                 }
                 Ok(args) => {
                     let hash = store::hash_of(&self.canonical);
-                    calls.push(Call { task, spec, job, hash, args, sink, input });
+                    calls.push(Call { task, spec, job, hash, args, sink, input: number });
                 }
             }
         }
@@ -316,8 +315,8 @@ impl<'i, R> Unordered<'i, R> {
         }
     }
 
-    /// The next input, encoded, with what its task shares with others; `None` at the end of the iterator, which is not read again.
-    fn next_input(&mut self) -> Option<Result<(Bytes, Vec<ShareId>), Failure>> {
+    /// The next input, encoded; `None` at the end of the iterator, which is not read again.
+    fn next_input(&mut self) -> Option<Result<Bytes, Failure>> {
         self.scratch.clear();
         self.canonical.clear();
         let canonical = self.map.caller.store.is_some().then_some(&mut self.canonical);
@@ -330,8 +329,8 @@ impl<'i, R> Unordered<'i, R> {
         };
         let checked = encoded
             .map_err(|error| unencodable(&error))
-            .and_then(|shares| self.map.caller.check_size(self.scratch.len()).map(|()| shares));
-        Some(checked.map(|shares| (self.cut_piece(), shares)))
+            .and_then(|()| self.map.caller.check_size(self.scratch.len()));
+        Some(checked.map(|()| self.cut_piece()))
     }
 
     /// Moves the encoded arguments into a piece they share with others, so that few are allocated.

@@ -105,10 +105,12 @@ impl Options {
         let source: Source<'i> = Box::new(move |out, canonical| {
             let args = inputs.next()?.into_args();
             shared::begin();
-            let encoded = J::encode(&args, out).map(|()| shared::taken());
-            Some(encoded.and_then(|shares| {
-                canonical.map_or(Ok(()), |canonical| J::canonical(&args, canonical)).map(|()| shares)
-            }))
+            let encoded = J::encode(&args, out);
+            let Some(canonical) = canonical else { return Some(encoded) };
+            let shares = shared::taken();
+            let made = encoded.and_then(|()| J::canonical(&args, canonical));
+            shared::put_back(shares);
+            Some(made)
         });
         Map::new(source, total, Caller::of::<J>(self), Reading::of::<J>)
     }

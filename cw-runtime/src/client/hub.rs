@@ -14,7 +14,7 @@ use cw_core::{
     TaskMap, Time,
     client::{self, Action, Client, Completion, Event},
     ids::{SpecIndex, TaskId},
-    wire::{Class, Counts, FromClient, Session, Spec},
+    wire::{APART_WEIGHT, Class, Counts, FromClient, Session, Spec},
 };
 use tokio::sync::Notify;
 
@@ -143,14 +143,24 @@ impl Hub {
 
     /// What is sent for a call, and what it weighs.
     pub(crate) fn part(&self, spec: SpecIndex, args: Bytes) -> (SpecIndex, Bytes, u64) {
-        let bytes = args.len();
-        if bytes <= apart::ABOVE_BYTES || !self.is_remote.load(Ordering::Relaxed) {
-            return (spec, args, bytes as u64);
+        let weight = self.weight(args.len());
+        if !self.lies_apart(args.len()) {
+            return (spec, args, weight);
         }
         let what = Spec { apart: true, ..self.spec_at(spec) };
         let args = apart::keep(args);
-        let weight = what.weight(&args);
+        debug_assert_eq!(weight, what.weight(&args), "the machine counts the same");
         (self.spec(&what), args, weight)
+    }
+
+    /// What arguments of so many bytes count against the cluster's window.
+    pub(crate) fn weight(&self, bytes: usize) -> u64 {
+        let weight = if self.lies_apart(bytes) { bytes / APART_WEIGHT } else { bytes };
+        weight as u64
+    }
+
+    fn lies_apart(&self, bytes: usize) -> bool {
+        bytes > apart::ABOVE_BYTES && self.is_remote.load(Ordering::Relaxed)
     }
 
     fn spec_at(&self, index: SpecIndex) -> Spec {
