@@ -95,6 +95,8 @@ pub enum Bug {
     SkipShares,
     /// Arguments that lie apart are forgotten once an executor was told where.
     DropApart,
+    /// Shared values are forgotten while tasks that share them run.
+    DropUsed,
 }
 
 /// All of them.
@@ -142,6 +144,7 @@ pub const ALL: &[Bug] = &[
     Bug::IgnoreUnfit,
     Bug::SkipShares,
     Bug::DropApart,
+    Bug::DropUsed,
 ];
 
 thread_local! {

@@ -133,7 +133,7 @@ impl Ledger {
         self.truths.get_mut(&owner)?.get_mut(usize::try_from(task.0).ok()?)
     }
 
-    fn runs(&mut self) -> impl Iterator<Item = &mut Run> {
+    pub(super) fn runs(&mut self) -> impl Iterator<Item = &mut Run> {
         self.truths.values_mut().flatten().flat_map(|truth| &mut truth.runs)
     }
 
@@ -523,31 +523,6 @@ impl Ledger {
                 Some((Class::Ok, result(owner, task, truth.plan.result_bytes)))
             }
         }
-    }
-
-    /// A worker kills an executor in which this runs, or has just taken it down: then only the worker can say which of
-    /// the two came first.
-    pub(super) fn note_killed(&mut self, host: usize, executor: ExecutorId, ran: Duration, args: &[u8]) {
-        let live = self.live.get(&(host, executor)).map(|(owner, task, _)| (*owner, *task));
-        let is_dead = live.is_none();
-        let Some((owner, task)) = live.or_else(|| named(args)) else { return };
-        let Some(truth) = self.truth(owner, task) else { return };
-        let is_over = truth.spec.timeout.is_some_and(|timeout| ran >= timeout);
-        let there = |run: &&mut Run| (run.worker, run.executor) == (host, executor);
-        if let Some(run) = truth.runs.iter_mut().rev().find(there)
-            && is_over
-            && (is_dead || !run.is_bad)
-        {
-            truth.timed_out += 1;
-            (run.is_bad, run.is_failed) = (true, true);
-        }
-    }
-
-    pub(super) fn note_executor_gone(&mut self, host: usize, executor: ExecutorId) {
-        self.live.remove(&(host, executor));
-        // What it had not flushed is lost too.
-        let there = |run: &&mut Run| run.worker == host && run.executor == executor && run.told_end.is_none();
-        self.runs().filter(there).for_each(|run| (run.is_over, run.is_bad) = (true, true));
     }
 
     /// A client has an answer.

@@ -5,12 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
+    checks::Ledger,
     hosts::{Input, Process, Role},
     plan::Does,
     programs::prints,
+    truth::{Run, named},
     world::{Doing, Happening, World},
 };
 use crate::{
+    Time,
     ids::{Attempt, ExecutorId, TaskId},
     wire::{Class, Ending, Failure},
     worker::{ExecutorSaid, Origin},
@@ -72,6 +75,7 @@ impl World {
             && let Some((_, _, args)) = process.queue.front().cloned()
         {
             self.ledger.note_killed(host, executor, ran, &args);
+            self.ledger.note_unheard(host, executor, |began| clock.local(now).since(clock.local(began)));
         }
         let delay = Duration::from_micros(self.chance.between(100, 3_000));
         let what = Doing::Dies(Ending::Signal(9));
@@ -230,8 +234,57 @@ impl World {
     }
 }
 
+impl Ledger {
+    /// A worker kills an executor in which this runs, or has just taken it down: then only the worker can say which of
+    /// the two came first.
+    pub(super) fn note_killed(&mut self, host: usize, executor: ExecutorId, ran: Duration, args: &[u8]) {
+        let live = self.live.get(&(host, executor)).map(|(owner, task, _)| (*owner, *task));
+        let is_dead = live.is_none();
+        let Some((owner, task)) = live.or_else(|| named(args)) else { return };
+        let Some(truth) = self.truth(owner, task) else { return };
+        let is_over = truth.spec.timeout.is_some_and(|timeout| ran >= timeout);
+        let there = |run: &&mut Run| (run.worker, run.executor) == (host, executor);
+        if let Some(run) = truth.runs.iter_mut().rev().find(there)
+            && is_over
+            && (is_dead || !run.is_bad)
+        {
+            truth.timed_out += 1;
+            (run.is_bad, run.is_failed) = (true, true);
+        }
+    }
+
+    /// The same where the one that ran before in it had ended, which the worker was not told in time.
+    pub(super) fn note_unheard(
+        &mut self,
+        host: usize,
+        executor: ExecutorId,
+        since: impl Fn(Time) -> Duration,
+    ) {
+        let unheard = |run: &Run| {
+            (run.worker, run.executor) == (host, executor)
+                && run.told_end.is_none()
+                && run.is_over
+                && !run.is_bad
+        };
+        for truth in self.truths.values_mut().flatten() {
+            let Some(timeout) = truth.spec.timeout else { continue };
+            for run in truth.runs.iter_mut().filter(|run| unheard(run) && since(run.began) >= timeout) {
+                truth.timed_out += 1;
+                (run.is_bad, run.is_failed) = (true, true);
+            }
+        }
+    }
+
+    pub(super) fn note_executor_gone(&mut self, host: usize, executor: ExecutorId) {
+        self.live.remove(&(host, executor));
+        // What it had not flushed is lost too.
+        let there = |run: &&mut Run| run.worker == host && run.executor == executor && run.told_end.is_none();
+        self.runs().filter(there).for_each(|run| (run.is_over, run.is_bad) = (true, true));
+    }
+}
+
 struct Host {
-    frozen: Option<crate::Time>,
+    frozen: Option<Time>,
     up: bool,
 }
 

@@ -245,6 +245,7 @@ fn worker_config(rng: &mut Rng) -> worker::Config {
     config.quantum = ms(rng.pick(&[0, 100, 1_000]));
     config.idle_time = rng.pick(&[None, Some(ms(1_000)), Some(ms(60_000))]);
     config.spare_programs = rng.pick(&[0, 4]);
+    config.share_time = if rng.coin() { ms(rng.between(100, 3_000)) } else { ms(60_000) };
     if rng.permille(300) {
         config.held_bytes = rng.spread(1_000, 4 << 20);
     }

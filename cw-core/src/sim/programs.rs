@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::{
     checks::Ledger,
-    hosts::{Host, Input, Process, Role},
+    hosts::{Host, Input, Role},
+    truth::named,
     world::{Happening, World},
 };
 use crate::{
@@ -105,10 +106,17 @@ impl World {
 
     /// A worker forgets what it had fetched.
     pub(super) fn drop_share(&mut self, host: usize, share: ShareId) {
+        self.say(|| format!("worker host {host} forgets {share}"));
         let worker = self.hosts[host].worker().expect("only workers keep shares");
-        let has = |process: &Process| process.queue.iter().any(|(.., args)| *args == path_of(share));
-        let is_used = worker.processes.values().any(|process| !process.dying && has(process));
-        self.ledger.rule(!is_used, "arguments stay until their task has ended", || {
+        let living = worker.processes.values().filter(|process| !process.dying);
+        let tasks: Vec<Bytes> =
+            living.flat_map(|process| &process.queue).map(|(.., args)| args.clone()).collect();
+        let needs = |args: &Bytes| {
+            let truth = named(args).and_then(|(owner, task)| self.ledger.truth(owner, task));
+            *args == path_of(share) || truth.is_some_and(|truth| truth.spec.shares.contains(&share))
+        };
+        let is_used = tasks.iter().any(needs);
+        self.ledger.rule(!is_used, "what a task needs stays until it has ended", || {
             format!("{share} on host {host}")
         });
     }

@@ -330,3 +330,23 @@ fn what_does_not_say_where_arguments_lie_ends_its_task() {
     };
     assert!(actions.iter().any(refused), "{actions:?}");
 }
+
+#[test]
+fn a_shared_value_goes_once_no_task_has_shared_it_for_a_while_and_not_under_one_that_runs() {
+    let (mut world, clients) = world_of(2, &[PROGRAM]);
+    let share = ShareId([3; 32]);
+    world.declare(clients[0], Spec { shares: vec![share], ..plain() });
+    let submit = |world: &mut World, millis| world.submit(clients[0], 1, Do::Return.args(millis));
+    submit(&mut world, 60_000);
+    world.run_until(at(20));
+    submit(&mut world, 60_000);
+    let forgotten = |world: &World| world.workers[0].dropped_shares.clone();
+    world.run_until(at(85));
+    assert_eq!(forgotten(&world), []);
+    world.run_until(at(280));
+    assert_eq!(forgotten(&world), [share]);
+    let again = submit(&mut world, 10);
+    world.run();
+    assert_eq!(world.class(clients[0], again), Class::Ok);
+    world.assert_quiet();
+}

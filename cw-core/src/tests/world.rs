@@ -106,6 +106,7 @@ pub(super) struct WorkerHost {
     /// Tasks in the order they began to run.
     pub(super) began: Vec<(Time, TaskId)>,
     pub(super) killed: usize,
+    pub(super) dropped_shares: Vec<ShareId>,
 }
 
 pub(super) struct ClientHost {
@@ -191,6 +192,7 @@ impl World {
             broken: None,
             began: Vec::new(),
             killed: 0,
+            dropped_shares: Vec::new(),
         });
         let index = self.workers.len() - 1;
         self.join_worker(index);
@@ -721,7 +723,7 @@ impl World {
             worker::Action::FetchShare { share, .. } => {
                 self.after(Duration::from_millis(50), Arrival::Shared(index, share));
             }
-            worker::Action::DropShare { .. } => {}
+            worker::Action::DropShare { share } => self.workers[index].dropped_shares.push(share),
             worker::Action::Drop { program } => self.workers[index].dropped.push(program),
             worker::Action::Broken { why } => self.workers[index].broken = Some(why),
             worker::Action::Left => {

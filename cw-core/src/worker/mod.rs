@@ -78,6 +78,8 @@ pub struct Config {
     pub quantum: Duration,
     /// An executor without a task for so long is ended.
     pub idle_time: Option<Duration>,
+    /// A shared value that no task has shared for so long, or for up to twice as long, is forgotten.
+    pub share_time: Duration,
     /// How many programs are kept ready whose clients are all gone.
     pub spare_programs: usize,
     /// Most tasks fed to one executor at once.
@@ -107,6 +109,7 @@ impl Default for Config {
             start_early: true,
             quantum: Duration::from_secs(1),
             idle_time: Some(Duration::from_secs(60)),
+            share_time: Duration::from_secs(60),
             spare_programs: 4,
             batch_tasks: 512,
             batch_time: Duration::from_micros(500),
@@ -138,6 +141,8 @@ pub struct Worker {
     bodies: BTreeMap<Origin, Bytes>,
     /// Values that tasks of its clients share.
     shares: BTreeMap<ShareId, Share>,
+    /// When it is next looked for those that are not used any more.
+    look_at_shares: Option<Time>,
     /// Those of them that are the arguments of tasks here.
     apart: BTreeMap<ShareId, Arc<ShareId>>,
     /// How many executors of its own program are to be started before there are tasks for them.
@@ -167,6 +172,7 @@ impl Worker {
             programs: BTreeMap::from([(config.own.program, Program::here())]),
             starts: BTreeMap::new(),
             shares: BTreeMap::new(),
+            look_at_shares: None,
             apart: BTreeMap::new(),
             bodies: BTreeMap::new(),
             early: if config.start_early { config.slots as usize } else { 0 },
@@ -204,6 +210,7 @@ impl Worker {
         self.kill_overdue();
         self.end_idle();
         self.try_shares();
+        self.drop_unused();
     }
 
     /// The next thing to do; drain it after every batch of events.

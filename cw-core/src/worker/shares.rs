@@ -7,7 +7,9 @@
 //!     +------- no client is left that has it ------+--- nor an executor that was told
 //! ```
 //!
-//! Arguments that lie apart from their tasks are brought in the same way, and go with the last task here that has them.
+//! A value that no task has shared for [a while](super::Config::share_time) is forgotten too: a program may share another in each of a thousand
+//! rounds. Whoever shares it again has it from the node's cache. Arguments that lie apart from their tasks are brought in the
+//! same way, and go with the last task here that has them.
 //!
 //! One that cannot be had is asked for again after a second, then two, four ..; after [`TRIES`] the tasks that share it are
 //! refused. One that this node has no room for is a reason to leave the program to others.
@@ -16,10 +18,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Action, Running, Worker, held::End, queue::Pending};
+use super::{Action, Running, Slot, Worker, held::End, queue::Pending};
 use crate::{
     Time,
-    ids::{ClientId, ProgramId, ShareId},
+    ids::{ClientId, ProgramId, ShareId, SpecIndex},
     wire::{Apart, Failure, Spec, ToExecutor},
 };
 
@@ -43,8 +45,8 @@ pub enum NoShare {
 pub(super) enum Share {
     /// It is on its way, or is asked for again at that time; after so many failures.
     Fetching { failures: u32, again: Option<Time> },
-    /// The path of its encoded form.
-    Here(Bytes),
+    /// The path of its encoded form, and whether a task has shared it since that was last looked at.
+    Here { path: Bytes, is_used: bool },
 }
 
 impl Worker {
@@ -89,7 +91,7 @@ impl Worker {
     /// Where the encoded form of a value lies that is here.
     pub(super) fn place_of(&self, share: &ShareId) -> Option<Bytes> {
         match self.shares.get(share) {
-            Some(Share::Here(path)) => Some(path.clone()),
+            Some(Share::Here { path, .. }) => Some(path.clone()),
             _ => None,
         }
     }
@@ -99,7 +101,8 @@ impl Worker {
         let failures = failures + 1;
         match result {
             Ok(path) => {
-                self.shares.insert(share, Share::Here(path));
+                self.shares.insert(share, Share::Here { path, is_used: true });
+                self.look_at_shares.get_or_insert(self.now + self.config.share_time);
                 self.release_shared();
             }
             Err(_) if self.programs_of(share).is_empty() => drop(self.shares.remove(&share)),
@@ -141,9 +144,9 @@ impl Worker {
     pub(super) fn next_share(&self) -> Option<Time> {
         let again = |state: &Share| match state {
             Share::Fetching { again, .. } => *again,
-            Share::Here(_) => None,
+            Share::Here { .. } => None,
         };
-        self.shares.values().filter_map(again).min()
+        self.shares.values().filter_map(again).chain(self.look_at_shares).min()
     }
 
     /// The programs with clients that have this value.
@@ -176,7 +179,7 @@ impl Worker {
     /// Lets the tasks go on of which all is here that they share.
     fn release_shared(&mut self) {
         let (clients, shares) = (&self.clients, &self.shares);
-        let is_here = |share: &ShareId| matches!(shares.get(share), Some(Share::Here(_)));
+        let is_here = |share: &ShareId| matches!(shares.get(share), Some(Share::Here { .. }));
         let is_free = |pending: &Pending| {
             let spec = clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
             spec.is_none_or(|spec| spec.what.shares.iter().all(is_here))
@@ -192,7 +195,14 @@ impl Worker {
         let spec = self.clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
         let shares = spec.map_or(&[][..], |spec| &spec.what.shares);
         let all = || shares.iter().chain(pending.apart.as_deref());
-        if all().all(|share| matches!(self.shares.get(share), Some(Share::Here(_)))) {
+        let mut use_it = |share: &ShareId| match self.shares.get_mut(share) {
+            Some(Share::Here { is_used, .. }) => {
+                *is_used = true;
+                true
+            }
+            _ => false,
+        };
+        if all().all(&mut use_it) {
             return true;
         }
         let all: Vec<ShareId> = all().copied().collect();
@@ -205,7 +215,7 @@ impl Worker {
         for share in shares {
             let slot = &mut self.slots[slot];
             let executor = slot.id.expect("an executor that takes tasks has a number");
-            if let Some(Share::Here(path)) = self.shares.get(share)
+            if let Some(Share::Here { path, .. }) = self.shares.get(share)
                 && slot.told.insert(*share)
             {
                 let message = ToExecutor::Share { share: *share };
@@ -214,13 +224,46 @@ impl Worker {
         }
     }
 
+    /// Forgets, from time to time, what no task has shared since the last time.
+    pub(super) fn drop_unused(&mut self) {
+        if self.look_at_shares.is_none_or(|at| at > self.now) {
+            return;
+        }
+        let here = if planted!(DropUsed) { BTreeSet::new() } else { self.shares_of_tasks() };
+        let mut unused = Vec::new();
+        for (share, state) in &mut self.shares {
+            let Share::Here { is_used, .. } = state else { continue };
+            if !std::mem::take(is_used) && !here.contains(share) && !self.apart.contains_key(share) {
+                unused.push(*share);
+            }
+        }
+        for share in unused {
+            self.shares.remove(&share);
+            for slot in &mut self.slots {
+                slot.told.remove(&share);
+            }
+            self.actions.push_back(Action::DropShare { share });
+        }
+        let any = self.shares.values().any(|state| matches!(state, Share::Here { .. }));
+        self.look_at_shares = any.then(|| self.now + self.config.share_time);
+    }
+
+    /// What the tasks share that are here.
+    fn shares_of_tasks(&self) -> BTreeSet<ShareId> {
+        let waiting = self.queue.iter().map(|pending| (pending.client, pending.spec));
+        let running = self.slots.iter().flat_map(Slot::batch).map(|running| (running.client, running.spec));
+        let specs: BTreeSet<(ClientId, SpecIndex)> = waiting.chain(running).collect();
+        let specs = specs.into_iter().filter_map(|(client, spec)| self.clients.get(&client)?.spec(spec));
+        specs.flat_map(|spec| spec.what.shares.iter().copied()).collect()
+    }
+
     /// Forgets what no client's tasks share any more, and no executor was told of.
     pub(super) fn tidy_shares(&mut self) {
         let of_clients = self.clients.values().flat_map(|client| client.shares());
         let of_slots = self.slots.iter().filter(|slot| slot.id.is_some()).flat_map(|slot| &slot.told);
         let used: BTreeSet<ShareId> = of_clients.chain(of_slots).chain(self.apart.keys()).copied().collect();
         let gone = |(share, state): (&ShareId, &Share)| {
-            (matches!(state, Share::Here(_)) && !used.contains(share)).then_some(*share)
+            (matches!(state, Share::Here { .. }) && !used.contains(share)).then_some(*share)
         };
         for share in self.shares.iter().filter_map(gone).collect::<Vec<_>>() {
             self.shares.remove(&share);
