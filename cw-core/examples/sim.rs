@@ -2,7 +2,7 @@
 //!
 //! `sim --seeds 0..5000 [--jobs 2] [--bug NAME]` runs seeds and stops at the first that breaks a rule;
 //! `sim --trace SEED [--bug NAME]` tells what happens in one;
-//! `sim --bugs` looks how many seeds it takes to find each deliberate fault, 1,000 at most;
+//! `sim --bugs` looks how many seeds it takes to find each deliberate fault, 3,000 at most;
 //! `--ledger FILE --commit HASH --date DATE` adds a line to a file when all seeds were clean.
 
 use std::{
@@ -23,7 +23,7 @@ use cw_core::sim::{
 };
 
 /// Each deliberate fault is to be found within so many seeds.
-const BUG_SEEDS: u64 = 1_000;
+const BUG_SEEDS: u64 = 3_000;
 
 #[derive(Default)]
 struct Options {

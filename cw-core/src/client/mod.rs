@@ -202,11 +202,11 @@ impl Client {
         self.tasks.len()
     }
 
-    fn weight(&self, spec: SpecIndex, args: &[u8]) -> u64 {
-        weight(&self.specs, spec, args)
+    fn size(&self, spec: SpecIndex, args: &[u8]) -> Size {
+        size(&self.specs, spec, args)
     }
 
-    /// Tasks that wait for room in the window, and what their arguments count against it.
+    /// Tasks that wait for room in the window, and the bytes of their arguments, wherever they lie.
     pub fn waiting(&self) -> (usize, u64) {
         (self.waiting.tasks(), self.waiting.bytes())
     }
@@ -220,7 +220,7 @@ impl Client {
     }
 
     fn on_submit(&mut self, task: TaskId, spec: SpecIndex, durable: bool, args: Bytes) {
-        self.waiting.push_back(self.priority(spec), task, self.weight(spec, &args));
+        self.waiting.push_back(self.priority(spec), task, self.size(spec, &args).bytes);
         self.tasks.insert(task, Task { spec, durable, claimed: false, args, state: State::Waiting });
         if durable && !std::mem::replace(&mut self.any_durable, true) {
             self.say_keep();
@@ -264,14 +264,14 @@ impl Client {
                 self.waiting.drop_first();
                 continue;
             };
-            let bytes = weight(&self.specs, entry.spec, &entry.args);
+            let Size { bytes, weight } = size(&self.specs, entry.spec, &entry.args);
             // What a master had before has its room.
             let urgency = if matches!(entry.state, State::Again) { i32::MAX } else { priority };
-            if !self.in_flight.has_room(urgency, bytes) {
+            if !self.in_flight.has_room(urgency, weight) {
                 return;
             }
             self.waiting.pop_first(bytes);
-            self.in_flight.add(priority, bytes);
+            self.in_flight.add(priority, weight);
             let (spec, claimed) = (entry.spec, entry.claimed);
             let message = match std::mem::replace(&mut entry.state, State::Sent) {
                 State::Again => {
@@ -298,8 +298,8 @@ impl Client {
     }
 
     /// Takes a task out of what is with the master.
-    fn settle(&mut self, spec: SpecIndex, bytes: u64) {
-        self.in_flight.remove(self.priority(spec), bytes);
+    fn settle(&mut self, spec: SpecIndex, weight: u64) {
+        self.in_flight.remove(self.priority(spec), weight);
     }
 
     fn on_watch(&mut self, on: bool) {
@@ -360,9 +360,9 @@ impl Client {
             return self.acknowledge(task, completion.attempt, completion.worker);
         };
         let (spec, durable) = (entry.spec, entry.durable);
-        let bytes = weight(&self.specs, spec, &entry.args);
+        let Size { bytes, weight } = size(&self.specs, spec, &entry.args);
         match entry.state {
-            State::Sent => self.settle(spec, bytes),
+            State::Sent => self.settle(spec, weight),
             State::Again => self.drop_again(bytes),
             // It was handed in to a master before, which had not said so.
             State::Waiting => self.waiting.forget(bytes),
@@ -436,11 +436,11 @@ impl Client {
     /// The caller does not want the result: it gets its answer now, and the master is told.
     fn on_cancel(&mut self, task: TaskId) {
         let Some(entry) = self.tasks.get(task) else { return };
-        let (spec, bytes) = (entry.spec, self.weight(entry.spec, &entry.args));
+        let (spec, Size { bytes, weight }) = (entry.spec, self.size(entry.spec, &entry.args));
         match entry.state {
             State::Recording => return,
             State::Sent => {
-                self.settle(spec, bytes);
+                self.settle(spec, weight);
                 if self.connected {
                     self.tell(FromClient::Cancel { task }, Bytes::new());
                 }
@@ -505,7 +505,7 @@ impl Client {
     /// Ends a task that may have run in a session that is over.
     fn lose(&mut self, task: TaskId) {
         let Some(entry) = self.tasks.get(task) else { return };
-        let (bytes, durable) = (self.weight(entry.spec, &entry.args), entry.durable);
+        let (bytes, durable) = (self.size(entry.spec, &entry.args).bytes, entry.durable);
         self.drop_again(bytes);
         let workers = vec!["its worker was told that this program had ended".to_owned()];
         self.conclude(task, durable, Completion::local(&Failure::Lost { workers }));
@@ -522,7 +522,7 @@ impl Client {
             let entry = self.tasks.get_mut(task).expect("just listed");
             entry.state = State::Again;
             self.again += 1;
-            let (spec, bytes) = (entry.spec, weight(&self.specs, entry.spec, &entry.args));
+            let (spec, bytes) = (entry.spec, size(&self.specs, entry.spec, &entry.args).bytes);
             if planted!(ForgetSent) {
                 continue;
             }
@@ -556,8 +556,21 @@ impl Client {
     }
 }
 
-fn weight(specs: &[Spec], spec: SpecIndex, args: &[u8]) -> u64 {
-    specs.get(spec.0 as usize).map_or(args.len() as u64, |what| what.weight(args))
+/// How big a task's arguments are.
+struct Size {
+    /// In bytes, wherever they lie.
+    bytes: u64,
+    /// What they count against the window.
+    weight: u64,
+}
+
+fn size(specs: &[Spec], spec: SpecIndex, args: &[u8]) -> Size {
+    let plain = args.len() as u64;
+    let what = specs.get(spec.0 as usize);
+    what.map_or(Size { bytes: plain, weight: plain }, |what| Size {
+        bytes: what.args_bytes(args),
+        weight: what.weight(args),
+    })
 }
 
 impl Completion {

@@ -110,7 +110,7 @@ impl Master {
         let mut asked: Vec<(WorkerId, ToWorker)> = Vec::new();
         for (worker, state) in &mut self.workers {
             let may = state.serves(client.program) && !client.held_by.contains(worker);
-            let may = may && state.may_be_asked() && !state.is_fruitless_for(id);
+            let may = may && state.may_be_asked();
             if wanted == 0 || !may || state.backlog() < LONG_WAIT {
                 continue;
             }
@@ -122,7 +122,7 @@ impl Master {
             let tasks = state.shares.ahead_of(victim.client).min(wanted);
             if tasks > 0 {
                 wanted -= tasks;
-                state.note_asked(victim.client, victim.below, id);
+                state.note_asked(victim.client, victim.below);
                 let message = ToWorker::MakeWay { client: victim.client, below: victim.below, tasks };
                 asked.push((*worker, message));
             }

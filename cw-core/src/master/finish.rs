@@ -88,7 +88,7 @@ impl Master {
             }
             _ if self.is_awaited_from(worker, client, task, attempt) => {
                 // Its word that it has this is still on its way, or was said on another connection.
-                self.adopt(client, task, Claim { worker, attempt, doing: Doing::Done });
+                self.adopt(client, task, Claim { worker, attempt, doing: Doing::Done, had_ended: true });
                 return self.on_finished(worker, report);
             }
             _ => return self.count_late(worker, report),
@@ -143,7 +143,7 @@ impl Master {
     /// A failure that came to no master yet waits for its client to hand the task in: it may be tried again.
     pub(super) fn pass_unknown(&mut self, worker: WorkerId, report: Report) {
         let Report { client, task, attempt, class, micros, output, .. } = report;
-        self.update_claim(client, task, Claim { worker, attempt, doing: Doing::Done });
+        self.update_claim(client, task, Claim { worker, attempt, doing: Doing::Done, had_ended: true });
         let Some(state) = self.clients.get_mut(&client) else { return };
         if class != Class::Ok && (state.is_overtaken(task, attempt) || state.verdicts.contains_key(&task)) {
             return self.release_result(worker, client, task, attempt);
@@ -315,7 +315,11 @@ impl Master {
     /// An attempt has ended and its result waits for credit: its slot is free, and it is not done.
     pub(super) fn on_waiting(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
         if !self.take_back(worker, client, task, attempt, End::Waits).is_some_and(State::takes_room) {
-            return self.update_claim(client, task, Claim { worker, attempt, doing: Doing::Done });
+            return self.update_claim(
+                client,
+                task,
+                Claim { worker, attempt, doing: Doing::Done, had_ended: true },
+            );
         }
         let state = self.clients.get_mut(&client).expect("take_back found it");
         let entry = state.tasks.get_mut(task).expect("take_back found it");

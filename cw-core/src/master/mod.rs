@@ -61,7 +61,8 @@ use crate::{
     Time,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::{
-        FromClient, FromWorker, PARTICULARS_BYTES_MAX, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker, Window,
+        Doing, FromClient, FromWorker, PARTICULARS_BYTES_MAX, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker,
+        Window,
     },
 };
 use clients::{Client, Introduction};
@@ -347,7 +348,11 @@ impl Master {
             }
             FromWorker::Started { client, task, attempt } => self.on_started(worker, client, task, attempt),
             FromWorker::Have { client, task, attempt, doing } => {
-                self.on_have(client, task, resume::Claim { worker, attempt, doing });
+                self.on_have(
+                    client,
+                    task,
+                    resume::Claim { worker, attempt, doing, had_ended: doing == Doing::Done },
+                );
             }
             FromWorker::Accounted { client } => self.on_accounted(worker, client),
             FromWorker::Progress { client, task, attempt, thousandths } => {

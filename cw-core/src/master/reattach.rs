@@ -259,7 +259,7 @@ impl Master {
     }
 
     /// A result is kept until its client has acknowledged it; all else ends.
-    fn call_back(&mut self, client: ClientId, task: TaskId, Claim { worker, attempt, doing }: Claim) {
+    fn call_back(&mut self, client: ClientId, task: TaskId, Claim { worker, attempt, doing, .. }: Claim) {
         if doing != Doing::Done {
             self.tell_worker(worker, ToWorker::Cancel { client, task, attempt });
         }
@@ -332,7 +332,7 @@ impl Master {
     }
 
     /// A worker still has what it was given.
-    fn confirm(&mut self, id: ClientId, task: TaskId, Claim { worker, attempt, doing }: Claim) {
+    fn confirm(&mut self, id: ClientId, task: TaskId, Claim { worker, attempt, doing, .. }: Claim) {
         if let Some(accounted) = self.workers.get_mut(&worker).and_then(|worker| worker.accounting.as_mut()) {
             accounted.insert((id, task, attempt));
         }
@@ -349,14 +349,14 @@ impl Master {
 
     /// What a worker has of a task that waits is the task's current attempt.
     pub(super) fn adopt(&mut self, id: ClientId, task_id: TaskId, claim: Claim) {
-        let Claim { worker: worker_id, attempt, doing } = claim;
+        let Claim { worker: worker_id, attempt, had_ended, .. } = claim;
         self.unlist(id, task_id);
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         let task = client.tasks.get_mut(task_id).expect("the caller looked it up");
         let spec = &client.specs[task.spec.0 as usize];
         let charge = spec.learned.expected();
         // If it failed, the master before may have heard of that and had it begin elsewhere.
-        task.is_last = task.inherited && doing == Doing::Done && !spec.what.rerun;
+        task.is_last = task.inherited && had_ended && !spec.what.rerun;
         (task.attempt, task.latest) = (attempt, task.latest.max(attempt));
         task.state = State::Sent { worker: worker_id };
         (task.charge, task.started) = (charge, false);
@@ -538,7 +538,11 @@ impl Master {
     pub(super) fn on_started(&mut self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let Some(entry) = client.tasks.get_mut(task) else {
-            return self.update_claim(id, task, Claim { worker, attempt, doing: Doing::Running });
+            return self.update_claim(
+                id,
+                task,
+                Claim { worker, attempt, doing: Doing::Running, had_ended: false },
+            );
         };
         // What is being called back may run; nobody waits for it.
         let is_wanted = entry.state == State::Sent { worker } && entry.attempt == attempt;

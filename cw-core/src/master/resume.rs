@@ -116,4 +116,6 @@ pub(super) struct Claim {
     pub(super) worker: WorkerId,
     pub(super) attempt: Attempt,
     pub(super) doing: Doing,
+    /// Whether it had ended when the worker came back: a master before may have been told.
+    pub(super) had_ended: bool,
 }

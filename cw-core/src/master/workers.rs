@@ -33,10 +33,6 @@ pub(super) struct Worker {
     pub(super) recalling: bool,
     /// Whose tasks were asked to make way, those below which priority, and whether any came.
     asked: Option<(ClientId, Option<i32>, bool)>,
-    /// For whom that was.
-    asked_for: Option<ClientId>,
-    /// For whom it was in vain, as such tasks came here again. Until something ends here it is not tried again.
-    fruitless_for: BTreeSet<ClientId>,
     /// Whether it hands back what it is sent, as it is about to leave.
     pub(super) leaving: bool,
     /// Whether there is a connection to it.
@@ -102,8 +98,6 @@ impl Worker {
             started: BTreeMap::new(),
             recalling: false,
             asked: None,
-            asked_for: None,
-            fruitless_for: BTreeSet::new(),
             leaving: false,
             connected: true,
             heard: Time::ZERO,
@@ -272,9 +266,6 @@ impl Worker {
         load.bytes = load.bytes.saturating_add(bytes);
         self.sent += 1;
         self.expected += u64::from(charge);
-        if self.asked.is_some_and(|(victim, ..)| victim == client) {
-            self.fruitless_for.extend(self.asked_for.take());
-        }
         // What was asked for in vain may be here now.
         self.asked = None;
         self.shares.add(client, charge);
@@ -296,9 +287,6 @@ impl Worker {
         self.sent = self.sent.saturating_sub(1);
         self.expected = self.expected.saturating_sub(u64::from(charge));
         self.shares.remove(client, charge, ran);
-        if ran {
-            self.fruitless_for.clear();
-        }
     }
 
     /// A task that it had said to run is there no more.
@@ -322,14 +310,9 @@ impl Worker {
     }
 
     /// Its tasks of this client are asked to make way for another's.
-    pub(super) fn note_asked(&mut self, client: ClientId, below: Option<i32>, way_for: ClientId) {
+    pub(super) fn note_asked(&mut self, client: ClientId, below: Option<i32>) {
         self.recalling = true;
-        (self.asked, self.asked_for) = (Some((client, below, false)), Some(way_for));
-    }
-
-    /// Whether asking for somebody only brought the same tasks back here.
-    pub(super) fn is_fruitless_for(&self, client: ClientId) -> bool {
-        self.fruitless_for.contains(&client) && !planted!(AskAgain)
+        self.asked = Some((client, below, false));
     }
 
     /// Something was handed back.
@@ -369,7 +352,6 @@ impl Worker {
         }
         self.vouched.remove(&client);
         self.worked_for.remove(&client);
-        self.fruitless_for.remove(&client);
         self.introduced.remove(&client);
         self.knows.remove(&client)
     }

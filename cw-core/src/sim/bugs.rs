@@ -79,8 +79,6 @@ pub enum Bug {
     FeedBlocked,
     /// The client that has used most is served first.
     MostUsedFirst,
-    /// Tasks are asked to make way again and again.
-    AskAgain,
     /// A task whose arguments its client has not handed in is tried again without.
     TryClaims,
     /// A claimed result is acknowledged before it is recorded.
@@ -136,7 +134,6 @@ pub const ALL: &[Bug] = &[
     Bug::AnyProgram,
     Bug::FeedBlocked,
     Bug::MostUsedFirst,
-    Bug::AskAgain,
     Bug::TryClaims,
     Bug::AckClaims,
     Bug::AnyExecutor,

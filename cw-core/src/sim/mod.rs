@@ -195,7 +195,8 @@ impl World {
     fn probe_spec(&mut self, client: usize) -> usize {
         let host = self.hosts[client].client().expect("the caller chose a client");
         let spec = host.specs.len();
-        let what = Spec { timeout: None, ..host.specs[0].clone() };
+        // What takes seconds to come has nothing to do with whose turn it is.
+        let what = Spec { timeout: None, shares: Vec::new(), apart: false, ..host.specs[0].clone() };
         self.input(Some(client), Input::Declare { what });
         spec
     }

@@ -99,7 +99,11 @@ impl World {
         let fails = is_trouble && self.chance.permille(BAD_PERMILLE);
         let takes = self.chance.time(Duration::from_millis(1), Duration::from_secs(3));
         let why = "it is out of reach".to_owned();
-        let no_share = if self.chance.coin() { NoShare::There(why) } else { NoShare::Here(why) };
+        let no_share = match self.chance.below(3) {
+            0 => NoShare::There(why),
+            1 => NoShare::Here(why),
+            _ => NoShare::Away(why),
+        };
         let result = if fails { Err(no_share) } else { Ok(path_of(share)) };
         self.after(takes, Happening::Input { who: Some(host), input: Input::Shared { share, result } });
     }

@@ -350,3 +350,61 @@ fn a_shared_value_goes_once_no_task_has_shared_it_for_a_while_and_not_under_one_
     assert_eq!(world.class(clients[0], again), Class::Ok);
     world.assert_quiet();
 }
+
+/// Has a worker hear why arguments do not come, as often as it asks, and gives what it does then.
+fn hears(worker: &mut Worker, why: &worker::NoShare, times: u32) -> Vec<worker::Action> {
+    let mut all = Vec::new();
+    for _ in 0..times {
+        let share = ShareId([3; 32]);
+        let due = worker.poll_timeout().unwrap_or(at(0));
+        worker.handle_timeout(due);
+        all.extend(drain(worker));
+        worker.handle(due, worker::Event::Shared { share, result: Err(why.clone()) });
+        all.extend(drain(worker));
+    }
+    all
+}
+
+fn asked(actions: &[worker::Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, worker::Action::FetchShare { .. })).count()
+}
+
+fn refusals(actions: &[worker::Action]) -> usize {
+    let refused = |action: &&worker::Action| {
+        let worker::Action::Tell { message: FromWorker::Finished { class, .. }, .. } = action else {
+            return false;
+        };
+        *class == Class::Refused
+    };
+    actions.iter().filter(refused).count()
+}
+
+#[test]
+fn arguments_that_a_node_cannot_keep_end_their_task_and_no_other() {
+    let mut worker = worker_of_apart();
+    run(&mut worker, 1, Apart { share: ShareId([3; 32]), bytes: 5 << 20 }.encode());
+    let full = worker::NoShare::Here("the disk is full".to_owned());
+    let actions = hears(&mut worker, &full, 6);
+    assert_eq!((asked(&actions), refusals(&actions)), (5, 1));
+    let is_unfit =
+        |it: &worker::Action| matches!(it, worker::Action::Tell { message: FromWorker::Unfit { .. }, .. });
+    assert!(!actions.iter().any(is_unfit), "the program runs here");
+    let remarks: Vec<&str> = actions.iter().filter_map(remark).collect();
+    assert_eq!(remarks.len(), 1);
+    assert!(remarks[0].ends_with("the disk is full"), "{remarks:?}");
+}
+
+fn remark(action: &worker::Action) -> Option<&str> {
+    match action {
+        worker::Action::Tell { message: FromWorker::Remark { what, .. }, .. } => Some(what),
+        _ => None,
+    }
+}
+
+#[test]
+fn while_its_client_is_away_a_task_waits_for_its_arguments() {
+    let mut worker = worker_of_apart();
+    run(&mut worker, 1, Apart { share: ShareId([3; 32]), bytes: 5 << 20 }.encode());
+    let actions = hears(&mut worker, &worker::NoShare::Away("nobody is here".to_owned()), 100);
+    assert_eq!((asked(&actions), refusals(&actions)), (99, 0));
+}

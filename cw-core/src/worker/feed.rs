@@ -213,8 +213,9 @@ impl Worker {
             }
         }
         let Pending { task, attempt, .. } = pending;
-        let (message, body) = match pending.apart.as_deref().and_then(|share| self.place_of(share)) {
-            Some(path) => (ToExecutor::RunApart { job, task, attempt }, path),
+        let (message, body) = match pending.apart.as_deref() {
+            // It is here, or the task would not be.
+            Some(share) => (ToExecutor::RunApart { job, task, attempt }, self.place_of(share)),
             None => (ToExecutor::Run { job, task, attempt }, pending.args),
         };
         self.actions.push_back(Action::Feed { executor, message, body });

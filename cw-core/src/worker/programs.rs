@@ -152,14 +152,18 @@ impl Worker {
     pub(super) fn on_remark(&mut self, executor: ExecutorId, what: Box<str>) {
         let Some(slot) = self.executors.get(executor) else { return };
         let (origin, own) = (self.slots[*slot].origin, self.config.own);
-        let mut told = Vec::new();
-        for (id, client) in &mut self.clients {
-            if client.origin.unwrap_or(own) == origin && client.remarks.len() < REMARKS_MAX {
-                told.extend(client.remarks.insert(what.clone()).then_some(*id));
+        let of_origin = self.clients.iter().filter(|(_, client)| client.origin.unwrap_or(own) == origin);
+        let clients = of_origin.map(|(id, _)| *id).collect();
+        self.remark(clients, what);
+    }
+
+    /// Tells the users of these clients something, once.
+    pub(super) fn remark(&mut self, clients: BTreeSet<ClientId>, what: Box<str>) {
+        for id in clients {
+            let Some(client) = self.clients.get_mut(&id) else { continue };
+            if client.remarks.len() < REMARKS_MAX && client.remarks.insert(what.clone()) {
+                self.tell(FromWorker::Remark { client: id, what: what.clone() }, Bytes::new());
             }
-        }
-        for client in told {
-            self.tell(FromWorker::Remark { client, what: what.clone() }, Bytes::new());
         }
     }
 

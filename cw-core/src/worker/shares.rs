@@ -12,20 +12,22 @@
 //! same way, and go with the last task here that has them.
 //!
 //! One that cannot be had is asked for again after a second, then two, four ..; after [`TRIES`] the tasks that share it are
-//! refused. One that this node has no room for is a reason to leave the program to others.
+//! refused. Its user is told at the second failure. While nobody is there who could give it that counts for nothing: its
+//! client may be on its way back. A shared value that this node has no room for is a reason to leave the program to others;
+//! arguments are not, as there are tasks without.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Action, Running, Slot, Worker, held::End, queue::Pending};
+use super::{Action, Origin, Running, Slot, Worker, held::End, queue::Pending};
 use crate::{
     Time,
     ids::{ClientId, ProgramId, ShareId, SpecIndex},
     wire::{Apart, Failure, Spec, ToExecutor},
 };
 
-/// So often a value is asked for: its client may be on its way back.
+/// So often a value is asked for.
 const TRIES: u32 = 6;
 
 /// The pause before the second time; each further one is twice as long.
@@ -34,8 +36,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Why a shared value is not here, in one line.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NoShare {
-    /// Nobody gives it.
+    /// It is not there where it should be.
     There(String),
+    /// Nobody is there who could give it.
+    Away(String),
     /// This node cannot keep it.
     Here(String),
 }
@@ -88,17 +92,18 @@ impl Worker {
         }
     }
 
-    /// Where the encoded form of a value lies that is here.
-    pub(super) fn place_of(&self, share: &ShareId) -> Option<Bytes> {
+    /// Where the encoded form of a value lies; nowhere, of one that is not here.
+    pub(super) fn place_of(&self, share: &ShareId) -> Bytes {
         match self.shares.get(share) {
-            Some(Share::Here { path, .. }) => Some(path.clone()),
-            _ => None,
+            Some(Share::Here { path, .. }) => path.clone(),
+            _ => Bytes::new(),
         }
     }
 
     pub(super) fn on_shared(&mut self, share: ShareId, result: Result<Bytes, NoShare>) {
         let Some(Share::Fetching { failures, again: None }) = self.shares.get(&share) else { return };
-        let failures = failures + 1;
+        let (before, failures) = (*failures, failures + 1);
+        let is_apart = self.apart.contains_key(&share);
         match result {
             Ok(path) => {
                 self.shares.insert(share, Share::Here { path, is_used: true });
@@ -106,19 +111,24 @@ impl Worker {
                 self.release_shared();
             }
             Err(_) if self.programs_of(share).is_empty() => drop(self.shares.remove(&share)),
-            Err(NoShare::Here(why)) => {
+            Err(NoShare::Here(why)) if !is_apart => {
                 self.shares.remove(&share);
-                let is_apart = self.apart.contains_key(&share);
-                let what = if is_apart { "arguments of its tasks" } else { "a value that its tasks share" };
                 for program in self.programs_of(share) {
-                    self.give_up(program, format!("{what} cannot be kept here: {why}"));
+                    self.give_up(program, format!("a value that its tasks share cannot be kept here: {why}"));
                 }
             }
-            Err(NoShare::There(_)) if failures < TRIES => {
-                let again = Some(self.now + PAUSE * 2u32.pow(failures - 1));
-                self.shares.insert(share, Share::Fetching { failures, again });
+            Err(NoShare::Away(_)) => {
+                let again = Some(self.now + PAUSE);
+                self.shares.insert(share, Share::Fetching { failures: before, again });
             }
-            Err(NoShare::There(why)) => self.refuse_shared(share, &why),
+            Err(NoShare::There(why) | NoShare::Here(why)) if failures < TRIES => {
+                let again = Some(self.now + PAUSE * 2u32.pow(before));
+                self.shares.insert(share, Share::Fetching { failures, again });
+                if failures == 2 {
+                    self.tell_why(share, &why);
+                }
+            }
+            Err(NoShare::There(why) | NoShare::Here(why)) => self.refuse_shared(share, &why),
         }
         self.tidy();
     }
@@ -130,13 +140,15 @@ impl Worker {
         let due: Vec<ShareId> =
             self.shares.iter().filter(|(_, state)| is_due(state)).map(|(share, _)| *share).collect();
         for share in due {
-            let Some(program) = self.programs_of(share).first().copied() else {
+            let programs = self.programs_of(share);
+            let Some(Share::Fetching { again, failures }) = self.shares.get_mut(&share) else { continue };
+            *again = None;
+            // The clients of each of them in turn: only some may have it.
+            let turn = *failures as usize % programs.len().max(1);
+            let Some(program) = programs.into_iter().nth(turn) else {
                 self.shares.remove(&share);
                 continue;
             };
-            if let Some(Share::Fetching { again, .. }) = self.shares.get_mut(&share) {
-                *again = None;
-            }
             self.actions.push_back(Action::FetchShare { share, program });
         }
     }
@@ -156,6 +168,19 @@ impl Worker {
         let of_clients = self.clients.values().filter(has).map(|client| client.origin.unwrap_or(own));
         let of_tasks = self.queue.held().filter(|(_, pending)| pending.apart.as_deref() == Some(&share));
         of_clients.chain(of_tasks.map(|(origin, _)| *origin)).map(|origin| origin.program).collect()
+    }
+
+    /// Tells the users of what waits for a value why it does not come.
+    fn tell_why(&mut self, share: ShareId, why: &str) {
+        let waits = |(_, pending): &&(Origin, Pending)| {
+            let spec = self.clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
+            pending.apart.as_deref() == Some(&share)
+                || spec.is_some_and(|spec| spec.what.shares.contains(&share))
+        };
+        let clients: BTreeSet<ClientId> =
+            self.queue.held().filter(waits).map(|(_, pending)| pending.client).collect();
+        let what = format!("what tasks need does not come to a worker, and is asked for again: {why}");
+        self.remark(clients, what.into());
     }
 
     /// Ends the tasks that share what nobody has.

@@ -27,7 +27,7 @@ use crate::{
     },
     error::TaskError,
     job::CodecError,
-    shared,
+    shared::{self, Kept},
     store::{self, Call, StoreAt, ToStore},
 };
 
@@ -122,6 +122,7 @@ impl<'i, R> Map<'i, R> {
             result_bytes: Average::default(),
             ready_bytes: 0,
             exhausted: false,
+            kept: Vec::new(),
         }
     }
 
@@ -188,6 +189,8 @@ pub struct Unordered<'i, R> {
     result_bytes: Average,
     ready_bytes: usize,
     exhausted: bool,
+    /// What its tasks share.
+    kept: Vec<Arc<Kept>>,
 }
 
 impl<'i, R> Unordered<'i, R> {
@@ -264,7 +267,8 @@ impl<'i, R> Unordered<'i, R> {
         while self.has_room() {
             let Some(input) = self.next_input() else { break };
             if let Some(others) = shared::taken_unless(&shares) {
-                (shares, spec) = (others.clone(), self.map.caller.spec(&hub, others));
+                (shares, spec) = (others.shares.clone(), self.map.caller.spec(&hub, others.shares));
+                self.kept.extend(others.kept);
             }
             let (task, bytes) = (hub.new_task(), hub.weight(input.as_ref().map_or(0, Bytes::len)));
             let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");

@@ -107,10 +107,7 @@ impl Options {
             shared::begin();
             let encoded = J::encode(&args, out);
             let Some(canonical) = canonical else { return Some(encoded) };
-            let shares = shared::taken();
-            let made = encoded.and_then(|()| J::canonical(&args, canonical));
-            shared::put_back(shares);
-            Some(made)
+            Some(encoded.and_then(|()| shared::aside(|| J::canonical(&args, canonical))))
         });
         Map::new(source, total, Caller::of::<J>(self), Reading::of::<J>)
     }
@@ -121,7 +118,7 @@ impl Options {
         let unencodable = |error: CodecError| unencodable(&error);
         shared::begin();
         J::encode(args, &mut out).map_err(unencodable)?;
-        let shares = shared::taken();
+        let taken = shared::taken();
         check_size("arguments", out.len(), J::MAX_BYTES)?;
         let mut hash = Hash::default();
         if self.store.is_some() {
@@ -130,7 +127,8 @@ impl Options {
             hash = store::hash_of(&canonical);
         }
         // Without spare room the bytes need no second allocation while the call waits.
-        Ok(Encoded { args: out.into_boxed_slice().into(), hash, shares })
+        let shares = taken.shares.clone();
+        Ok(Encoded { args: taken.held_by(out.into_boxed_slice().into()), hash, shares })
     }
 
     /// As [`submit`](super::submit), with these options.

@@ -29,6 +29,8 @@ pub(crate) enum Fetched {
 pub(crate) enum Failed {
     /// The other side does not have it, or sends something else: asking it again is of no use.
     There(String),
+    /// Nobody is there who could give it: later there may be.
+    Away(String),
     /// This node cannot keep it.
     Here(String),
     /// The connection broke: what has come is kept.
@@ -38,7 +40,7 @@ pub(crate) enum Failed {
 impl Failed {
     pub(crate) fn into_words(self) -> String {
         match self {
-            Self::There(why) | Self::Here(why) | Self::Broken(why) => why,
+            Self::There(why) | Self::Away(why) | Self::Here(why) | Self::Broken(why) => why,
         }
     }
 }
@@ -78,6 +80,7 @@ pub(crate) async fn fetch(
         Answer::Here(outline) => outline,
         Answer::At(others) => return Ok(Fetched::At(others)),
         Answer::Gone(why) => return Err(Failed::There(why)),
+        Answer::Away(why) => return Err(Failed::Away(why)),
     };
     if !outline.is_of(id) {
         return Err(Failed::There("what is offered is not what was asked for".to_owned()));

@@ -3,7 +3,7 @@
 //! ```text
 //! asks                          answers
 //! Ask::Blob { id, .. }  ---->
-//!                       <----   Answer::Here(outline)   or At(..), Gone(why): the end
+//!                       <----   Answer::Here(outline)   or At(..), Gone(why), Away(why): the end
 //! Start { chunk }       ---->
 //!                       <----   the chunks from there on, bare, to the end of the stream
 //! ```
@@ -59,6 +59,8 @@ pub(crate) enum Answer {
     At(Vec<SocketAddr>),
     /// It cannot be had here.
     Gone(String),
+    /// Nobody who could give it is here for now.
+    Away(String),
 }
 
 /// Where to begin.

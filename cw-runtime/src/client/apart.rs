@@ -63,6 +63,23 @@ pub(super) fn keep(args: Bytes) -> Bytes {
     Bytes::from_owner(Held(kept))
 }
 
+/// Arguments as they are, which others can have by their hash as long as there is this.
+pub(super) fn offered(args: Bytes) -> Bytes {
+    struct Offered {
+        args: Bytes,
+        _held: Bytes,
+    }
+
+    impl AsRef<[u8]> for Offered {
+        fn as_ref(&self) -> &[u8] {
+            &self.args
+        }
+    }
+
+    let _held = keep(args.clone());
+    Bytes::from_owner(Offered { args, _held })
+}
+
 /// The arguments of that hash, if a task has them.
 pub(super) fn find(id: BlobId) -> Option<Source> {
     let kept = all().get(&ShareId(id.0)).and_then(Weak::upgrade)?;

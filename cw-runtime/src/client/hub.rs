@@ -38,8 +38,8 @@ pub(crate) enum Command {
         task: TaskId,
         spec: SpecIndex,
         args: Bytes,
-        /// What they count against the cluster's window, in bytes.
-        weight: u64,
+        /// How many bytes they are, wherever they lie.
+        bytes: u64,
         sink: Sink,
         /// Where its end is recorded before the caller has it.
         ticket: Option<Box<Ticket>>,
@@ -64,7 +64,7 @@ pub(crate) enum Command {
 pub(crate) struct Hub {
     inbox: Mutex<Inbox>,
     pub(crate) wake: Notify,
-    specs: Mutex<HashMap<Spec, SpecIndex>>,
+    specs: Mutex<Specs>,
     /// By what a master of its cluster knows this client, once one has let it in.
     session: Mutex<Option<Session>>,
     submitted: Mutex<Submitted>,
@@ -76,6 +76,14 @@ pub(crate) struct Hub {
     /// Whether a signal is about to end the program.
     interrupted: AtomicBool,
     closed: (Mutex<bool>, Condvar),
+}
+
+/// All combinations of job and options.
+#[derive(Default)]
+struct Specs {
+    indices: HashMap<Spec, SpecIndex>,
+    /// In the order of those.
+    all: Vec<Spec>,
 }
 
 #[derive(Default)]
@@ -118,11 +126,12 @@ impl Hub {
     /// The index of a combination of job and options; a new one is declared.
     pub(crate) fn spec(&self, what: &Spec) -> SpecIndex {
         let mut specs = self.specs.lock().expect("no holder panics");
-        if let Some(index) = specs.get(what) {
+        if let Some(index) = specs.indices.get(what) {
             return *index;
         }
-        let index = SpecIndex(u32::try_from(specs.len()).expect("a program has far fewer specs"));
-        specs.insert(what.clone(), index);
+        let index = SpecIndex(u32::try_from(specs.all.len()).expect("a program has far fewer specs"));
+        specs.all.push(what.clone());
+        specs.indices.insert(what.clone(), index);
         // Under the lock, so that declarations arrive in the order of their indices.
         self.push([Command::Declare(what.clone())]);
         index
@@ -137,26 +146,28 @@ impl Hub {
         sink: Sink,
         ticket: Option<Box<Ticket>>,
     ) -> Command {
-        let (spec, args, weight) = self.part(spec, args);
-        Command::Submit { task, spec, args, weight, sink, ticket }
+        let bytes = args.len() as u64;
+        let (spec, args) = self.part(spec, args);
+        Command::Submit { task, spec, args, bytes, sink, ticket }
     }
 
-    /// What is sent for a call, and what it weighs.
-    pub(crate) fn part(&self, spec: SpecIndex, args: Bytes) -> (SpecIndex, Bytes, u64) {
-        let weight = self.weight(args.len());
+    /// What is sent for a call.
+    pub(crate) fn part(&self, spec: SpecIndex, args: Bytes) -> (SpecIndex, Bytes) {
         if !self.lies_apart(args.len()) {
-            return (spec, args, weight);
+            return (spec, args);
         }
-        let what = Spec { apart: true, ..self.spec_at(spec) };
         let args = apart::keep(args);
-        debug_assert_eq!(weight, what.weight(&args), "the machine counts the same");
-        (self.spec(&what), args, weight)
+        (self.spec(&Spec { apart: true, ..self.spec_at(spec) }), args)
+    }
+
+    /// The same arguments, which can be had by the cluster as long as there is this: another process handed them in.
+    pub(crate) fn offer(&self, args: Bytes) -> Bytes {
+        if self.lies_apart(args.len()) { apart::offered(args) } else { args }
     }
 
     /// What arguments of so many bytes count against the cluster's window.
-    pub(crate) fn weight(&self, bytes: usize) -> u64 {
-        let weight = if self.lies_apart(bytes) { bytes / APART_WEIGHT } else { bytes };
-        weight as u64
+    pub(crate) fn weight(&self, bytes: usize) -> usize {
+        if self.lies_apart(bytes) { bytes / APART_WEIGHT } else { bytes }
     }
 
     fn lies_apart(&self, bytes: usize) -> bool {
@@ -164,18 +175,12 @@ impl Hub {
     }
 
     fn spec_at(&self, index: SpecIndex) -> Spec {
-        let specs = self.specs.lock().expect("no holder panics");
-        let found = specs.iter().find(|(_, other)| **other == index);
-        found.map(|(spec, _)| spec.clone()).expect("an index is given to what is in there")
+        self.specs.lock().expect("no holder panics").all[index.0 as usize].clone()
     }
 
     /// All combinations of job and options, in the order of their indices.
     pub(crate) fn specs(&self) -> Vec<Spec> {
-        let specs = self.specs.lock().expect("no holder panics");
-        let mut all: Vec<(SpecIndex, Spec)> =
-            specs.iter().map(|(spec, index)| (*index, spec.clone())).collect();
-        all.sort_unstable_by_key(|(index, _)| *index);
-        all.into_iter().map(|(_, spec)| spec).collect()
+        self.specs.lock().expect("no holder panics").all.clone()
     }
 
     pub(crate) fn note_session(&self, session: Session) {
@@ -187,12 +192,12 @@ impl Hub {
         *self.session.lock().expect("no holder panics")
     }
 
-    /// Hands commands over, waking the client's thread if it sleeps.
+    /// Hands commands over, waking the client's thread if it sleeps. They are made before: no iterator may call the hub.
     pub(crate) fn push(&self, commands: impl IntoIterator<Item = Command>) {
         let (mut tasks, mut bytes) = (0, 0);
         let count = |command: &Command| {
-            if let Command::Submit { weight, .. } = command {
-                (tasks, bytes) = (tasks + 1, bytes + weight);
+            if let Command::Submit { bytes: more, .. } = command {
+                (tasks, bytes) = (tasks + 1, bytes + more);
             }
         };
         let mut inbox = self.inbox.lock().expect("no holder panics");
@@ -359,8 +364,8 @@ impl Desk {
     fn on_command(&mut self, now: Time, command: Command) {
         match command {
             Command::Declare(what) => self.machine.handle(now, Event::Declare { what }),
-            Command::Submit { task, spec, args, weight, sink, ticket } => {
-                self.waited = (self.waited.0 + 1, self.waited.1 + weight);
+            Command::Submit { task, spec, args, bytes, sink, ticket } => {
+                self.waited = (self.waited.0 + 1, self.waited.1 + bytes);
                 self.sinks.insert(task, sink);
                 let durable = ticket.is_some();
                 if let Some(ticket) = ticket {

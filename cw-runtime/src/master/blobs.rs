@@ -32,7 +32,7 @@ const NAMED_MAX: usize = 3;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Blobs of which the master remembers who has them.
-const KNOWN_MAX: usize = 256;
+const KNOWN_MAX: usize = 4_096;
 
 /// The blobs of a cluster, as its master knows them.
 pub(crate) struct Blobs {
@@ -139,7 +139,8 @@ impl Blobs {
         let known = self.known(id);
         let source = match self.source((id, program), &known).await {
             Ok(source) => source,
-            Err(why) => return talk::say(send, &Answer::Gone(why)).await,
+            Err(Missing::There(why)) => return talk::say(send, &Answer::Gone(why)).await,
+            Err(Missing::Away(why)) => return talk::say(send, &Answer::Away(why)).await,
         };
         let permit = loop {
             let more = known.more.notified();
@@ -207,7 +208,7 @@ impl Blobs {
         self: &Arc<Self>,
         (id, program): (BlobId, ProgramId),
         known: &Arc<Known>,
-    ) -> Result<Source, String> {
+    ) -> Result<Source, Missing> {
         let mut state = known.state.lock().await;
         if let State::Coming(source) = &*state {
             let ready = source.ready.as_ref();
@@ -240,7 +241,7 @@ impl Blobs {
             .await
     }
 
-    async fn open(self: &Arc<Self>, id: BlobId, program: ProgramId) -> Result<Source, String> {
+    async fn open(self: &Arc<Self>, id: BlobId, program: ProgramId) -> Result<Source, Missing> {
         let cache = self.cache().await?;
         let found = {
             let cache = cache.clone();
@@ -253,7 +254,12 @@ impl Blobs {
     }
 
     /// Begins to get a blob from a client, and gives it out while it comes.
-    async fn begin(self: &Arc<Self>, cache: Cache, id: BlobId, program: ProgramId) -> Result<Source, String> {
+    async fn begin(
+        self: &Arc<Self>,
+        cache: Cache,
+        id: BlobId,
+        program: ProgramId,
+    ) -> Result<Source, Missing> {
         let (begun, mut begins) = watch::channel(None);
         let blobs = Arc::clone(self);
         let fetching = tokio::spawn(async move {
@@ -273,8 +279,8 @@ impl Blobs {
         cache: &Cache,
         (id, program): (BlobId, ProgramId),
         follower: &mut Followed,
-    ) -> Result<Source, String> {
-        let mut why = "no client that has it is here any more".to_owned();
+    ) -> Result<Source, Missing> {
+        let mut missing = Missing::Away("no client of its program is here".to_owned());
         let mut tried = Vec::new();
         // Others may have come while one was waited for.
         while let Some(connection) = self.client_of(program, &tried) {
@@ -286,19 +292,20 @@ impl Blobs {
                     }
                     Ok(Fetched::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
                     Ok(Fetched::At(_)) => break,
-                    Err(Failed::Here(here)) => return Err(format!("the master {here}")),
+                    Err(Failed::Here(here)) => return Err(Missing::There(format!("the master {here}"))),
                     Err(Failed::Broken(_)) if connection.close_reason().is_some() => {
-                        why = "the client went away while it was fetched".to_owned();
+                        missing = Missing::Away("the client went away while it was fetched".to_owned());
                         break;
                     }
                     Err(failed) => {
-                        why = format!("the client does not send it: {}", failed.into_words());
+                        let why = format!("the client does not send it: {}", failed.into_words());
+                        missing = Missing::There(why);
                         break;
                     }
                 }
             }
         }
-        Err(why)
+        Err(missing)
     }
 
     /// A client of this program that was not tried.
@@ -307,6 +314,20 @@ impl Blobs {
         let is_it = |it: &quinn::Connection| it.close_reason().is_none() && !tried.contains(&it.stable_id());
         let mut found = clients.iter().filter(|(of, it)| *of == program && is_it(it));
         found.next().map(|(_, connection)| connection.clone())
+    }
+}
+
+/// Why a blob cannot be had.
+enum Missing {
+    /// Those who should have it do not give it, or it cannot be kept.
+    There(String),
+    /// Nobody is here who could give it.
+    Away(String),
+}
+
+impl From<String> for Missing {
+    fn from(why: String) -> Self {
+        Self::There(why)
     }
 }
 

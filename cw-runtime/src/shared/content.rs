@@ -8,22 +8,25 @@ use serde::de::DeserializeOwned;
 
 use super::Value;
 
-/// What can be shared: any value that serde can decode, and slices of numbers.
-pub trait Shareable: 'static {
+/// What can be shared: any value that serde can decode, and slices of numbers. Nothing else can be made so.
+pub trait Shareable: Content + 'static {}
+
+impl<T: Content + ?Sized + 'static> Shareable for T {}
+
+/// How what can be shared is read.
+pub trait Content {
     /// The value in what a process holds of it.
-    #[doc(hidden)]
     fn of(held: &(dyn Any + Send + Sync)) -> Option<&Self>;
 
     /// Makes a value of its encoded form.
     ///
     /// # Errors
     /// It is no such value.
-    #[doc(hidden)]
     fn read(encoded: FileData) -> Result<Value, String>;
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: DeserializeOwned + Send + Sync + 'static> Shareable for T {
+impl<T: DeserializeOwned + Send + Sync + 'static> Content for T {
     fn of(held: &(dyn Any + Send + Sync)) -> Option<&Self> {
         held.downcast_ref()
     }
@@ -35,7 +38,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Shareable for T {
 }
 
 /// Numbers where the kernel has them, for all processes of a node.
-impl<E: Pod + Send + Sync> Shareable for [E] {
+impl<E: Pod + Send + Sync> Content for [E] {
     fn of(held: &(dyn Any + Send + Sync)) -> Option<&Self> {
         held.downcast_ref::<Elements<E>>().map(Elements::get)
     }

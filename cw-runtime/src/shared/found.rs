@@ -16,6 +16,9 @@ use crate::mapped;
 /// A process keeps the values that it used last, of so many encoded bytes together, and one in any case.
 const USED_BYTES: usize = 1 << 30;
 
+/// And so many, as each may be an open file.
+const USED_MAX: usize = 64;
+
 /// Where the encoded forms of values lie, as the worker says.
 static PLACES: Mutex<BTreeMap<ShareId, PathBuf>> = Mutex::new(BTreeMap::new());
 
@@ -49,7 +52,8 @@ pub(super) fn value_of<T: Shareable + ?Sized>(id: ShareId) -> Result<Value, Stri
         let bytes = encoded.len();
         used.push((key, bytes, T::read(encoded)?));
     }
-    while used.len() > 1 && used.iter().map(|(_, bytes, _)| bytes).sum::<usize>() > USED_BYTES {
+    let is_much = |used: &Used| used.iter().map(|(_, bytes, _)| bytes).sum::<usize>() > USED_BYTES;
+    while used.len() > USED_MAX || (used.len() > 1 && is_much(&used)) {
         used.remove(0);
     }
     let (.., value) = used.last().expect("it was just put there");

@@ -18,6 +18,7 @@ use std::{
 };
 
 use bytemuck::Pod;
+use bytes::Bytes;
 use cw_core::ids::ShareId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
@@ -25,7 +26,7 @@ use crate::job::put_argument;
 use content::Elements;
 pub use content::Shareable;
 pub(crate) use found::note;
-pub(crate) use kept::{close, kept_at};
+pub(crate) use kept::{Kept, close, kept_at};
 
 /// What a process holds of a value.
 type Value = Arc<dyn Any + Send + Sync>;
@@ -41,6 +42,8 @@ pub struct Shared<T: ?Sized> {
     id: ShareId,
     bytes: u64,
     value: OnceLock<Value>,
+    /// In the process that shares it.
+    kept: Option<Arc<Kept>>,
     of: std::marker::PhantomData<fn() -> T>,
 }
 
@@ -55,8 +58,9 @@ struct Handle {
 /// Shares a value among tasks: it is encoded once, sent once, and kept once by each node, however many tasks and executors
 /// use it there.
 ///
-/// Each executor decodes it once; see [`share_slice`] for what need not be. Its encoded form is kept in `$TMPDIR/cw-UID` by
-/// this program until its end, and by the workers that were sent it until then. It cannot hold handles of other shared values.
+/// Each executor decodes it once; see [`share_slice`] for what need not be. Its encoded form is kept in `$TMPDIR/cw-UID`: by
+/// this program as long as there is a handle or a task that was called with one, by workers for a minute after their last
+/// task with it. It cannot hold handles of other shared values.
 /// With a store: a `HashMap` in it is encoded in another order in each run, and its tasks are not found again; take a
 /// `BTreeMap`.
 ///
@@ -70,7 +74,10 @@ where
     begin();
     put_argument("value", &value, &mut encoded)
         .unwrap_or_else(|error| panic!("a value cannot be shared: {error}"));
-    assert!(taken().is_empty(), "a shared value cannot hold the handle of another: pass both to the job");
+    assert!(
+        taken().shares.is_empty(),
+        "a shared value cannot hold the handle of another: pass both to the job"
+    );
     Shared::keep(&encoded, Arc::new(value))
 }
 
@@ -96,6 +103,7 @@ where
 /// # Panics
 /// If the folder for temporary files has no room for them.
 pub fn share_slice<E: Pod + Send + Sync>(values: impl Into<Vec<E>>) -> Shared<[E]> {
+    const { assert!(size_of::<E>() > 0, "what has no size is not worth sharing") };
     let values = values.into();
     let whole = Arc::new(Elements::Owned(values));
     Shared::keep(bytemuck::cast_slice(whole.get()), whole.clone())
@@ -103,7 +111,38 @@ pub fn share_slice<E: Pod + Send + Sync>(values: impl Into<Vec<E>>) -> Shared<[E
 
 thread_local! {
     /// Handles that were encoded on this thread since [`begin`].
-    static ENCODED: RefCell<Vec<ShareId>> = const { RefCell::new(Vec::new()) };
+    static ENCODED: RefCell<Vec<Encoded>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A handle that was encoded, and what keeps its value.
+type Encoded = (ShareId, Option<Arc<Kept>>);
+
+/// What a task shares.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// In order, each once.
+    pub(crate) shares: Vec<ShareId>,
+    /// To be held as long as the task is not done.
+    pub(crate) kept: Vec<Arc<Kept>>,
+}
+
+/// Arguments of a task that hold what it shares.
+struct Holding {
+    args: Bytes,
+    _kept: Vec<Arc<Kept>>,
+}
+
+impl AsRef<[u8]> for Holding {
+    fn as_ref(&self) -> &[u8] {
+        &self.args
+    }
+}
+
+impl Taken {
+    /// The same arguments, which hold all this.
+    pub(crate) fn held_by(self, args: Bytes) -> Bytes {
+        if self.kept.is_empty() { args } else { Bytes::from_owner(Holding { args, _kept: self.kept }) }
+    }
 }
 
 /// Arguments are about to be encoded.
@@ -111,42 +150,49 @@ pub(crate) fn begin() {
     ENCODED.with_borrow_mut(Vec::clear);
 }
 
-/// What was among them, in order, each once.
-pub(crate) fn taken() -> Vec<ShareId> {
-    ENCODED.with_borrow_mut(|encoded| {
-        if encoded.is_empty() {
-            return Vec::new();
-        }
-        encoded.sort_unstable();
-        encoded.dedup();
-        std::mem::take(encoded)
-    })
+/// What was among them.
+pub(crate) fn taken() -> Taken {
+    let mut encoded = ENCODED.take();
+    encoded.sort_unstable_by_key(|(share, _)| *share);
+    encoded.dedup_by_key(|(share, _)| *share);
+    let (shares, kept): (Vec<_>, Vec<_>) = encoded.into_iter().unzip();
+    Taken { shares, kept: kept.into_iter().flatten().collect() }
 }
 
 /// The same, if it is anything else than this.
-pub(crate) fn taken_unless(known: &[ShareId]) -> Option<Vec<ShareId>> {
-    let is_known = ENCODED.with_borrow(|encoded| match (encoded.as_slice(), known) {
-        ([], []) => true,
-        ([first, others @ ..], [only]) => first == only && others.iter().all(|other| other == only),
-        _ => false,
+pub(crate) fn taken_unless(known: &[ShareId]) -> Option<Taken> {
+    let is_known = ENCODED.with_borrow_mut(|encoded| {
+        let is_known = match (encoded.as_slice(), known) {
+            ([], []) => true,
+            ([first, others @ ..], [only]) => first.0 == *only && others.iter().all(|other| other.0 == *only),
+            _ => false,
+        };
+        if is_known {
+            encoded.clear();
+        }
+        is_known
     });
     if is_known { None } else { Some(taken()) }
 }
 
-/// What was taken counts for what was encoded again, whose bytes tell it from others.
-pub(crate) fn put_back(shares: Vec<ShareId>) {
-    ENCODED.set(shares);
+/// Encodes something beside the arguments, whose handles do not count.
+pub(crate) fn aside<T>(encode: impl FnOnce() -> T) -> T {
+    let encoded = ENCODED.take();
+    let result = encode();
+    ENCODED.set(encoded);
+    result
 }
 
 impl<T: ?Sized> Shared<T> {
     fn keep(encoded: &[u8], value: Value) -> Self {
-        let id = kept::keep(encoded, &value);
-        let id = id.unwrap_or_else(|error| panic!("a shared value cannot be kept: {error}"));
-        Self::handle(id, encoded.len() as u64, OnceLock::from(value))
+        let kept = kept::keep(encoded, &value);
+        let kept = kept.unwrap_or_else(|error| panic!("a shared value cannot be kept: {error}"));
+        let (id, bytes, value) = (kept.id(), encoded.len() as u64, OnceLock::from(value));
+        Self { id, bytes, value, kept: Some(kept), of: std::marker::PhantomData }
     }
 
-    fn handle(id: ShareId, bytes: u64, value: OnceLock<Value>) -> Self {
-        Self { id, bytes, value, of: std::marker::PhantomData }
+    fn handle(id: ShareId, bytes: u64) -> Self {
+        Self { id, bytes, value: OnceLock::new(), kept: None, of: std::marker::PhantomData }
     }
 
     /// How many bytes its encoded form has.
@@ -169,7 +215,8 @@ impl<T: Shareable + ?Sized> Deref for Shared<T> {
 
 impl<T: ?Sized> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        Self::handle(self.id, self.bytes, self.value.clone())
+        let (value, kept) = (self.value.clone(), self.kept.clone());
+        Self { id: self.id, bytes: self.bytes, value, kept, of: std::marker::PhantomData }
     }
 }
 
@@ -181,7 +228,7 @@ impl<T: ?Sized> fmt::Debug for Shared<T> {
 
 impl<T: ?Sized> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        ENCODED.with_borrow_mut(|encoded| encoded.push(self.id));
+        ENCODED.with_borrow_mut(|encoded| encoded.push((self.id, self.kept.clone())));
         let word = |at: usize| {
             let bytes = self.id.0[at * 8..].first_chunk().expect("a hash has four words");
             u64::from_le_bytes(*bytes)
@@ -195,7 +242,7 @@ impl<'de, T: ?Sized> Deserialize<'de> for Shared<T> {
         let Handle { hash, bytes } = Handle::deserialize(deserializer)?;
         let mut id = [0; 32];
         id.chunks_exact_mut(8).zip(hash).for_each(|(chunk, word)| chunk.copy_from_slice(&word.to_le_bytes()));
-        Ok(Self::handle(ShareId(id), bytes, OnceLock::new()))
+        Ok(Self::handle(ShareId(id), bytes))
     }
 }
 
@@ -211,8 +258,9 @@ mod tests {
         begin();
         let handle = postcard::to_stdvec(&(&shared, shared.clone())).unwrap();
         assert!(handle.len() < 120, "{} bytes", handle.len());
-        assert_eq!(taken(), [shared.id]);
-        assert!(taken().is_empty());
+        let held = taken();
+        assert_eq!(held.shares, [shared.id]);
+        assert!(taken().shares.is_empty());
         let (one, _): (Shared<Vec<u64>>, Shared<Vec<u64>>) = postcard::from_bytes(&handle).unwrap();
         assert_eq!(one.len(), 10_000);
         assert!(Arc::ptr_eq(one.value.get().unwrap(), shared.value.get().unwrap()), "no copy in one process");
@@ -226,6 +274,8 @@ mod tests {
         let shared = share_slice(vec![0.5f64; 100_000]);
         assert_eq!((shared.len(), shared[7], shared.encoded_bytes()), (100_000, 0.5, 800_000));
         let handle = postcard::to_stdvec(&shared).unwrap();
+        let kept = taken();
+        assert_eq!(kept.kept.len(), 1);
         drop(shared);
         let one: Shared<[f64]> = postcard::from_bytes(&handle).unwrap();
         let other: Shared<[f64]> = postcard::from_bytes(&handle).unwrap();
@@ -245,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_is_not_here_says_so() {
-        let nowhere = Shared::<u64>::handle(ShareId([9; 32]), 1, OnceLock::new());
+        let nowhere = Shared::<u64>::handle(ShareId([9; 32]), 1);
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| *nowhere)).unwrap_err();
         assert!(
             panic.downcast_ref::<String>().unwrap().contains("090909090909 cannot be had: it is not here")

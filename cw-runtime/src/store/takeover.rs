@@ -61,7 +61,11 @@ impl Keeper {
     }
 
     /// No row has the call's result. An earlier process may have handed it in.
-    pub(super) fn begin(&mut self, call: Call, job: i64, place: Place) {
+    pub(super) fn begin(&mut self, mut call: Call, job: i64, place: Place) {
+        // A worker that has the task of the earlier process may yet ask for the arguments.
+        if let Some(hub) = self.hub.as_ref().filter(|_| !self.sessions.is_empty()) {
+            call.args = hub.offer(call.args);
+        }
         match self.sessions.find(job, call, place) {
             Found::Nothing(Called { call, place }) => self.submit(call, job, place),
             Found::Waits(_) => {}

@@ -90,7 +90,7 @@ pub(super) struct Keeper {
     pub(super) store: Arc<Store>,
     pub(super) file: StoreFile,
     pub(super) words: Words,
-    hub: Option<Arc<Hub>>,
+    pub(super) hub: Option<Arc<Hub>>,
     /// Words for the hub, which get there together.
     pub(super) out: Vec<Command>,
     writes: Vec<Write>,
@@ -543,9 +543,10 @@ impl Keeper {
     pub(super) fn submit(&mut self, call: Call, row: i64, place: Place) {
         let Call { task, spec, job, hash, args, sink, .. } = call;
         let kept = Kept { job, hash, args: args.clone() };
-        let (spec, args, weight) = match &self.hub {
+        let bytes = args.len() as u64;
+        let (spec, args) = match &self.hub {
             Some(hub) => hub.part(spec, args),
-            None => (spec, args, 0),
+            None => (spec, args),
         };
         let is_remote = self.hub.as_ref().is_some_and(|hub| hub.session().is_some());
         let sent = (is_remote && self.store.notes_sent())
@@ -553,7 +554,7 @@ impl Keeper {
         let of = TicketOf::Call { place, kept, sent };
         let ticket = Ticket { store: Arc::clone(&self.store), of };
         let ticket = Some(Box::new(ticket));
-        self.out.push(Command::Submit { task, spec, args, weight, sink, ticket });
+        self.out.push(Command::Submit { task, spec, args, bytes, sink, ticket });
     }
 
     fn on_ended(&mut self, task: TaskId, of: TicketOf, completion: Completion) {

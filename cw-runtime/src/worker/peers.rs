@@ -38,7 +38,7 @@ const DOOR_TIME: Duration = Duration::from_secs(5);
 const AT_DOOR_MAX: usize = 32;
 
 /// Outlines that are remembered: a blob without is given to nobody.
-const OUTLINES_MAX: usize = 64;
+const OUTLINES_MAX: usize = 1_024;
 
 /// What this worker gives others, and how it asks them.
 #[derive(Default)]

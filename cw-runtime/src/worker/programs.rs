@@ -98,32 +98,50 @@ impl Fetcher {
     /// Why it cannot be had, in one line.
     pub(super) async fn share(&self, share: ShareId, program: ProgramId) -> Result<PathBuf, NoShare> {
         let id = BlobId(share.0);
-        // The second time what was damaged in the cache has been removed.
-        for _ in 0..2 {
+        for _ in 0..4 {
             let got = self.upstream.get(id, program).await;
-            let file = got.map_err(|failed| match failed {
+            got.map_err(|failed| match failed {
                 Failed::Here(why) => NoShare::Here(why),
+                Failed::Away(why) => NoShare::Away(why),
                 other => NoShare::There(other.into_words()),
             })?;
-            let kept = on_disk(move || {
-                let is_whole = Outline::of(&file).is_ok_and(|(found, _)| found == id);
-                is_whole.then(|| keep(id)).transpose()
-            });
-            if let Some(path) = kept.await.map_err(NoShare::Here)? {
-                return Ok(path);
+            match on_disk(move || keep(id)).await.map_err(NoShare::Here)? {
+                Kept::Whole(path) => return Ok(path),
+                // The cache had to make room for something else.
+                Kept::Gone => {}
+                Kept::Damaged => self.upstream.discard(id).await.map_err(NoShare::Here)?,
             }
-            self.upstream.discard(id).await.map_err(NoShare::Here)?;
         }
-        Err(NoShare::Here("the copy in this node's cache is damaged, and so was the next".to_owned()))
+        Err(NoShare::Here(format!(
+            "its copy in {} was damaged or removed again and again",
+            blobs::folder().display()
+        )))
     }
 }
 
-/// Gives a blob of the cache a name of this process's own, under which it stays whatever the cache makes room for.
-fn keep(id: BlobId) -> Result<PathBuf, String> {
-    let why = |error: std::io::Error| format!("a shared value cannot be kept: {error}");
-    let path = scratch::private_file(&format!("share-{id}")).map_err(why)?;
-    std::fs::hard_link(blobs::folder().join(id.to_string()), &path).map_err(why)?;
-    Ok(path)
+/// A blob of the cache under a name of this process's own.
+enum Kept {
+    Whole(PathBuf),
+    Gone,
+    Damaged,
+}
+
+/// Gives a blob of the cache such a name, under which it stays whatever the cache makes room for, and verifies it there.
+fn keep(id: BlobId) -> Result<Kept, String> {
+    let path = scratch::private_file(&format!("share-{id}")).map_err(|error| error.to_string())?;
+    // What it was forgotten under before may have stayed.
+    let _ = std::fs::remove_file(&path);
+    match std::fs::hard_link(blobs::folder().join(id.to_string()), &path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::Gone),
+        Err(error) => return Err(format!("{}: {error}", path.display())),
+    }
+    let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if Outline::of(&file).is_ok_and(|(found, _)| found == id) {
+        return Ok(Kept::Whole(path));
+    }
+    let _ = std::fs::remove_file(&path);
+    Ok(Kept::Damaged)
 }
 
 /// What can be told without the executable.

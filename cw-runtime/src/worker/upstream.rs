@@ -11,7 +11,7 @@ use std::{
 
 use bytes::BytesMut;
 use cw_core::ids::ProgramId;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use super::peers::Peers;
 use crate::blobs::{
@@ -34,6 +34,9 @@ const BUSY_MAX: u32 = 4;
 /// For how long a master is waited for in the midst of a fetch.
 const MASTER_WAIT: Duration = Duration::from_secs(60);
 
+/// So many transfers from the master go on at a time: what one client sends slowly does not keep back all others'.
+const TRANSFERS_MAX: usize = 4;
+
 /// So many times in a row a transfer may break off without the master's being lost.
 const BREAKS_MAX: u32 = 5;
 
@@ -46,8 +49,8 @@ pub(crate) struct Upstream {
     changed: Notify,
     /// What this worker gives other workers.
     pub(super) peers: Peers,
-    /// Held by the one transfer from the master that there is at a time.
-    transfer: tokio::sync::Mutex<()>,
+    /// Room for transfers from the master.
+    transfers: Semaphore,
     /// Fetches under way: a second wish for a blob waits for the first.
     under_way: Mutex<HashMap<BlobId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -60,7 +63,7 @@ impl Upstream {
             master: Mutex::default(),
             changed: Notify::new(),
             peers: Peers::default(),
-            transfer: tokio::sync::Mutex::default(),
+            transfers: Semaphore::new(TRANSFERS_MAX),
             under_way: Mutex::default(),
         }
     }
@@ -109,10 +112,9 @@ impl Upstream {
             if let Some(file) = found {
                 return Ok(file);
             }
-            let master = self.wait_for_master().await.map_err(Failed::There)?;
+            let master = self.wait_for_master().await.map_err(Failed::Away)?;
             let fetched = {
-                // One at a time, so that the messages about tasks have room beside it.
-                let _transfer = self.transfer.lock().await;
+                let _transfer = self.transfers.acquire().await.map_err(|it| Failed::Here(it.to_string()))?;
                 fetch(&master, &cache, (id, program), others_failed, &mut Alone).await
             };
             match fetched {
@@ -230,7 +232,7 @@ impl Upstream {
             }
         };
         let waited = tokio::time::timeout(MASTER_WAIT, waiting).await;
-        waited.map_err(|_| "the master was lost while the program was fetched".to_owned())
+        waited.map_err(|_| "there is no master to fetch it from".to_owned())
     }
 
     fn forget_master(&self, lost: &quinn::Connection) {

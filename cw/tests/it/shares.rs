@@ -66,30 +66,32 @@ fn a_node_has_one_copy_however_many_workers_it_has() {
     assert!((20_000_000..20_000_100).contains(&sizes[0]), "{sizes:?}");
 }
 
-/// Runs a scenario whose tasks wait for a file; meanwhile one of two workers is killed, and so is the master.
+/// Runs a scenario whose tasks wait for a file; meanwhile one of two workers is killed, and so is the master. Nobody has
+/// another's files.
 fn survives(scenario: &str) {
     let home = Home::new();
-    let start = |words: &[&str]| Process::start(&mut home.command(&program("it_share"), words));
+    let start = |node: &str, words: &[&str]| {
+        let folder = home.path().join(node);
+        fs::create_dir(&folder).expect("the home can be written to");
+        Process::start(home.command(&program("it_share"), words).env("TMPDIR", folder))
+    };
     let address = free_address();
-    let master = || {
-        let master = start(
-            &[
-                &["--role", "master", "--listen", &address][..],
-                &["--suspect-after", "300ms", "--lost-after", "1s"],
-            ]
-            .concat(),
-        );
+    let master = |node: &str| {
+        let words =
+            ["--role", "master", "--listen", &address, "--suspect-after", "300ms", "--lost-after", "1s"];
+        let master = start(node, &words);
         master.said("join:");
         master
     };
-    let worker = || {
-        let worker = start(&["--role", "worker", "--slots", "2"]);
+    let worker = |node: &str| {
+        let worker = start(node, &["--role", "worker", "--slots", "2"]);
         worker.complained("joined the master");
         worker
     };
-    let (first, killed, _worker) = (master(), worker(), worker());
+    let (first, killed, _worker) = (master("master"), worker("one"), worker("two"));
     let file = home.path().join("go on");
-    let client = start(&["--cluster", "default", scenario, file.to_str().expect("a plain path")]);
+    let words = ["--cluster", "default", scenario, file.to_str().expect("a plain path")];
+    let client = start("client", &words);
     // Four slots, six tasks.
     let begun = || {
         let entries = fs::read_dir(home.path()).expect("it is there").flatten();
@@ -97,8 +99,9 @@ fn survives(scenario: &str) {
     };
     until("four tasks have begun", || begun() == 4);
     [first, killed].into_iter().for_each(|process| process.signal(Signal::KILL));
-    let _master = master();
+    let _master = master("next master");
     client.complained("lost the master");
+    let _another = worker("three");
     fs::write(&file, "").expect("the test's own folder");
     client.finish().well();
 }
@@ -119,7 +122,7 @@ fn big_arguments_are_arguments_everywhere() {
 }
 
 #[test]
-fn big_arguments_come_to_a_node_once_and_go_with_their_task() {
+fn big_arguments_are_kept_once_on_a_node_and_go_with_their_task() {
     let standing = Standing::start();
     let worker = standing.worker("node", &[]);
     standing.client(&program("it_share"), &["big", "9", "2500000"]).finish().well();

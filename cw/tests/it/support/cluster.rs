@@ -14,7 +14,14 @@ pub(crate) struct Home(tempfile::TempDir);
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().expect("there is a place for temporary folders"))
+        let home = Self(tempfile::tempdir().expect("there is a place for temporary folders"));
+        std::fs::create_dir(home.temporary()).expect("it was just made");
+        home
+    }
+
+    /// The folder for temporary files of all that is started here.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.path().join("tmp")
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -35,7 +42,8 @@ impl Home {
                 command.env_remove(&*name);
             }
         }
-        command.env("CW_HOME", self.path()).env(MARK, self.path()).args(arguments);
+        command.env("CW_HOME", self.path()).env("TMPDIR", self.temporary()).env(MARK, self.path());
+        command.args(arguments);
         command
     }
 
