@@ -79,7 +79,9 @@
 //! Types that need a self-describing format (`#[serde(flatten)]`, `untagged`, `tag = ..`, a JSON value), or leave
 //! fields out (`skip_serializing_if`), cannot cross. A program with such a job says so at its start.
 //!
-//! A large input of many tasks is [shared](share): sent once, kept once on each machine.
+//! A large input of many tasks is [shared](share): sent once, kept once on each machine. Bytes and numbers by
+//! [`share_slice`], which executors neither decode nor copy. Arguments above 1 MiB are sent to a machine once, however often
+//! their task is tried there.
 //!
 //! ```
 //! #[cw::job]
