@@ -37,7 +37,15 @@ pub(crate) fn set_cluster(name: &str) {
 
 /// A role as it is typed on this cluster: `--role worker --cluster lab`.
 pub(crate) fn role(name: &str) -> String {
+    format!("{} {name}{}", flag("role"), cluster(&flag("cluster")))
+}
+
+/// The same of the installed binary: `cw worker --cluster lab`.
+pub(crate) fn verb(name: &str) -> String {
+    format!("cw {name}{}", cluster("--cluster"))
+}
+
+fn cluster(flag: &str) -> String {
     let cluster = CLUSTER.lock().expect("no holder panics");
-    let cluster = cluster.as_ref().map(|name| format!(" {} {name}", flag("cluster"))).unwrap_or_default();
-    format!("{} {name}{cluster}", flag("role"))
+    cluster.as_ref().map(|name| format!(" {flag} {name}")).unwrap_or_default()
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use cw_core::wire::Stall;
 
-use crate::{exit, flag::role};
+use crate::{
+    exit,
+    flag::{role, verb},
+};
 
 /// Says what is new, and nothing twice.
 #[derive(Default)]
@@ -83,7 +86,8 @@ impl Notices {
 fn in_words(why: &Stall) -> String {
     match why {
         Stall::NoWorker => {
-            format!("no task is running: the cluster has no worker; start some with `{}`", role("worker"))
+            let (role, verb) = (role("worker"), verb("worker"));
+            format!("no task is running: the cluster has no worker; start some with `{role}`, or `{verb}`")
         }
         Stall::Busy { slots } => {
             format!("no task is running yet: all {slots} slots are busy with other clients' tasks")
@@ -128,8 +132,8 @@ fn in_words(why: &Stall) -> String {
             }
         ),
         Stall::NotBegun { tasks } => format!(
-            "no task is running yet: workers were given {} and have begun none; they fetch the program, or its executors are \
-             not ready, or hang",
+            "no task is running yet: workers were given {} and have begun none; they fetch the program or what its tasks \
+             bring, or executors are not ready, or hang",
             count(*tasks, "task", "tasks")
         ),
     }

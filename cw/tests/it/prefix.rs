@@ -51,7 +51,7 @@ fn a_cluster_is_started_and_used_by_the_flags_its_messages_name() {
     let own = ["--role", "king", "--slots", "3"];
     let client = start(&home, &[&["--cw-cluster", "gpu"][..], &own].concat());
     let line = client.complained("the cluster has no worker");
-    assert!(line.contains("`--cw-role worker --cw-cluster gpu`"), "{line}");
+    assert!(line.contains("`--cw-role worker --cw-cluster gpu`, or `cw worker --cluster gpu`"), "{line}");
     // The program's own flags are accepted by a worker, and not required.
     let _worker = start(&home, &["--cw-role", "worker", "--cw-cluster=gpu", "--slots", "7"]);
     assert_eq!(client.finish().with_code(0).stdout, "king [0, 1, 4]\n");
