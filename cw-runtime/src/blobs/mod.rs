@@ -8,6 +8,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod fetch;
+pub(crate) mod rooms;
 pub(crate) mod serve;
 pub(crate) mod talk;
 pub(crate) mod tree;

@@ -11,18 +11,19 @@ use std::{
 
 use bytes::BytesMut;
 use cw_core::ids::ProgramId;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::blobs::{
     BlobId, Outline,
     cache::Cache,
     fetch::{Failed, Fetched, Follower, fetch},
     folder, on_disk,
+    rooms::Rooms,
     serve::{Source, Unserved, serve},
     talk::{self, Answer, Ask},
 };
 
-/// So many workers are sent blobs at once; more are told who else has them, or wait.
+/// So many workers are sent blobs of one program at once; more are told who else has them, or wait.
 const SERVED_MAX: usize = 8;
 
 /// So many others are named to a worker.
@@ -41,7 +42,7 @@ pub(crate) struct Blobs {
     /// Where workers serve others, by connection.
     workers: Mutex<HashMap<usize, SocketAddr>>,
     known: Mutex<HashMap<BlobId, Arc<Known>>>,
-    room: Semaphore,
+    rooms: Rooms,
 }
 
 /// A blob that was asked for.
@@ -71,7 +72,7 @@ impl Blobs {
             clients: Mutex::default(),
             workers: Mutex::default(),
             known: Mutex::default(),
-            room: Semaphore::new(SERVED_MAX),
+            rooms: Rooms::new(SERVED_MAX),
         }
     }
 
@@ -142,9 +143,10 @@ impl Blobs {
             Err(Missing::There(why)) => return talk::say(send, &Answer::Gone(why)).await,
             Err(Missing::Away(why)) => return talk::say(send, &Answer::Away(why)).await,
         };
+        let room = self.rooms.of(program);
         let permit = loop {
             let more = known.more.notified();
-            if let Ok(permit) = self.room.try_acquire() {
+            if let Ok(permit) = room.try_acquire() {
                 break permit;
             }
             let others = if others_failed { Vec::new() } else { self.holders(&known, worker) };
@@ -152,7 +154,7 @@ impl Blobs {
                 return talk::say(send, &Answer::At(others)).await;
             }
             tokio::select! {
-                permit = self.room.acquire() => break permit.map_err(|error| error.to_string())?,
+                permit = room.acquire() => break permit.map_err(|error| error.to_string())?,
                 () = more => {}
             }
         };

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::BytesMut;
 use cw_core::ids::ProgramId;
-use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell};
 
 use super::peers::Peers;
 use crate::blobs::{
@@ -19,6 +19,7 @@ use crate::blobs::{
     cache::Cache,
     fetch::{Alone, Failed, Fetched, fetch},
     folder, on_disk,
+    rooms::Rooms,
     talk::{self, Ask},
 };
 
@@ -34,8 +35,8 @@ const BUSY_MAX: u32 = 4;
 /// For how long a master is waited for in the midst of a fetch.
 const MASTER_WAIT: Duration = Duration::from_secs(60);
 
-/// So many transfers from the master go on at a time: what one client sends slowly does not keep back all others'.
-const TRANSFERS_MAX: usize = 4;
+/// So many transfers from the master go on at a time for each program.
+const TRANSFERS_MAX: usize = 2;
 
 /// So many times in a row a transfer may break off without the master's being lost.
 const BREAKS_MAX: u32 = 5;
@@ -50,7 +51,7 @@ pub(crate) struct Upstream {
     /// What this worker gives other workers.
     pub(super) peers: Peers,
     /// Room for transfers from the master.
-    transfers: Semaphore,
+    transfers: Rooms,
     /// Fetches under way: a second wish for a blob waits for the first.
     under_way: Mutex<HashMap<BlobId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -63,7 +64,7 @@ impl Upstream {
             master: Mutex::default(),
             changed: Notify::new(),
             peers: Peers::default(),
-            transfers: Semaphore::new(TRANSFERS_MAX),
+            transfers: Rooms::new(TRANSFERS_MAX),
             under_way: Mutex::default(),
         }
     }
@@ -114,7 +115,8 @@ impl Upstream {
             }
             let master = self.wait_for_master().await.map_err(Failed::Away)?;
             let fetched = {
-                let _transfer = self.transfers.acquire().await.map_err(|it| Failed::Here(it.to_string()))?;
+                let room = self.transfers.of(program);
+                let _transfer = room.acquire().await.map_err(|error| Failed::Here(error.to_string()))?;
                 fetch(&master, &cache, (id, program), others_failed, &mut Alone).await
             };
             match fetched {
