@@ -475,7 +475,8 @@ impl Ledger {
             format!("{task} of host {owner} begins after {failed} failures")
         });
         self.check_program(hosts, (host, executor), owner, (task, &shares));
-        if let Err((rule, what)) = again {
+        // What a liar claims to have, and is lost with, is done again.
+        if let Err((rule, what)) = again.or_else(|why| if is_lied_to { Ok(()) } else { Err(why) }) {
             self.rule(false, rule, || format!("{task} of host {owner}, on host {host}: {what}"));
         }
         (plan.does, plan.runs_for)
