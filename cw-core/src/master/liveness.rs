@@ -199,7 +199,9 @@ impl Master {
         if !is_planned {
             self.former.insert(id, (worker.inherited, std::mem::take(&mut worker.worked_for)));
         }
-        self.open_workers -= u32::from(worker.is_open());
+        if worker.is_open() {
+            self.set_open_workers(self.open_workers - 1);
+        }
         for (program, rank) in &worker.listed {
             self.room.get_mut(program).map(|room| room.remove(&(*rank, id)));
         }

@@ -506,7 +506,9 @@ impl Master {
     fn on_worker_joined(&mut self, id: WorkerId, worker: Worker, returned: bool) {
         let before = self.window();
         let is_new = !self.workers.contains_key(&id);
-        self.open_workers += u32::from(is_new && worker.is_open());
+        if is_new && worker.is_open() {
+            self.set_open_workers(self.open_workers + 1);
+        }
         let worker = self.workers.entry(id).or_insert(worker);
         (worker.heard, worker.connected) = (self.now, true);
         self.set_suspect(id, false);

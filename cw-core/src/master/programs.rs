@@ -76,6 +76,20 @@ impl Master {
         if self.open_workers > 0 { ProgramId::default() } else { program }
     }
 
+    /// With the first worker that runs any program all programs share a clock, and with the last each has its own again:
+    /// it goes on where the furthest of those before stood.
+    pub(super) fn set_open_workers(&mut self, workers: u32) {
+        let were_shared = std::mem::replace(&mut self.open_workers, workers) > 0;
+        if were_shared == (workers > 0) {
+            return;
+        }
+        let furthest = self.clocks.values().copied().max().unwrap_or_default();
+        for program in self.programs.keys().copied().collect::<Vec<_>>() {
+            let clock = self.clocks.entry(self.pool_of(program)).or_default();
+            *clock = if were_shared { furthest } else { furthest.max(*clock) };
+        }
+    }
+
     /// Whether two workers run the same programs.
     pub(super) fn are_alike(&self, one: WorkerId, other: WorkerId) -> bool {
         let of = |id| self.workers.get(&id).map(|worker| (worker.is_open(), worker.of.program));

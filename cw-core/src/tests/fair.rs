@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Do, World, plain};
+use super::world::{Do, PROGRAM, World, plain};
 use crate::{
     Time, client,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, SpecIndex, TaskId},
@@ -237,6 +237,26 @@ fn neither_does_one_of_another_program() {
 }
 
 #[test]
+fn whoever_used_much_is_level_with_newcomers_also_after_a_worker_that_runs_any_program_came() {
+    let mut world = World::new();
+    world.worker(4);
+    let old = world.client();
+    world.declare(old, plain());
+    submit(&mut world, old, 4 * 180, 1_000);
+    world.run_until(at(190));
+    world.worker_with(PROGRAM, worker::Config { slots: 4, ..worker::Config::default() });
+    submit(&mut world, old, 5_000, 1_000);
+    let new = world.client();
+    world.declare(new, plain());
+    submit(&mut world, new, 5_000, 1_000);
+    let before = used(&world, old);
+    world.run_until(at(390));
+    let (old, new) = (used(&world, old) - before, used(&world, new));
+    let share = new.as_secs_f64() / (old + new).as_secs_f64();
+    assert!((0.4..0.6).contains(&share), "the newcomer had {share:.2}");
+}
+
+#[test]
 fn time_used_alone_counts_against_nobody() {
     let (mut world, old, new) = two_clients(4);
     submit(&mut world, old, 200, 60_000);
@@ -292,7 +312,7 @@ fn nobody_wakes_up_while_nothing_can_move() {
 fn a_client_that_takes_no_results_keeps_nobody_from_making_way() {
     let mut world = World::new();
     let config = worker::Config { slots: 2, held_bytes: 1_000, ..worker::Config::default() };
-    world.worker_with(super::world::PROGRAM, config);
+    world.worker_with(PROGRAM, config);
     let [stopped, heavy, light] = [(); 3].map(|()| world.client());
     [stopped, heavy, light].iter().for_each(|client| world.declare(*client, plain()));
     submit(&mut world, stopped, 10, 1);
@@ -316,7 +336,7 @@ fn slots_at_workers_that_keep_one_clients_results_fetch_what_is_anothers() {
     let mut world = World::new();
     let config = worker::Config { slots: 1, held_bytes: 1_000, ..worker::Config::default() };
     for _ in 0..2 {
-        world.worker_with(super::world::PROGRAM, config.clone());
+        world.worker_with(PROGRAM, config.clone());
     }
     let [stopped, lively] = [(); 2].map(|()| world.client());
     [stopped, lively].iter().for_each(|client| world.declare(*client, plain()));
