@@ -50,6 +50,9 @@ impl Printed {
 
 /// Takes apart a body and what is behind it. A length that is too great is taken for all there is.
 pub fn split_output(body: &Bytes, output: u32) -> (Bytes, Bytes) {
+    if output == 0 {
+        return (body.clone(), Bytes::new());
+    }
     let at = body.len().saturating_sub(output as usize);
     (body.slice(..at), body.slice(at..))
 }

@@ -74,6 +74,9 @@ impl Shown {
 
     /// A task has ended: what was not shown of it is shown now, if it is to be.
     pub(super) fn end(&mut self, task: TaskId, class: Class, output: &Bytes) {
+        if output.is_empty() && self.running.is_empty() {
+            return;
+        }
         let running = self.running.remove(&task);
         if output.is_empty() && running.is_none() {
             return;
