@@ -187,7 +187,9 @@ impl World {
         let fit = (self.knobs.master.window.bytes / NAME_BYTES as u64).max(1);
         let rounds = u64::from(slots).div_ceil(fit).max(1) as u32;
         let ways = self.knobs.delay * 5;
-        Duration::from_secs(35) + ways + (Duration::from_secs(10) + ways) * rounds
+        // A task may go from one worker that has just died to another, and the master's clock may run at half speed.
+        let lost = (self.knobs.master.lost_after * 5 / 2).max(Duration::from_secs(35));
+        lost + ways + (Duration::from_secs(10) + ways) * rounds
     }
 
     /// A spec like the client's first, of which nothing is learned yet, and without its timeout: a task that is ended before
