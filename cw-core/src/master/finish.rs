@@ -229,6 +229,8 @@ impl Master {
 
     /// Lets a worker forget a result that its client does not get.
     fn release_result(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
+        // It is not there any more for whoever hands the task in again.
+        self.drop_claim(worker, client, task, attempt);
         self.tell_worker(worker, ToWorker::Received { client, first: task, tasks: 1, attempt });
     }
 

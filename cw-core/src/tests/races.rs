@@ -494,3 +494,45 @@ fn clients_of_two_programs_whose_shared_value_cannot_be_kept_both_get_their_task
         .filter(|action| matches!(action, Action::Tell { message: FromWorker::Returned { .. }, .. }));
     assert_eq!(came_back.count(), 2);
 }
+
+/// Two masters, one after the other, had given the same attempt to two workers; both failed.
+#[test]
+fn of_two_failures_of_one_attempt_the_one_that_was_let_go_is_not_waited_for() {
+    let client = ClientId(0);
+    let member = |id, is_worker| master::Member { id, token: Default::default(), is_worker };
+    let roster = vec![member(0, false), member(1, true), member(2, true)];
+    for order in [[1, 2], [2, 1]] {
+        let mut master = Master::new(master::Config { roster: roster.clone(), ..master::Config::default() });
+        let say = |n, message| master::Event::WorkerSaid { worker: WorkerId(n), message, body: Bytes::new() };
+        let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+        let (task, attempt, program) = (TaskId(1), Attempt(1), ProgramId::default());
+        for n in order {
+            let joined = master::Event::WorkerJoined {
+                worker: WorkerId(n),
+                program,
+                programs: Programs::Own,
+                program_name: String::new(),
+                name: String::new(),
+                slots: 1,
+                returned: true,
+            };
+            master.handle(ms(0), joined);
+            master.handle(ms(0), say(n, FromWorker::Have { client, task, attempt, doing: Doing::Done }));
+            master.handle(ms(0), say(n, FromWorker::Accounted { client: None }));
+        }
+        master.handle(ms(0), master::Event::ClientJoined { client, program, returned: true });
+        for n in [1, 2] {
+            let class = Class::Failed;
+            master.handle(
+                ms(0),
+                say(n, FromWorker::Finished { client, task, attempt, class, micros: 1, output: 0 }),
+            );
+        }
+        master.handle(ms(0), hear(FromClient::Declare { spec: SpecIndex(0), what: Box::new(plain()) }));
+        master.handle(ms(0), hear(FromClient::Resubmit { task, spec: SpecIndex(0) }));
+        let is_told = |action: master::Action| {
+            matches!(action, master::Action::TellClient { message: ToClient::Finished { .. }, .. })
+        };
+        assert!(std::iter::from_fn(|| master.poll_action()).any(is_told), "{order:?}");
+    }
+}
