@@ -433,6 +433,7 @@ impl Master {
 
     fn on_cancel(&mut self, id: ClientId, task: TaskId) {
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
+        client.resume.note_cancelled(task);
         let Some(state) = client.tasks.get(task).map(|task| task.state) else { return };
         match state {
             State::Queued | State::Parked => self.drop_queued(id, task),

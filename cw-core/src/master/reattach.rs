@@ -87,6 +87,7 @@ impl Master {
             client.resume.unclaimed.clear();
         }
         client.resume.seen.clear();
+        client.resume.cancelled.clear();
         (client.resume.arrived, client.resume.announced) = (0, None);
         client.resume.passed.clear();
         client.resume.take_all_early();
@@ -117,7 +118,11 @@ impl Master {
     }
 
     pub(super) fn on_resubmit(&mut self, id: ClientId, task: TaskId, mut entry: Task) {
-        entry.inherited = self.clients[&id].resume.restored;
+        let client = self.clients.get_mut(&id).expect("checked by on_client_said");
+        if client.resume.cancelled.remove(&task) {
+            return;
+        }
+        entry.inherited = client.resume.restored;
         if let Some((attempts, verdict)) = self.clients[&id].verdicts.get(&task).cloned() {
             return self.end_here(id, task, attempts, &verdict);
         }
@@ -206,6 +211,7 @@ impl Master {
             return;
         }
         client.resume.restored = false;
+        client.resume.cancelled.clear();
         let seen = std::mem::take(&mut client.resume.seen);
         // The client has the others.
         client.ended.retain(|task, _| seen.contains(task));

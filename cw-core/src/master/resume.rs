@@ -37,6 +37,8 @@ pub(super) struct Resume {
     pub(super) announced: Option<u64>,
     /// What the client has handed in since it is back.
     pub(super) seen: BTreeSet<TaskId>,
+    /// What it has cancelled since then and not handed in: that may be on its way yet, on the other lane.
+    pub(super) cancelled: BTreeSet<TaskId>,
     /// Results that it was sent since then: it may have handed in those tasks before they arrived.
     pub(super) passed: BTreeSet<TaskId>,
     /// Failures of tasks that the client of a former master has not handed in again: they may be tried again, which
@@ -76,6 +78,13 @@ impl Resume {
     pub(super) fn take_all_early(&mut self) -> BTreeMap<TaskId, (WorkerId, Report)> {
         self.early_bytes = 0;
         std::mem::take(&mut self.early)
+    }
+
+    /// The client does not want a task any more, which it may have handed in before it said so.
+    pub(super) fn note_cancelled(&mut self, task: TaskId) {
+        if self.open && !self.seen.contains(&task) && self.cancelled.len() < CLAIMS_MAX {
+            self.cancelled.insert(task);
+        }
     }
 
     /// A result is sent to a client that may have handed its task in before that arrives.

@@ -471,7 +471,9 @@ impl Ledger {
         self.rule(may_begin, "what must not run twice begins once", || {
             format!("{task} of host {owner} begins on host {host}, for the {}th time", begun + 1)
         });
-        self.rule(failed <= retries, "a task is tried as often as its retries allow", || {
+        // A liar may claim the attempt that failed.
+        let may_try = failed <= retries || is_lied_to;
+        self.rule(may_try, "a task is tried as often as its retries allow", || {
             format!("{task} of host {owner} begins after {failed} failures")
         });
         self.check_program(hosts, (host, executor), owner, (task, &shares));

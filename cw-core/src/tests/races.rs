@@ -536,3 +536,33 @@ fn of_two_failures_of_one_attempt_the_one_that_was_let_go_is_not_waited_for() {
         assert!(std::iter::from_fn(|| master.poll_action()).any(is_told), "{order:?}");
     }
 }
+
+#[test]
+fn what_was_cancelled_before_it_was_handed_in_again_does_not_run() {
+    let client = ClientId(0);
+    let roster = vec![master::Member { id: 0, token: Default::default(), is_worker: false }];
+    let mut master = Master::new(master::Config { roster, ..master::Config::default() });
+    let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+    let (task, program) = (TaskId(1), ProgramId::default());
+    let joined = master::Event::WorkerJoined {
+        worker: WorkerId(1),
+        program,
+        programs: Programs::Own,
+        program_name: String::new(),
+        name: String::new(),
+        slots: 1,
+        returned: false,
+    };
+    master.handle(ms(0), joined);
+    master.handle(ms(0), master::Event::ClientJoined { client, program, returned: true });
+    master.handle(ms(0), hear(FromClient::Declare { spec: SpecIndex(0), what: Box::new(plain()) }));
+    // That goes on both lanes; what is long, on the other only.
+    master.handle(ms(0), hear(FromClient::Cancel { task }));
+    master.handle(ms(0), hear(FromClient::Resubmit { task, spec: SpecIndex(0) }));
+    master.handle(ms(0), hear(FromClient::Resubmitted { tasks: 1 }));
+    master.handle_timeout(ms(30_000));
+    let is_run = |action: master::Action| {
+        matches!(action, master::Action::TellWorker { message: ToWorker::Run { .. }, .. })
+    };
+    assert!(!std::iter::from_fn(|| master.poll_action()).any(is_run));
+}
