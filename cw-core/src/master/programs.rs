@@ -83,10 +83,20 @@ impl Master {
         if were_shared == (workers > 0) {
             return;
         }
-        let furthest = self.clocks.values().copied().max().unwrap_or_default();
+        let before = std::mem::take(&mut self.clocks);
+        let furthest = before.values().copied().max().unwrap_or_default();
         for program in self.programs.keys().copied().collect::<Vec<_>>() {
-            let clock = self.clocks.entry(self.pool_of(program)).or_default();
-            *clock = if were_shared { furthest } else { furthest.max(*clock) };
+            self.clocks.insert(self.pool_of(program), furthest);
+        }
+        for (id, client) in &mut self.clients {
+            // Each stays where it stood beside the clock.
+            let pool = if were_shared { ProgramId::default() } else { client.program };
+            let behind = furthest - before.get(&pool).copied().unwrap_or_default();
+            let was_listed = self.waiting.remove(&(client.usage, *id));
+            client.usage = client.usage.saturating_add(behind);
+            if was_listed {
+                self.waiting.insert((client.usage, *id));
+            }
         }
     }
 

@@ -99,9 +99,10 @@ impl World {
         let fails = is_trouble && self.chance.permille(BAD_PERMILLE);
         let takes = self.chance.time(Duration::from_millis(1), Duration::from_secs(3));
         let why = "it is out of reach".to_owned();
-        let no_share = match self.chance.below(3) {
+        let no_share = match self.chance.below(4) {
             0 => NoShare::There(why),
             1 => NoShare::Here(why),
+            2 => NoShare::TooBig(why),
             _ => NoShare::Away(why),
         };
         let result = if fails { Err(no_share) } else { Ok(path_of(share)) };

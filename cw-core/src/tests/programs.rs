@@ -379,19 +379,35 @@ fn refusals(actions: &[worker::Action]) -> usize {
     actions.iter().filter(refused).count()
 }
 
+fn unfits(actions: &[worker::Action]) -> usize {
+    let is_unfit =
+        |it: &&worker::Action| matches!(it, worker::Action::Tell { message: FromWorker::Unfit { .. }, .. });
+    actions.iter().filter(is_unfit).count()
+}
+
 #[test]
-fn arguments_that_a_node_cannot_keep_end_their_task_and_no_other() {
+fn a_node_that_cannot_keep_arguments_leaves_the_program_to_others_after_a_while() {
     let mut worker = worker_of_apart();
     run(&mut worker, 1, Apart { share: ShareId([3; 32]), bytes: 5 << 20 }.encode());
     let full = worker::NoShare::Here("the disk is full".to_owned());
-    let actions = hears(&mut worker, &full, 6);
-    assert_eq!((asked(&actions), refusals(&actions)), (5, 1));
-    let is_unfit =
-        |it: &worker::Action| matches!(it, worker::Action::Tell { message: FromWorker::Unfit { .. }, .. });
-    assert!(!actions.iter().any(is_unfit), "the program runs here");
+    let mut actions = hears(&mut worker, &full, 5);
+    assert_eq!((asked(&actions), refusals(&actions), unfits(&actions)), (4, 0, 0));
     let remarks: Vec<&str> = actions.iter().filter_map(remark).collect();
     assert_eq!(remarks.len(), 1);
     assert!(remarks[0].ends_with("the disk is full"), "{remarks:?}");
+    actions = hears(&mut worker, &full, 1);
+    assert_eq!((refusals(&actions), unfits(&actions)), (0, 1));
+    let is_back =
+        |it: &worker::Action| matches!(it, worker::Action::Tell { message: FromWorker::Returned { .. }, .. });
+    assert!(actions.iter().any(is_back));
+}
+
+#[test]
+fn arguments_that_no_cache_has_room_for_end_their_task_and_no_other() {
+    let mut worker = worker_of_apart();
+    run(&mut worker, 1, Apart { share: ShareId([3; 32]), bytes: 5 << 40 }.encode());
+    let actions = hears(&mut worker, &worker::NoShare::TooBig("the limit is 1 GiB".to_owned()), 1);
+    assert_eq!((refusals(&actions), unfits(&actions)), (1, 0));
 }
 
 fn remark(action: &worker::Action) -> Option<&str> {

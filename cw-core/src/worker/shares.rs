@@ -13,8 +13,8 @@
 //!
 //! One that cannot be had is asked for again after a second, then two, four ..; after [`TRIES`] the tasks that share it are
 //! refused. Its user is told at the second failure. While nobody is there who could give it that counts for nothing: its
-//! client may be on its way back. A shared value that this node has no room for is a reason to leave the program to others;
-//! arguments are not, as there are tasks without.
+//! client may be on its way back. That this node has no room for it is a reason to leave the program to others: at once for
+//! a shared value, for arguments after as many tries. Arguments beyond all that it could have room for end their task.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -42,13 +42,15 @@ pub enum NoShare {
     Away(String),
     /// This node cannot keep it.
     Here(String),
+    /// This node could not keep it if there were nothing else.
+    TooBig(String),
 }
 
 /// A shared value as its worker knows it.
 #[derive(Debug)]
 pub(super) enum Share {
-    /// It is on its way, or is asked for again at that time; after so many failures.
-    Fetching { failures: u32, again: Option<Time> },
+    /// It is on its way, or is asked for again at that time; after so many failures, and when it was asked for so often.
+    Fetching { failures: u32, asked: u32, again: Option<Time> },
     /// The path of its encoded form, and whether a task has shared it since that was last looked at.
     Here { path: Bytes, is_used: bool },
 }
@@ -62,7 +64,7 @@ impl Worker {
     fn want_share(&mut self, client: ClientId, share: ShareId) {
         if !self.shares.contains_key(&share) {
             let program = self.origin_of(client).program;
-            self.shares.insert(share, Share::Fetching { failures: 0, again: None });
+            self.shares.insert(share, Share::Fetching { failures: 0, asked: 0, again: None });
             self.actions.push_back(Action::FetchShare { share, program });
         }
     }
@@ -101,8 +103,8 @@ impl Worker {
     }
 
     pub(super) fn on_shared(&mut self, share: ShareId, result: Result<Bytes, NoShare>) {
-        let Some(Share::Fetching { failures, again: None }) = self.shares.get(&share) else { return };
-        let (before, failures) = (*failures, failures + 1);
+        let Some(Share::Fetching { failures, asked, again: None }) = self.shares.get(&share) else { return };
+        let (before, failures, asked) = (*failures, failures + 1, asked.wrapping_add(1));
         let is_apart = self.apart.contains_key(&share);
         match result {
             Ok(path) => {
@@ -111,24 +113,28 @@ impl Worker {
                 self.release_shared();
             }
             Err(_) if self.programs_of(share).is_empty() => drop(self.shares.remove(&share)),
-            Err(NoShare::Here(why)) if !is_apart => {
-                self.shares.remove(&share);
-                for program in self.programs_of(share) {
-                    self.give_up(program, format!("a value that its tasks share cannot be kept here: {why}"));
-                }
-            }
             Err(NoShare::Away(_)) => {
                 let again = Some(self.now + PAUSE);
-                self.shares.insert(share, Share::Fetching { failures: before, again });
+                self.shares.insert(share, Share::Fetching { failures: before, asked, again });
             }
-            Err(NoShare::There(why) | NoShare::Here(why)) if failures < TRIES => {
+            Err(NoShare::TooBig(why)) if is_apart => self.refuse_shared(share, &why),
+            Err(NoShare::Here(why) | NoShare::TooBig(why)) if !is_apart || failures >= TRIES => {
+                self.shares.remove(&share);
+                let what = if is_apart { "arguments of its tasks" } else { "a value that its tasks share" };
+                for program in self.programs_of(share) {
+                    self.give_up(program, format!("{what} cannot be kept here: {why}"));
+                }
+            }
+            Err(NoShare::There(why) | NoShare::Here(why) | NoShare::TooBig(why)) if failures < TRIES => {
                 let again = Some(self.now + PAUSE * 2u32.pow(before));
-                self.shares.insert(share, Share::Fetching { failures, again });
+                self.shares.insert(share, Share::Fetching { failures, asked, again });
                 if failures == 2 {
                     self.tell_why(share, &why);
                 }
             }
-            Err(NoShare::There(why) | NoShare::Here(why)) => self.refuse_shared(share, &why),
+            Err(NoShare::There(why) | NoShare::Here(why) | NoShare::TooBig(why)) => {
+                self.refuse_shared(share, &why);
+            }
         }
         self.tidy();
     }
@@ -141,10 +147,10 @@ impl Worker {
             self.shares.iter().filter(|(_, state)| is_due(state)).map(|(share, _)| *share).collect();
         for share in due {
             let programs = self.programs_of(share);
-            let Some(Share::Fetching { again, failures }) = self.shares.get_mut(&share) else { continue };
+            let Some(Share::Fetching { again, asked, .. }) = self.shares.get_mut(&share) else { continue };
             *again = None;
             // The clients of each of them in turn: only some may have it.
-            let turn = *failures as usize % programs.len().max(1);
+            let turn = *asked as usize % programs.len().max(1);
             let Some(program) = programs.into_iter().nth(turn) else {
                 self.shares.remove(&share);
                 continue;

@@ -123,7 +123,7 @@ impl Options {
         let mut hash = Hash::default();
         if self.store.is_some() {
             let mut canonical = Vec::new();
-            J::canonical(args, &mut canonical).map_err(unencodable)?;
+            shared::aside(|| J::canonical(args, &mut canonical)).map_err(unencodable)?;
             hash = store::hash_of(&canonical);
         }
         // Without spare room the bytes need no second allocation while the call waits.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{
     BlobId, Outline,
-    cache::{Begin, Cache, Part},
+    cache::{Begin, Cache, CacheError, Part},
     on_disk,
     talk::{self, Answer, Ask, Start},
 };
@@ -33,6 +33,8 @@ pub(crate) enum Failed {
     Away(String),
     /// This node cannot keep it.
     Here(String),
+    /// This node could not keep it if there were nothing else.
+    TooBig(String),
     /// The connection broke: what has come is kept.
     Broken(String),
 }
@@ -40,7 +42,9 @@ pub(crate) enum Failed {
 impl Failed {
     pub(crate) fn into_words(self) -> String {
         match self {
-            Self::There(why) | Self::Away(why) | Self::Here(why) | Self::Broken(why) => why,
+            Self::There(why) | Self::Away(why) | Self::Here(why) | Self::TooBig(why) | Self::Broken(why) => {
+                why
+            }
         }
     }
 }
@@ -86,8 +90,12 @@ pub(crate) async fn fetch(
         return Err(Failed::There("what is offered is not what was asked for".to_owned()));
     }
     let (begins, wanted) = (cache.clone(), outline.clone());
-    let begun = on_disk(move || begins.begin(id, &wanted).map_err(|error| format!("cannot {error}"))).await;
-    let mut part = match begun.map_err(Failed::Here)? {
+    let begun = on_disk(move || Ok(begins.begin(id, &wanted))).await.map_err(Failed::Here)?;
+    let begun = begun.map_err(|error| match error {
+        CacheError::TooBig { .. } => Failed::TooBig(format!("cannot {error}")),
+        other => Failed::Here(format!("cannot {other}")),
+    });
+    let mut part = match begun? {
         Begin::Here(file) => return Ok(Fetched::File(file, outline)),
         Begin::Busy => return Ok(Fetched::Busy),
         Begin::Part(part) => part,
@@ -122,7 +130,6 @@ async fn chunk(
 }
 
 async fn put(mut part: Part, bytes: Vec<u8>) -> Result<Part, Failed> {
-    use super::cache::CacheError;
     let put = move || {
         Ok(match part.put(&bytes) {
             Ok(()) => Ok(part),

@@ -122,10 +122,15 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
 pub(crate) fn private_file(name: &str) -> io::Result<PathBuf> {
     make_private(&root())?;
     sweep();
-    let path = root().join(format!("{}-{name}", owner()));
+    let path = private_path(name);
     // Of a process that had this one's number, as in a container.
     let _ = fs::remove_file(&path);
     Ok(path)
+}
+
+/// Such a name, for what is put there by a rename.
+pub(crate) fn private_path(name: &str) -> PathBuf {
+    root().join(format!("{}-{name}", owner()))
 }
 
 /// What this process's names begin with: `host-pid`.

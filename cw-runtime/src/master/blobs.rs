@@ -294,7 +294,9 @@ impl Blobs {
                     }
                     Ok(Fetched::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
                     Ok(Fetched::At(_)) => break,
-                    Err(Failed::Here(here)) => return Err(Missing::There(format!("the master {here}"))),
+                    Err(Failed::Here(here) | Failed::TooBig(here)) => {
+                        return Err(Missing::There(format!("the master {here}")));
+                    }
                     Err(Failed::Broken(_)) if connection.close_reason().is_some() => {
                         missing = Missing::Away("the client went away while it was fetched".to_owned());
                         break;

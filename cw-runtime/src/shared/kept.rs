@@ -71,7 +71,7 @@ pub(super) fn keep(encoded: &[u8], value: &Value) -> io::Result<Arc<Kept>> {
         return Ok(kept);
     }
     // Not under the lock: others, and the client's network, ask for what was shared before.
-    let (path, written) = (scratch::private_file(&format!("shared-{id}"))?, write(id, encoded)?);
+    let (path, written) = (scratch::private_path(&format!("shared-{id}")), write(id, encoded)?);
     let mut all = all();
     if let Some(entry) = all.get_mut(&id)
         && let Some(kept) = entry.kept.upgrade()

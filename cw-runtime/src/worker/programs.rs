@@ -102,6 +102,7 @@ impl Fetcher {
             let got = self.upstream.get(id, program).await;
             got.map_err(|failed| match failed {
                 Failed::Here(why) => NoShare::Here(why),
+                Failed::TooBig(why) => NoShare::TooBig(why),
                 Failed::Away(why) => NoShare::Away(why),
                 other => NoShare::There(other.into_words()),
             })?;
