@@ -97,6 +97,20 @@
 //! }
 //! ```
 //!
+//! ```
+//! #[cw::job]
+//! fn mean(from: u64, to: u64, samples: cw::Shared<[f64]>) -> f64 {
+//!     let part = &samples[from as usize..to as usize];
+//!     part.iter().sum::<f64>() / part.len() as f64
+//! }
+//!
+//! fn main() -> cw::Result<()> {
+//!     let samples = cw::share_slice(vec![1.0, 2.0, 6.0]);
+//!     assert_eq!(cw::spawn(mean, (0, 3, samples.clone())).wait()?, 3.0);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # When something goes wrong
 //!
 //! A job that returns a `Result` fails with its error. Whatever else happens to it also ends its task and nothing

@@ -87,19 +87,6 @@ where
 /// For bytes, numbers, arrays of them, and types of one's own that are [`Pod`](https://docs.rs/bytemuck). The values are
 /// kept as they are in memory, so all nodes must be of one kind, which they are where one executable runs on all.
 ///
-/// ```
-/// #[cw::job]
-/// fn mean(from: u64, to: u64, samples: cw::Shared<[f64]>) -> f64 {
-///     let part = &samples[from as usize..to as usize];
-///     part.iter().sum::<f64>() / part.len() as f64
-/// }
-/// # fn main() {
-/// let samples = cw::share_slice(vec![1.0, 2.0, 6.0]);
-/// let mean = cw::spawn(mean, (0, 3, samples.clone())).wait();
-/// assert_eq!(mean.unwrap(), 3.0);
-/// # }
-/// ```
-///
 /// # Panics
 /// If the folder for temporary files has no room for them.
 pub fn share_slice<E: Pod + Send + Sync>(values: impl Into<Vec<E>>) -> Shared<[E]> {
