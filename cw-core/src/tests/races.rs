@@ -39,6 +39,19 @@ fn ended() -> ExecutorSaid {
     ExecutorSaid::Ended { ending, hint: None, stderr, output: Bytes::new(), worker: "node:1".to_owned() }
 }
 
+/// A worker of one slot that runs no other program than that without a name.
+fn joined(n: u32, returned: bool) -> master::Event {
+    master::Event::WorkerJoined {
+        worker: WorkerId(n),
+        program: ProgramId::default(),
+        programs: Programs::Own,
+        program_name: String::new(),
+        name: String::new(),
+        slots: 1,
+        returned,
+    }
+}
+
 fn drain(worker: &mut Worker) -> Vec<Action> {
     std::iter::from_fn(|| worker.poll_action()).collect()
 }
@@ -336,15 +349,7 @@ fn a_task_that_must_not_run_twice_does_not_when_its_worker_leaves_with_the_resul
     let mut master = Master::new(master::Config::default());
     let program = ProgramId::default();
     let client = ClientId(0);
-    let join = |n| master::Event::WorkerJoined {
-        worker: WorkerId(n),
-        program,
-        programs: Programs::Own,
-        program_name: String::new(),
-        name: String::new(),
-        slots: 1,
-        returned: false,
-    };
+    let join = |n| joined(n, false);
     master.handle(now, join(1));
     master.handle(now, master::Event::ClientJoined { client, program, returned: false });
     let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
@@ -369,15 +374,7 @@ fn a_failure_that_a_former_master_may_have_followed_up_is_the_last_of_what_must_
     let member = |id, is_worker| master::Member { id, token: Default::default(), is_worker };
     let roster = vec![member(0, false), member(1, true), member(2, true)];
     let mut master = Master::new(master::Config { roster, ..master::Config::default() });
-    let join = |n| master::Event::WorkerJoined {
-        worker: WorkerId(n),
-        program: ProgramId::default(),
-        programs: Programs::Own,
-        program_name: String::new(),
-        name: String::new(),
-        slots: 1,
-        returned: n == 1,
-    };
+    let join = |n| joined(n, n == 1);
     let say = |message| master::Event::WorkerSaid { worker: WorkerId(1), message, body: Bytes::new() };
     let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
     let (task, attempt) = (TaskId(1), Attempt(1));
@@ -431,15 +428,7 @@ fn what_shares_an_executor_is_not_said_to_run() {
 fn a_worker_that_is_lost_counts_once_against_what_was_sent_to_it_twice() {
     let mut master = Master::new(master::Config::default());
     let (program, client) = (ProgramId::default(), ClientId(0));
-    let join = |n| master::Event::WorkerJoined {
-        worker: WorkerId(n),
-        program,
-        programs: Programs::Own,
-        program_name: String::new(),
-        name: String::new(),
-        slots: 1,
-        returned: false,
-    };
+    let join = |n| joined(n, false);
     let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
     let pass = |master: &mut Master, until: Time| {
         let mut actions = Vec::new();
@@ -507,15 +496,7 @@ fn of_two_failures_of_one_attempt_the_one_that_was_let_go_is_not_waited_for() {
         let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
         let (task, attempt, program) = (TaskId(1), Attempt(1), ProgramId::default());
         for n in order {
-            let joined = master::Event::WorkerJoined {
-                worker: WorkerId(n),
-                program,
-                programs: Programs::Own,
-                program_name: String::new(),
-                name: String::new(),
-                slots: 1,
-                returned: true,
-            };
+            let joined = joined(n, true);
             master.handle(ms(0), joined);
             master.handle(ms(0), say(n, FromWorker::Have { client, task, attempt, doing: Doing::Done }));
             master.handle(ms(0), say(n, FromWorker::Accounted { client: None }));
@@ -544,15 +525,7 @@ fn what_was_cancelled_before_it_was_handed_in_again_does_not_run() {
     let mut master = Master::new(master::Config { roster, ..master::Config::default() });
     let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
     let (task, program) = (TaskId(1), ProgramId::default());
-    let joined = master::Event::WorkerJoined {
-        worker: WorkerId(1),
-        program,
-        programs: Programs::Own,
-        program_name: String::new(),
-        name: String::new(),
-        slots: 1,
-        returned: false,
-    };
+    let joined = joined(1, false);
     master.handle(ms(0), joined);
     master.handle(ms(0), master::Event::ClientJoined { client, program, returned: true });
     master.handle(ms(0), hear(FromClient::Declare { spec: SpecIndex(0), what: Box::new(plain()) }));
