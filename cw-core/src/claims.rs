@@ -197,7 +197,7 @@ impl<C> Claim<C> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use crate::Payload;
 
     use super::*;
     use crate::ids::Attempt;
@@ -211,8 +211,8 @@ mod tests {
             attempts: 1,
             worker: None,
             micros: 5,
-            output: Bytes::new(),
-            body: Bytes::new(),
+            output: Payload::new(),
+            body: Payload::new(),
         }
     }
 

@@ -31,12 +31,15 @@ pub mod sim;
 pub mod wire;
 pub mod worker;
 
+mod actions;
 mod idmap;
 mod learn;
+mod payload;
 mod taskmap;
 mod time;
 
 pub use idmap::IdHash;
+pub use payload::Payload;
 pub use taskmap::TaskMap;
 pub use time::Time;
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     ids::TaskId,
     wire::{Ending, Failure, PAYLOAD_BYTES_MAX, Printed},
@@ -102,7 +102,7 @@ impl TaskError {
     }
 
     /// The same, with what its last attempt printed.
-    pub(crate) fn with_output(mut self, output: &Bytes) -> Self {
+    pub(crate) fn with_output(mut self, output: &Payload) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.output = text(&Printed::decode(output));
         }

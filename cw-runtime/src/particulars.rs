@@ -53,7 +53,7 @@ pub(crate) fn own(named: &[String]) -> io::Result<Introduction> {
         environment,
     };
     let output = Output::default();
-    Ok(Introduction { setting: setting_of(&particulars), output, body: particulars.encode() })
+    Ok(Introduction { setting: setting_of(&particulars), output, body: particulars.encode().into() })
 }
 
 /// The hash of what executors are started with.

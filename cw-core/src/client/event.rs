@@ -1,8 +1,10 @@
 //! What a client hears and what it does.
 
-use bytes::Bytes;
+use bytes::BytesMut;
 
 use crate::{
+    Payload,
+    actions::{Tells, join},
     ids::{Attempt, SpecIndex, TaskId, WorkerId},
     wire::{Class, Counts, FromClient, Spec, Stall, ToClient, Window},
 };
@@ -19,7 +21,7 @@ pub enum Event {
         /// Whether its result is recorded before the caller has it.
         durable: bool,
         /// The encoded arguments.
-        args: Bytes,
+        args: Payload,
     },
     /// Another process of this program called a job in this client's session, and has ended. What there is of the task
     /// is wanted, and recorded; if there is nothing, it ends as lost. Comes before the first master.
@@ -34,7 +36,7 @@ pub enum Event {
         /// What.
         message: ToClient,
         /// The message's body.
-        body: Bytes,
+        body: Payload,
     },
     /// A result is on disk.
     Recorded {
@@ -80,7 +82,7 @@ pub enum Action {
         /// What.
         message: FromClient,
         /// The message's body.
-        body: Bytes,
+        body: Payload,
     },
     /// Give the caller its answer. Comes once for every task.
     Complete {
@@ -116,7 +118,7 @@ pub enum Action {
         /// How many bytes it had printed before.
         from: u64,
         /// What.
-        body: Bytes,
+        body: Payload,
     },
     /// Tell the user what a worker has to say.
     Remark {
@@ -148,9 +150,9 @@ pub struct Completion {
     /// How long it ran, in microseconds.
     pub micros: u64,
     /// What it printed, as [`Printed`](crate::wire::Printed); empty if nothing.
-    pub output: Bytes,
+    pub output: Payload,
     /// Result, or encoded failure.
-    pub body: Bytes,
+    pub body: Payload,
 }
 
 /// What a master that welcomed a client knows of it.
@@ -162,4 +164,19 @@ pub enum Resumed {
     SameMaster,
     /// That it was a client of the master before; workers may have its tasks.
     NextMaster,
+}
+
+impl Tells for Action {
+    fn join(&mut self, next: &Self, open: &mut BytesMut) -> bool {
+        match (self, next) {
+            (Self::Tell { message, body }, Self::Tell { message: next, body: next_body }) => {
+                join((message, body), (next, next_body), open)
+            }
+            _ => false,
+        }
+    }
+
+    fn body(&mut self) -> Option<&mut Payload> {
+        if let Self::Tell { body, .. } = self { Some(body) } else { None }
+    }
 }

@@ -33,16 +33,15 @@ mod event;
 mod patience;
 mod window;
 
-use std::{collections::VecDeque, time::Duration};
-
-use bytes::Bytes;
+use std::time::Duration;
 
 pub use event::{Action, Completion, Event, Resumed};
 
 use crate::{
-    TaskMap, Time,
+    Payload, TaskMap, Time,
+    actions::Actions,
     ids::{Attempt, SettingId, SpecIndex, TaskId, WorkerId},
-    wire::{Class, Failure, FromClient, Output, Spec, ToClient, Window, split_output},
+    wire::{Class, Entries, Entry, Failure, FromClient, Output, Spec, ToClient, Window, split_output},
 };
 use patience::Patience;
 use window::{InFlight, Waiting};
@@ -67,7 +66,7 @@ pub struct Introduction {
     /// What it wants of what its tasks print.
     pub output: Output,
     /// What a worker needs to start executors.
-    pub body: Bytes,
+    pub body: Payload,
 }
 
 /// The client's state. See the [module](self) for the states of a task.
@@ -97,7 +96,7 @@ pub struct Client {
     any_durable: bool,
     config: Config,
     patience: Patience,
-    actions: VecDeque<Action>,
+    actions: Actions<Action>,
 }
 
 /// Results of consecutive tasks that one worker may forget.
@@ -115,7 +114,7 @@ struct Task {
     durable: bool,
     /// Only what there is of it is wanted.
     claimed: bool,
-    args: Bytes,
+    args: Payload,
     state: State,
 }
 
@@ -155,7 +154,7 @@ impl Client {
             any_durable: false,
             patience: Patience::new(config.give_up_after),
             config,
-            actions: VecDeque::new(),
+            actions: Actions::default(),
         }
     }
 
@@ -214,12 +213,12 @@ impl Client {
     fn on_declare(&mut self, what: Spec) {
         let spec = SpecIndex(u32::try_from(self.specs.len()).expect("a program has far fewer specs"));
         if self.connected {
-            self.tell(FromClient::Declare { spec, what: Box::new(what.clone()) }, Bytes::new());
+            self.tell(FromClient::Declare { spec, what: Box::new(what.clone()) }, Payload::new());
         }
         self.specs.push(what);
     }
 
-    fn on_submit(&mut self, task: TaskId, spec: SpecIndex, durable: bool, args: Bytes) {
+    fn on_submit(&mut self, task: TaskId, spec: SpecIndex, durable: bool, args: Payload) {
         self.waiting.push_back(self.priority(spec), task, self.size(spec, &args).bytes);
         self.tasks.insert(task, Task { spec, durable, claimed: false, args, state: State::Waiting });
         if durable && !std::mem::replace(&mut self.any_durable, true) {
@@ -231,7 +230,7 @@ impl Client {
         self.any_durable = true;
         self.again += 1;
         self.waiting.push_again(self.priority(spec), task, 0);
-        let args = Bytes::new();
+        let args = Payload::new();
         let durable = !planted!(AckClaims);
         self.tasks.insert(task, Task { spec, durable, claimed: true, args, state: State::Again });
     }
@@ -246,7 +245,7 @@ impl Client {
     fn say_keep(&mut self) {
         if let Some(keep_for) = self.config.keep_for.filter(|_| self.connected && self.any_durable) {
             let seconds = u32::try_from(keep_for.as_secs()).unwrap_or(u32::MAX);
-            self.tell(FromClient::Keep { seconds }, Bytes::new());
+            self.tell(FromClient::Keep { seconds }, Payload::new());
         }
     }
 
@@ -293,7 +292,7 @@ impl Client {
     /// Says so once all that a lost master had was handed in again, or has ended.
     fn say_resubmitted(&mut self) {
         if self.connected && self.again == 0 && std::mem::take(&mut self.resuming) {
-            self.tell(FromClient::Resubmitted { tasks: self.resubmitted }, Bytes::new());
+            self.tell(FromClient::Resubmitted { tasks: self.resubmitted }, Payload::new());
         }
     }
 
@@ -305,15 +304,24 @@ impl Client {
     fn on_watch(&mut self, on: bool) {
         self.watched = on;
         if self.connected {
-            self.tell(FromClient::Watch { on }, Bytes::new());
+            self.tell(FromClient::Watch { on }, Payload::new());
         }
     }
 
-    fn on_master_said(&mut self, now: Time, message: ToClient, body: Bytes) {
+    fn on_master_said(&mut self, now: Time, message: ToClient, body: Payload) {
         match message {
             ToClient::Finished { task, attempt, attempts, worker, class, micros, output } => {
                 let (body, output) = split_output(&body, output);
                 self.on_finished(task, Completion { class, attempt, attempts, worker, micros, output, body });
+            }
+            ToClient::Finishes { first, tasks, attempt, attempts, worker } => {
+                for Entry { task, micros, bytes: body } in Entries::of_ends(first, tasks, body) {
+                    let (class, worker, output) = (Class::Ok, Some(worker), Payload::new());
+                    self.on_finished(
+                        task,
+                        Completion { class, attempt, attempts, worker, micros, output, body },
+                    );
+                }
             }
             ToClient::Window(window) => self.in_flight.window = window,
             ToClient::Stalled(why) => {
@@ -336,9 +344,9 @@ impl Client {
     }
 
     /// A running task prints. It is acknowledged whatever becomes of it, as more is sent only then.
-    fn on_output(&mut self, task: TaskId, from: u64, body: Bytes) {
+    fn on_output(&mut self, task: TaskId, from: u64, body: Payload) {
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        self.tell(FromClient::Heard { bytes }, Bytes::new());
+        self.tell(FromClient::Heard { bytes }, Payload::new());
         if self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Sent)) {
             self.actions.push_back(Action::Output { task, from, body });
         }
@@ -348,7 +356,7 @@ impl Client {
     fn on_dispatched(&mut self, below: TaskId) {
         self.dispatched = self.dispatched.max(below);
         if self.specs.iter().any(|spec| !spec.rerun) {
-            self.tell(FromClient::Noted { below }, Bytes::new());
+            self.tell(FromClient::Noted { below }, Payload::new());
         }
     }
 
@@ -429,7 +437,7 @@ impl Client {
 
     fn say_received(&mut self) {
         if let Some(Received { worker, attempt, first, tasks }) = self.received.take() {
-            self.tell(FromClient::Received { first, tasks, attempt, worker }, Bytes::new());
+            self.tell(FromClient::Received { first, tasks, attempt, worker }, Payload::new());
         }
     }
 
@@ -442,7 +450,7 @@ impl Client {
             State::Sent => {
                 self.settle(spec, weight);
                 if self.connected {
-                    self.tell(FromClient::Cancel { task }, Bytes::new());
+                    self.tell(FromClient::Cancel { task }, Payload::new());
                 }
             }
             // A worker may have it, which the master learns from its missing.
@@ -488,11 +496,11 @@ impl Client {
         }
         for (index, what) in self.specs.clone().into_iter().enumerate() {
             let spec = SpecIndex(u32::try_from(index).expect("declared under this index"));
-            self.tell(FromClient::Declare { spec, what: Box::new(what) }, Bytes::new());
+            self.tell(FromClient::Declare { spec, what: Box::new(what) }, Payload::new());
         }
         self.say_keep();
         if self.watched {
-            self.tell(FromClient::Watch { on: true }, Bytes::new());
+            self.tell(FromClient::Watch { on: true }, Payload::new());
         }
     }
 
@@ -542,7 +550,7 @@ impl Client {
         for task in self.tasks.sorted_keys(is_open) {
             let entry = self.tasks.remove(task).expect("just listed");
             if self.connected && matches!(entry.state, State::Sent) {
-                self.tell(FromClient::Cancel { task }, Bytes::new());
+                self.tell(FromClient::Cancel { task }, Payload::new());
             }
             self.actions.push_back(Action::Complete { task, completion: Completion::local(failure) });
         }
@@ -551,7 +559,7 @@ impl Client {
         self.again = 0;
     }
 
-    fn tell(&mut self, message: FromClient, body: Bytes) {
+    fn tell(&mut self, message: FromClient, body: Payload) {
         self.actions.push_back(Action::Tell { message, body });
     }
 }
@@ -577,7 +585,7 @@ impl Completion {
     /// An end that no worker knows of.
     fn local(failure: &Failure) -> Self {
         let class: Class = failure.class();
-        let (output, body) = (Bytes::new(), failure.encode());
+        let (output, body) = (Payload::new(), failure.encode());
         Self { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, output, body }
     }
 }

@@ -162,7 +162,7 @@ impl Master {
             self.actions.push_back(Action::TellWorker {
                 worker: to,
                 message: ToWorker::Declare { client: id, spec: spec_index, what },
-                body: bytes::Bytes::new(),
+                body: crate::Payload::new(),
             });
         }
         self.actions.push_back(Action::TellWorker { worker: to, message, body: args });

@@ -7,11 +7,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::Master;
 use crate::{
-    Time,
+    Payload, Time,
     ids::{ClientId, TaskId, WorkerId},
     wire::{Class, ToClient, ToWorker},
 };
@@ -162,7 +160,7 @@ impl Master {
         let concerned = self.clients.iter().filter(|(_, client)| serves(client)).map(|(id, _)| *id);
         for client in concerned.collect::<Vec<_>>() {
             let message = ToClient::SetAside { worker: name.clone(), why: why.clone() };
-            self.tell_client(client, message, Bytes::new());
+            self.tell_client(client, message, Payload::new());
         }
         self.note_load(id);
     }

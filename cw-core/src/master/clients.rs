@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use super::{
     parked::ParkedTasks,
     resume::Resume,
@@ -16,7 +14,7 @@ use super::{
     watch::{Prints, Watch},
 };
 use crate::{
-    TaskMap, Time,
+    Payload, TaskMap, Time,
     ids::{Attempt, ProgramId, SettingId, TaskId, WorkerId},
     learn::Learned,
     wire::{Failure, Output, Spec, Stall},
@@ -38,7 +36,7 @@ pub(super) struct Client {
     /// Queued tasks, highest priority first, then in order. No queue in it is empty.
     pub(super) queue: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
     pub(super) queued: usize,
-    /// Bytes of arguments of all its tasks.
+    /// Payload of arguments of all its tasks.
     pub(super) bytes: u64,
     /// Tasks that it gave up and a worker has not answered for.
     pub(super) cancelling: usize,
@@ -101,7 +99,7 @@ pub(super) struct Client {
 pub(super) struct Introduction {
     pub(super) setting: SettingId,
     pub(super) output: Output,
-    pub(super) body: Bytes,
+    pub(super) body: Payload,
 }
 
 /// An attempt that another one has taken the place of.

@@ -1,8 +1,10 @@
 //! What a master hears and what it does.
 
-use bytes::Bytes;
+use bytes::BytesMut;
 
 use crate::{
+    Payload,
+    actions::{Tells, join},
     ids::{ClientId, ProgramId, WorkerId},
     wire::{FromClient, FromWorker, Programs, ToClient, ToWorker, Token},
 };
@@ -26,7 +28,7 @@ pub enum Event {
         /// What.
         message: FromClient,
         /// The message's body.
-        body: Bytes,
+        body: Payload,
     },
     /// A client's connection ended. Its session goes on for a while.
     ClientLost {
@@ -62,7 +64,7 @@ pub enum Event {
         /// What.
         message: FromWorker,
         /// The message's body.
-        body: Bytes,
+        body: Payload,
     },
     /// A worker's connection ended. It may come back.
     WorkerLost {
@@ -81,7 +83,7 @@ pub enum Action {
         /// What.
         message: ToClient,
         /// The message's body.
-        body: Bytes,
+        body: Payload,
     },
     /// Send a worker a message.
     TellWorker {
@@ -90,7 +92,7 @@ pub enum Action {
         /// What.
         message: ToWorker,
         /// The message's body.
-        body: Bytes,
+        body: Payload,
     },
     /// Close a client's connection: it breaks the rules.
     Disconnect {
@@ -131,4 +133,27 @@ pub struct Member {
     pub token: Token,
     /// Whether it is a worker; else it is a client.
     pub is_worker: bool,
+}
+
+impl Tells for Action {
+    fn join(&mut self, next: &Self, open: &mut BytesMut) -> bool {
+        match (self, next) {
+            (
+                Self::TellClient { client, message, body },
+                Self::TellClient { client: same, message: next, body: next_body },
+            ) if client == same => join((message, body), (next, next_body), open),
+            (
+                Self::TellWorker { worker, message, body },
+                Self::TellWorker { worker: same, message: next, body: next_body },
+            ) if worker == same => join((message, body), (next, next_body), open),
+            _ => false,
+        }
+    }
+
+    fn body(&mut self) -> Option<&mut Payload> {
+        match self {
+            Self::TellClient { body, .. } | Self::TellWorker { body, .. } => Some(body),
+            Self::Disconnect { .. } | Self::DisconnectWorker { .. } | Self::Note(_) => None,
+        }
+    }
 }

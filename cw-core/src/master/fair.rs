@@ -16,10 +16,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use super::{Action, Master, clients::Client, workers::Worker};
 use crate::{
+    Payload,
     ids::{ClientId, ProgramId, WorkerId},
     wire::ToWorker,
 };
@@ -129,7 +128,7 @@ impl Master {
         }
         let any = !asked.is_empty();
         for (worker, message) in asked {
-            self.actions.push_back(Action::TellWorker { worker, message, body: Bytes::new() });
+            self.actions.push_back(Action::TellWorker { worker, message, body: Payload::new() });
         }
         any
     }

@@ -11,8 +11,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     Action, Master,
     clients::{Charge, GivenUp},
@@ -21,7 +19,7 @@ use super::{
     tasks::{State, Task},
 };
 use crate::{
-    Time,
+    Payload, Time,
     ids::{ClientId, TaskId, WorkerId},
     wire::{Failure, ToClient, ToWorker},
 };
@@ -333,7 +331,7 @@ impl Master {
     }
 
     /// Tells a client that is here. One that is away finds its results when it is back: workers keep them.
-    pub(super) fn tell_client(&mut self, id: ClientId, message: ToClient, body: Bytes) {
+    pub(super) fn tell_client(&mut self, id: ClientId, message: ToClient, body: Payload) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.gone || client.detached.is_some() {
             return;

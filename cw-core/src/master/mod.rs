@@ -55,14 +55,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use crate::{
-    Time,
+    Payload, Time,
+    actions::Actions,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::{
-        Doing, FromClient, FromWorker, PARTICULARS_BYTES_MAX, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker,
-        Window,
+        Doing, Entries, Entry, FromClient, FromWorker, PARTICULARS_BYTES_MAX, PAYLOAD_BYTES_MAX, Spec,
+        ToClient, ToWorker, Window,
     },
 };
 use clients::{Client, Introduction};
@@ -84,9 +83,9 @@ pub struct Config {
     pub prefetch_tasks: u32,
     /// Expected run time sent ahead of a free slot, per slot. One task is sent ahead whatever it takes.
     pub prefetch_time: Duration,
-    /// Bytes of arguments at one worker; a single task may exceed it.
+    /// Payload of arguments at one worker; a single task may exceed it.
     pub prefetch_bytes: u64,
-    /// Bytes of one client's results on the way from all workers together.
+    /// Payload of one client's results on the way from all workers together.
     pub result_bytes: u64,
     /// A client whose tasks do not move is told why after this long.
     pub stall_after: Duration,
@@ -133,7 +132,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Bytes of one client's results that may be on their way from one of so many workers.
+    /// Payload of one client's results that may be on their way from one of so many workers.
     fn credit(&self, workers: usize) -> u64 {
         (self.result_bytes / workers.max(1) as u64).max(256 << 10)
     }
@@ -158,7 +157,7 @@ pub struct Master {
     window_told: u32,
     /// Workers whose load has changed since they were listed.
     changed: Vec<WorkerId>,
-    actions: VecDeque<Action>,
+    actions: Actions<Action>,
     /// When idle slots are next to fetch what waits elsewhere.
     recall_at: Option<Time>,
     /// When it is next looked for tasks that should make way, and when it was.
@@ -202,7 +201,7 @@ impl Master {
             open_workers: 0,
             window_told: 0,
             changed: Vec::new(),
-            actions: VecDeque::new(),
+            actions: Actions::default(),
             recall_at: None,
             look_at: None,
             looked: Time::ZERO,
@@ -291,12 +290,13 @@ impl Master {
         Window { tasks: tasks.max(self.slots().saturating_mul(8)), bytes }
     }
 
-    fn on_client_said(&mut self, client: ClientId, message: FromClient, body: Bytes) {
+    fn on_client_said(&mut self, client: ClientId, message: FromClient, body: Payload) {
         if self.clients.get(&client).is_none_or(|client| client.gone) {
             return;
         }
         match message {
             FromClient::Submit { task, spec } => self.on_submit(client, task, Task::new(spec, body)),
+            FromClient::Submits { first, tasks, spec } => self.on_submits(client, first, tasks, (spec, body)),
             FromClient::Received { first, tasks, attempt, worker } => {
                 let known = self.clients.get_mut(&client).expect("just seen");
                 known.note_received(first, tasks, attempt);
@@ -330,11 +330,14 @@ impl Master {
         }
     }
 
-    fn on_worker_said(&mut self, worker: WorkerId, message: FromWorker, body: Bytes) {
+    fn on_worker_said(&mut self, worker: WorkerId, message: FromWorker, body: Payload) {
         match message {
             FromWorker::Finished { client, task, attempt, class, micros, output } => {
                 let report = finish::Report { client, task, attempt, class, micros, output, body };
                 self.on_finished(worker, report);
+            }
+            FromWorker::Finishes { client, first, tasks, attempt } => {
+                self.on_finishes(worker, client, (first, tasks), (attempt, body));
             }
             FromWorker::Returned { client, task, attempt, why } => {
                 self.on_returned(worker, client, task, attempt, why);
@@ -384,6 +387,21 @@ impl Master {
             self.clients.get_mut(&client).expect("just seen").declare(what);
         } else if specs.get(spec.0 as usize).is_none_or(|known| known.what != what) {
             self.disconnect_client(client, "declared its specs out of order");
+        }
+    }
+
+    fn on_submits(&mut self, id: ClientId, first: TaskId, tasks: u32, (spec, body): (SpecIndex, Payload)) {
+        let mut seen = 0;
+        for Entry { task, bytes, .. } in Entries::of_args(first, tasks, body) {
+            self.on_submit(id, task, Task::new(spec, bytes));
+            seen += 1;
+            // It may have been sent away meanwhile.
+            if self.clients.get(&id).is_none_or(|client| client.gone) {
+                return;
+            }
+        }
+        if seen < tasks {
+            self.disconnect_client(id, "submitted fewer tasks than it said");
         }
     }
 
@@ -541,7 +559,7 @@ impl Master {
             let clients: Vec<ClientId> = self.clients.keys().copied().collect();
             clients
                 .into_iter()
-                .for_each(|client| self.tell_client(client, ToClient::Window(window), Bytes::new()));
+                .for_each(|client| self.tell_client(client, ToClient::Window(window), Payload::new()));
         }
     }
 
@@ -551,7 +569,7 @@ impl Master {
 
     fn tell_worker(&mut self, worker: WorkerId, message: ToWorker) {
         if self.workers.get(&worker).is_some_and(|worker| worker.connected) {
-            self.actions.push_back(Action::TellWorker { worker, message, body: Bytes::new() });
+            self.actions.push_back(Action::TellWorker { worker, message, body: Payload::new() });
         }
     }
 

@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{Action, Master, clients::Introduction};
 use crate::{
-    Time,
+    Payload, Time,
     ids::{ClientId, ProgramId, WorkerId},
     wire::{ToClient, ToWorker},
 };
@@ -163,7 +161,7 @@ impl Master {
     pub(super) fn on_remark(&mut self, id: WorkerId, client: ClientId, what: Box<str>) {
         let Some(worker) = self.workers.get(&id).filter(|worker| worker.knows(client)) else { return };
         let (worker, what) = (worker.name.clone(), tamed(&what));
-        self.tell_client(client, ToClient::Remark { worker, what }, Bytes::new());
+        self.tell_client(client, ToClient::Remark { worker, what }, Payload::new());
     }
 }
 

@@ -19,8 +19,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-
 use super::{
     Master,
     clients::{Charge, Client, GivenUp, Stalling},
@@ -30,7 +28,7 @@ use super::{
     tasks::{State, Task},
 };
 use crate::{
-    Time,
+    Payload, Time,
     ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
     wire::{Doing, ToClient, ToWorker},
 };
@@ -95,7 +93,7 @@ impl Master {
         client.resume.until = self.now + self.config.recover_for + self.config.lost_after;
         client.resume.awaited = self.missing.union(&asked).copied().collect();
         if below > TaskId(0) {
-            self.tell_client(id, ToClient::Dispatched { below }, Bytes::new());
+            self.tell_client(id, ToClient::Dispatched { below }, Payload::new());
         }
         for worker in asked {
             self.ask_for(worker, id);
@@ -519,7 +517,7 @@ impl Master {
         let ahead = client.moving().max(slots).clamp(1, 1_024) as u64;
         let below = TaskId(task.0.saturating_add(ahead));
         client.dispatched = below;
-        self.tell_client(id, ToClient::Dispatched { below }, Bytes::new());
+        self.tell_client(id, ToClient::Dispatched { below }, Payload::new());
     }
 
     /// A client knows what may have been dispatched.

@@ -1,14 +1,12 @@
 //! Saying why nothing moves, and refusing what nobody here can run.
 
-use bytes::Bytes;
-
 use super::{
     Client, Master,
     clients::Stalling,
     tasks::{State, Task},
 };
 use crate::{
-    Time,
+    Payload, Time,
     ids::{ClientId, ProgramId, WorkerId},
     wire::{Failure, Stall, ToClient},
 };
@@ -29,7 +27,7 @@ impl Master {
                 stall => *stall = Stalling::No,
             }
         }
-        moving.into_iter().for_each(|client| self.tell_client(client, ToClient::Moving, Bytes::new()));
+        moving.into_iter().for_each(|client| self.tell_client(client, ToClient::Moving, Payload::new()));
         // The reason may have changed with whatever led to this pass.
         self.tell_stalled();
     }
@@ -69,7 +67,7 @@ impl Master {
                 *since = self.now;
             }
             *told = Some((self.now, why.clone()));
-            self.tell_client(id, ToClient::Stalled(Box::new(why)), Bytes::new());
+            self.tell_client(id, ToClient::Stalled(Box::new(why)), Payload::new());
         }
     }
 

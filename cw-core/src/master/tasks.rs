@@ -1,8 +1,7 @@
 //! A task as the master knows it.
 
-use bytes::Bytes;
-
 use crate::{
+    Payload,
     ids::{Attempt, SpecIndex, WorkerId},
     wire::Spec,
 };
@@ -12,7 +11,7 @@ use crate::{
 pub(super) struct Task {
     pub(super) spec: SpecIndex,
     /// Kept until the end, since a retry needs them.
-    pub(super) args: Bytes,
+    pub(super) args: Payload,
     /// The current attempt; 0 before the first.
     pub(super) attempt: Attempt,
     /// The newest attempt: another may be the current one, where a worker came back with it.
@@ -60,7 +59,7 @@ pub(super) enum State {
 }
 
 impl Task {
-    pub(super) fn new(spec: SpecIndex, args: Bytes) -> Self {
+    pub(super) fn new(spec: SpecIndex, args: Payload) -> Self {
         Self {
             spec,
             args,
@@ -84,7 +83,7 @@ impl Task {
 
     /// One whose client wants only what there is of it.
     pub(super) fn claimed(spec: SpecIndex) -> Self {
-        Self { is_claim: true, ..Self::new(spec, Bytes::new()) }
+        Self { is_claim: true, ..Self::new(spec, Payload::new()) }
     }
 
     /// Whether this attempt is the current one, and there.

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{Master, tasks::State};
 use crate::{
-    Time,
+    Payload, Time,
     ids::{Attempt, ClientId, TaskId, WorkerId},
     wire::{Counts, Output, ToClient},
 };
@@ -54,7 +52,7 @@ impl Master {
         worker: WorkerId,
         id: ClientId,
         (task, attempt, from): (TaskId, Attempt, u64),
-        body: Bytes,
+        body: Payload,
     ) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let is_current = client
@@ -88,7 +86,7 @@ impl Master {
             let watch = &mut self.clients.get_mut(&id).expect("just listed").watch;
             watch.due = Some(next);
             if watch.told.replace(counts) != Some(counts) {
-                self.tell_client(id, ToClient::Counts(counts), Bytes::new());
+                self.tell_client(id, ToClient::Counts(counts), Payload::new());
             }
         }
     }
@@ -110,7 +108,7 @@ impl Master {
     /// What an attempt said of its progress is nothing to the next.
     pub(super) fn forget_progress(&mut self, id: ClientId, task: TaskId) {
         if self.clients.get(&id).is_some_and(|client| client.watch.due.is_some()) {
-            self.tell_client(id, ToClient::Progress { task, thousandths: 0 }, Bytes::new());
+            self.tell_client(id, ToClient::Progress { task, thousandths: 0 }, Payload::new());
         }
     }
 
@@ -130,7 +128,7 @@ impl Master {
             .is_some_and(|task| task.attempt == attempt && task.state == State::Sent { worker });
         if is_current {
             let thousandths = thousandths.min(1_000);
-            self.tell_client(id, ToClient::Progress { task, thousandths }, Bytes::new());
+            self.tell_client(id, ToClient::Progress { task, thousandths }, Payload::new());
         }
     }
 }

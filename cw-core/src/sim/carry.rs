@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     hosts::{Given, Input},
     net::Word,
@@ -11,10 +9,10 @@ use super::{
     world::{Happening, World, short},
 };
 use crate::{
-    Time, client,
-    ids::{Attempt, ClientId, TaskId},
+    Payload, Time, client,
+    ids::{Attempt, ClientId, ExecutorId, TaskId, WorkerId},
     master::{self, RosterLine},
-    wire::{FromClient, FromWorker, ToClient, ToExecutor, ToWorker},
+    wire::{FromClient, FromWorker, ToClient, ToExecutor, ToWorker, singles},
     worker,
 };
 
@@ -46,20 +44,10 @@ impl World {
                 if let ToWorker::Forget { .. } = message {
                     self.unfit.clear();
                 }
-                if let ToWorker::Run { client, task, attempt, .. } = message {
-                    self.check_unfit(worker, client);
-                    self.ledger.note_sent(client.0, task, worker.0);
-                    if self.ledger.owner(worker.0).is_some_and(|peer| self.hosts[peer].is_rogue()) {
-                        self.ledger.note_lied_to(client.0);
+                for (message, _) in singles(&message, &body) {
+                    if let ToWorker::Run { client, task, attempt, .. } = message {
+                        self.check_sent(worker, client, task, attempt);
                     }
-                    let newest = self.master.attempts.insert((client.0, worker.0, task), attempt);
-                    let is_rogue =
-                        self.ledger.owner(client.0).is_some_and(|peer| self.hosts[peer].is_rogue());
-                    self.ledger.rule(
-                        newest < Some(attempt) || is_rogue,
-                        "attempts of a task grow at each worker",
-                        || format!("{client} {task}: {attempt} after {newest:?}"),
-                    );
                 }
                 if let Some(peer) = self.master.peers.get(&worker.0).copied() {
                     self.send(peer, false, Word::ToWorker(message, body));
@@ -94,6 +82,21 @@ impl World {
         }
     }
 
+    fn check_sent(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
+        self.check_unfit(worker, client);
+        self.ledger.note_sent(client.0, task, worker.0);
+        if self.ledger.owner(worker.0).is_some_and(|peer| self.hosts[peer].is_rogue()) {
+            self.ledger.note_lied_to(client.0);
+        }
+        let newest = self.master.attempts.insert((client.0, worker.0, task), attempt);
+        let is_rogue = self.ledger.owner(client.0).is_some_and(|peer| self.hosts[peer].is_rogue());
+        self.ledger.rule(
+            newest < Some(attempt) || is_rogue,
+            "attempts of a task grow at each worker",
+            || format!("{client} {task}: {attempt} after {newest:?}"),
+        );
+    }
+
     fn hang_up(&mut self, peer: Option<usize>) {
         if let Some(peer) = peer {
             self.hosts[peer].link.at_master = None;
@@ -120,8 +123,10 @@ impl World {
         match action {
             worker::Action::Tell { message, body } => {
                 self.say(|| format!("worker host {host} tells {}", short(&message, &body)));
-                if let FromWorker::Finished { client, task, attempt, .. } = message {
-                    self.check_credit(host, client, (task, attempt), body.len() as u64 + RESULT_OVERHEAD);
+                for (message, body) in singles(&message, &body) {
+                    if let FromWorker::Finished { client, task, attempt, .. } = message {
+                        self.check_credit(host, client, (task, attempt), body.len() as u64 + RESULT_OVERHEAD);
+                    }
                 }
                 self.send(host, true, Word::FromWorker(message, body));
             }
@@ -133,12 +138,11 @@ impl World {
             worker::Action::FetchShare { share, .. } => self.fetch_share(host, share),
             worker::Action::DropShare { share } => self.drop_share(host, share),
             worker::Action::Drop { program } => self.drop_program(host, program),
-            worker::Action::Feed { executor, message, body } => match message {
-                ToExecutor::Run { task, attempt, .. } | ToExecutor::RunApart { task, attempt, .. } => {
-                    self.feed_executor(host, executor, task, attempt, body);
+            worker::Action::Feed { executor, message, body } => {
+                for (message, body) in singles(&message, &body) {
+                    self.feed(host, executor, message, body);
                 }
-                ToExecutor::Share { share } => self.tell_share(host, executor, share),
-            },
+            }
             worker::Action::Kill { executor } => self.kill_executor(host, executor),
             worker::Action::Broken { why } => {
                 self.ledger.rule(false, "a worker whose executors start is not broken", || why);
@@ -149,6 +153,16 @@ impl World {
                 self.say(|| format!("worker host {host} has left"));
                 self.retire(host);
             }
+        }
+    }
+
+    fn feed(&mut self, host: usize, executor: ExecutorId, message: ToExecutor, body: Payload) {
+        match message {
+            ToExecutor::Run { task, attempt, .. } | ToExecutor::RunApart { task, attempt, .. } => {
+                self.feed_executor(host, executor, task, attempt, body);
+            }
+            ToExecutor::Share { share } => self.tell_share(host, executor, share),
+            ToExecutor::Runs { .. } => unreachable!("taken apart by the caller"),
         }
     }
 
@@ -170,19 +184,21 @@ impl World {
         });
     }
 
-    pub(super) fn worker_hears(&mut self, peer: usize, message: ToWorker, body: Bytes, sent: Time) {
+    pub(super) fn worker_hears(&mut self, peer: usize, message: ToWorker, body: Payload, sent: Time) {
         let host = &mut self.hosts[peer];
         let local = host.node.clock.local(self.now);
         let Some(worker) = host.worker() else { return };
-        match &message {
-            ToWorker::Run { client, task, attempt, .. } => {
-                if let Some(owner) = self.ledger.owner(client.0) {
-                    let epoch = self.ledger.epoch_of(peer);
-                    let given = Given { client_id: client.0, epoch, sent, came: 0, fed: 0 };
-                    let entry = worker.given.entry((owner, *task, *attempt)).or_insert(given);
-                    *entry = Given { came: entry.came + 1, fed: entry.fed, ..given };
-                }
+        for (message, _) in singles(&message, &body) {
+            if let ToWorker::Run { client, task, attempt, .. } = message
+                && let Some(owner) = self.ledger.owner(client.0)
+            {
+                let epoch = self.ledger.epoch_of(peer);
+                let given = Given { client_id: client.0, epoch, sent, came: 0, fed: 0 };
+                let entry = worker.given.entry((owner, task, attempt)).or_insert(given);
+                *entry = Given { came: entry.came + 1, fed: entry.fed, ..given };
             }
+        }
+        match &message {
             ToWorker::Credit { client, bytes } => {
                 let (now, highest) = worker.credit.entry(client.0).or_default();
                 (*now, *highest) = (*bytes, (*highest).max(*bytes));
@@ -213,7 +229,9 @@ impl World {
         match action {
             client::Action::Tell { message, body } => {
                 self.say(|| format!("client host {host} tells {}", short(&message, &body)));
-                self.check_words_of_client(host, &message);
+                for (message, _) in singles(&message, &body) {
+                    self.check_words_of_client(host, &message);
+                }
                 self.send(host, true, Word::FromClient(message, body));
             }
             client::Action::Complete { task, completion } => {
@@ -279,12 +297,16 @@ impl World {
         }
     }
 
-    pub(super) fn client_hears(&mut self, peer: usize, message: ToClient, body: Bytes) {
+    pub(super) fn client_hears(&mut self, peer: usize, message: ToClient, body: Payload) {
         let host = &mut self.hosts[peer];
         let local = host.node.clock.local(self.now);
         let Some(client) = host.client() else { return };
+        for (message, _) in singles(&message, &body) {
+            if let ToClient::Finished { task, .. } = message {
+                client.in_flight.remove(&task);
+            }
+        }
         match &message {
-            ToClient::Finished { task, .. } => drop(client.in_flight.remove(task)),
             ToClient::Dispatched { below } => self.ledger.note_dispatched(peer, *below),
             // What is on its way may go by the older word.
             ToClient::Window(window) => client.window = window.tasks,

@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use super::{
     executors::failed,
     hosts::Host,
@@ -19,7 +17,7 @@ use super::{
     truth::{self, Run, Truth, longest, name, named, result},
 };
 use crate::{
-    Time,
+    Payload, Time,
     client::{self, Completion},
     ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
     wire::{Class, Doing, FromWorker, Spec},
@@ -492,8 +490,8 @@ impl Ledger {
         task: TaskId,
         args: &[u8],
         bad: Option<Class>,
-    ) -> Option<(Class, Bytes)> {
-        let stranger = Some((Class::Ok, Bytes::from_static(b"?")));
+    ) -> Option<(Class, Payload)> {
+        let stranger = Some((Class::Ok, Payload::from_static(b"?")));
         let Some((owner, _, run)) = self.live.remove(&(host, executor)) else {
             let _ = named(args);
             return stranger;
@@ -550,7 +548,7 @@ impl Ledger {
             Ok(()) => return,
         };
         // A body can be long, and most answers are right.
-        let what = Completion { body: it.body.slice(..it.body.len().min(64)), ..it.clone() };
+        let what = Completion { body: it.body.part(0..it.body.len().min(64)), ..it.clone() };
         let words = format!("{task} of host {peer} after {before:?}: {what:?}; truly {truth:?}");
         self.rule(false, broken, || words.chars().take(2_000).collect());
     }

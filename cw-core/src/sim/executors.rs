@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 
 use super::{
     checks::Ledger,
@@ -13,9 +13,9 @@ use super::{
     world::{Doing, Happening, World},
 };
 use crate::{
-    Time,
+    Payload, Time,
     ids::{Attempt, ExecutorId, TaskId},
-    wire::{Class, Ending, Failure},
+    wire::{Class, Ending, Failure, put_done},
     worker::{ExecutorSaid, Origin},
 };
 
@@ -48,7 +48,7 @@ impl World {
         executor: ExecutorId,
         task: TaskId,
         attempt: Attempt,
-        args: Bytes,
+        args: Payload,
     ) {
         let client = self.ledger.note_fed(&mut self.hosts, host, task, attempt, &args);
         let worker = self.hosts[host].worker().expect("only workers feed");
@@ -182,7 +182,7 @@ impl World {
         process.runs = false;
         let printed = prints(task);
         let output = u32::try_from(printed.len()).expect("a few bytes");
-        let body = if output == 0 { body } else { Bytes::from([&body[..], &printed].concat()) };
+        let body = if output == 0 { body } else { Payload::from([&body[..], &printed].concat()) };
         process.unflushed.push((class, u64::try_from(ran.as_micros()).expect("minutes"), output, body));
         let is_first = process.unflushed.len() == 1;
         if process.queue.is_empty() || process.unflushed.len() >= bundle {
@@ -198,7 +198,16 @@ impl World {
 
     fn flush(&mut self, host: usize, executor: ExecutorId) {
         let Some(process) = self.process(host, executor) else { return };
-        for (class, micros, output, body) in std::mem::take(&mut process.unflushed) {
+        let ends = std::mem::take(&mut process.unflushed);
+        let is_plain =
+            |(class, _, output, _): &(Class, u64, u32, Payload)| *class == Class::Ok && *output == 0;
+        if ends.len() > 1 && ends.iter().all(is_plain) {
+            let mut body = BytesMut::new();
+            ends.iter().for_each(|(_, micros, _, result)| put_done(*micros, result, &mut body));
+            let (tasks, body) = (u32::try_from(ends.len()).expect("a batch is short"), body.freeze().into());
+            return self.executor_says(host, executor, ExecutorSaid::Dones { tasks, body });
+        }
+        for (class, micros, output, body) in ends {
             self.executor_says(host, executor, ExecutorSaid::Done { class, micros, output, body });
         }
     }
@@ -229,7 +238,7 @@ impl World {
         self.executor_says(
             host,
             executor,
-            ExecutorSaid::Ended { ending, hint, stderr, output: Bytes::new(), worker },
+            ExecutorSaid::Ended { ending, hint, stderr, output: Payload::new(), worker },
         );
     }
 }
@@ -289,7 +298,7 @@ struct Host {
 }
 
 /// A failure as a job returns it.
-pub(super) fn failed() -> (Class, Bytes) {
+pub(super) fn failed() -> (Class, Payload) {
     let failure = Failure::Failed { message: "no".to_owned(), chain: vec![], value: None };
     (Class::Failed, failure.encode())
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     hosts::{ClientHost, Clock, Host, Input, Node, Role, WorkerHost},
     keeper::Keeper,
@@ -12,7 +10,7 @@ use super::{
     world::{Happening, World},
 };
 use crate::{
-    Time,
+    Payload, Time,
     client::{self, Client},
     ids::{Attempt, ClientId, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
@@ -441,9 +439,9 @@ impl World {
             _ => FromWorker::Accounted { client: self.chance.coin().then_some(client) },
         };
         let body = if matches!(message, FromWorker::Finished { .. }) {
-            Bytes::from_static(b"a lie")
+            Payload::from_static(b"a lie")
         } else {
-            Bytes::new()
+            Payload::new()
         };
         Word::FromWorker(message, body)
     }
@@ -476,6 +474,6 @@ impl World {
             10 => FromClient::Resubmitted { tasks: self.chance.below(3) },
             _ => FromClient::Leave,
         };
-        Word::FromClient(message, Bytes::new())
+        Word::FromClient(message, Payload::new())
     }
 }

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
-
 use super::net::{Link, Word};
 use crate::{
-    Time,
+    Payload, Time,
     client::{Client, Completion},
     ids::{Attempt, ExecutorId, ProgramId, SettingId, ShareId, TaskId},
     master::{Master, Member},
@@ -96,7 +94,7 @@ pub(super) enum Input {
     /// At a worker: a shared value is there, or cannot be had.
     Shared {
         share: ShareId,
-        result: Result<Bytes, NoShare>,
+        result: Result<Payload, NoShare>,
     },
     Recorded {
         task: TaskId,
@@ -209,9 +207,9 @@ pub(super) struct Process {
     pub(super) setting: SettingId,
     /// Shared values that it was told of.
     pub(super) told: BTreeSet<ShareId>,
-    pub(super) queue: VecDeque<(TaskId, Attempt, Bytes)>,
+    pub(super) queue: VecDeque<(TaskId, Attempt, Payload)>,
     /// Results that were not flushed yet.
-    pub(super) unflushed: Vec<(Class, u64, u32, Bytes)>,
+    pub(super) unflushed: Vec<(Class, u64, u32, Payload)>,
     pub(super) started: Time,
     /// Which run this is, so that what was planned for an earlier one is nothing to it.
     pub(super) run: u64,

@@ -294,7 +294,7 @@ impl World {
             {
                 self.say(|| format!("-- the session of host {host} is over"));
                 self.keep_write(keeper, Write::Forget(host));
-                self.send(host, true, Word::FromClient(FromClient::Leave, bytes::Bytes::new()));
+                self.send(host, true, Word::FromClient(FromClient::Leave, crate::Payload::new()));
                 self.ledger.note_client_gone(host);
                 self.ledger.abandon(host);
                 self.go_down(host);

@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{
     hosts::{Input, Role},
     world::{Happening, World},
 };
 use crate::{
-    Time,
+    Payload, Time,
     wire::{self, FromClient, FromWorker, Head, ToClient, ToWorker},
 };
 
@@ -26,10 +26,10 @@ const SECOND_LANE: usize = 64 << 10;
 /// A message on its way.
 #[derive(Clone, Debug)]
 pub(super) enum Word {
-    ToWorker(ToWorker, Bytes),
-    FromWorker(FromWorker, Bytes),
-    ToClient(ToClient, Bytes),
-    FromClient(FromClient, Bytes),
+    ToWorker(ToWorker, Payload),
+    FromWorker(FromWorker, Payload),
+    ToClient(ToClient, Payload),
+    FromClient(FromClient, Payload),
     /// The acknowledgement of a beat.
     Heard,
 }
@@ -72,7 +72,7 @@ impl Link {
 impl Word {
     /// The lanes it takes; none if it is no message and keeps no order.
     fn lanes(&self) -> &'static [usize] {
-        fn of<H: Head>(head: &H, body: &Bytes) -> &'static [usize] {
+        fn of<H: Head>(head: &H, body: &Payload) -> &'static [usize] {
             match (head.on_every_lane(), body.len() >= SECOND_LANE) {
                 (true, _) => &[0, 1],
                 (false, true) => &[1],
@@ -94,8 +94,8 @@ impl Word {
             buffer.clear();
             wire::encode(head, &[], buffer);
             let sum = buffer.iter().fold(0u64, |sum, byte| sum.rotate_left(7) ^ u64::from(*byte));
-            let frame = Bytes::copy_from_slice(&buffer[4..]);
-            (wire::decode(frame).expect("what was encoded can be decoded").0, sum)
+            let frame = bytes::Bytes::copy_from_slice(&buffer[4..]);
+            (wire::decode(&frame).expect("what was encoded can be decoded").0, sum)
         }
         match self {
             Self::ToWorker(head, body) => {

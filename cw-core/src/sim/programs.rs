@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     checks::Ledger,
     hosts::{Host, Input, Role},
@@ -11,7 +9,7 @@ use super::{
     world::{Happening, World},
 };
 use crate::{
-    client,
+    Payload, client,
     ids::{ClientId, ExecutorId, ProgramId, SettingId, ShareId, TaskId, WorkerId},
     wire::{Class, FromWorker, Output, Printed, Programs},
     worker::NoShare,
@@ -24,7 +22,7 @@ const BAD_PERMILLE: u64 = 300;
 const UNFIT_AT_LEAST: Duration = Duration::from_secs(14);
 
 /// What is in what a client says of itself. Those that say nothing have the first setting.
-pub(super) fn setting_of(body: &Bytes) -> SettingId {
+pub(super) fn setting_of(body: &Payload) -> SettingId {
     SettingId(body.first().copied().map_or(0, u64::from))
 }
 
@@ -34,24 +32,24 @@ fn wish_of(setting: SettingId) -> Output {
 }
 
 /// What a task prints.
-pub(super) fn prints(task: TaskId) -> Bytes {
+pub(super) fn prints(task: TaskId) -> Payload {
     if !task.0.is_multiple_of(3) {
-        return Bytes::new();
+        return Payload::new();
     }
-    let head = Bytes::from(format!("of {task}"));
-    Printed { total: head.len() as u64, head, tail: Bytes::new() }.encode()
+    let head = Payload::from(format!("of {task}"));
+    Printed { total: head.len() as u64, head, tail: Payload::new() }.encode()
 }
 
 /// Where a value lies that was fetched.
-fn path_of(share: ShareId) -> Bytes {
-    Bytes::copy_from_slice(&share.0)
+fn path_of(share: ShareId) -> Payload {
+    Payload::copy_from_slice(&share.0)
 }
 
 impl World {
     /// What a client has of what a task printed is that, if it wants it.
     pub(super) fn check_output(&mut self, host: usize, task: TaskId, it: &client::Completion) {
         let client = self.hosts[host].client().expect("it has just said so");
-        let wanted = if wish_of(client.setting) == Output::None { Bytes::new() } else { prints(task) };
+        let wanted = if wish_of(client.setting) == Output::None { Payload::new() } else { prints(task) };
         let is_right = it.class != Class::Ok || it.output == wanted || self.ledger.is_lied_to(host);
         self.ledger
             .rule(is_right, "what a task printed comes with its result", || format!("{task} of host {host}"));
@@ -72,7 +70,7 @@ impl World {
     }
 
     pub(super) fn client_config(&self, setting: SettingId) -> client::Config {
-        let body = Bytes::copy_from_slice(&[u8::try_from(setting.0).expect("few settings")]);
+        let body = Payload::copy_from_slice(&[u8::try_from(setting.0).expect("few settings")]);
         let output = wish_of(setting);
         let introduction = Some(client::Introduction { setting, output, body });
         client::Config { introduction, ..self.knobs.client.clone() }
@@ -114,9 +112,9 @@ impl World {
         self.say(|| format!("worker host {host} forgets {share}"));
         let worker = self.hosts[host].worker().expect("only workers keep shares");
         let living = worker.processes.values().filter(|process| !process.dying);
-        let tasks: Vec<Bytes> =
+        let tasks: Vec<Payload> =
             living.flat_map(|process| &process.queue).map(|(.., args)| args.clone()).collect();
-        let needs = |args: &Bytes| {
+        let needs = |args: &Payload| {
             let truth = named(args).and_then(|(owner, task)| self.ledger.truth(owner, task));
             *args == path_of(share) || truth.is_some_and(|truth| truth.spec.shares.contains(&share))
         };

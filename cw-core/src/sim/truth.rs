@@ -2,11 +2,9 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use bytes::Bytes;
-
 use super::plan::{Does, TaskPlan};
 use crate::{
-    Time,
+    Payload, Time,
     client::Completion,
     ids::{Attempt, ExecutorId, ShareId, TaskId},
     wire::{Apart, Class, Spec},
@@ -92,7 +90,7 @@ pub(super) fn name(owner: usize, task: TaskId) -> [u8; NAME_BYTES] {
 }
 
 /// What is sent in place of such arguments: a name that is filled up passes for their hash.
-pub(super) fn apart(name: &[u8], bytes: usize) -> Bytes {
+pub(super) fn apart(name: &[u8], bytes: usize) -> Payload {
     let mut hash = [0; 32];
     hash[..name.len()].copy_from_slice(name);
     Apart { share: ShareId(hash), bytes: bytes as u64 }.encode()
@@ -106,12 +104,12 @@ pub(super) fn named(args: &[u8]) -> Option<(usize, TaskId)> {
 }
 
 /// The one right result of a task.
-pub(super) fn result(owner: usize, task: TaskId, bytes: usize) -> Bytes {
+pub(super) fn result(owner: usize, task: TaskId, bytes: usize) -> Payload {
     if bytes < 64 {
-        return Bytes::copy_from_slice(&name(owner, task));
+        return Payload::copy_from_slice(&name(owner, task));
     }
     let offset = (owner * 1_009 + task.0 as usize * 31) % 4_096;
-    Bytes::from_static(&noise()[offset..offset + bytes])
+    Payload::from_static(&noise()[offset..offset + bytes])
 }
 
 /// For how long a task may run, with all that goes wrong.

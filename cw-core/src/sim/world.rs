@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{
     checks::Ledger,
@@ -14,9 +14,10 @@ use super::{
     rng::Rng,
 };
 use crate::{
-    Time, client,
+    Payload, Time, client,
     ids::{ClientId, ExecutorId, ProgramId, TaskId, WorkerId},
     master::{self, Admitted, Master},
+    wire::singles,
     wire::{Ending, FromClient, Session, ToWorker},
     worker,
 };
@@ -428,7 +429,9 @@ impl World {
             }
             Word::FromWorker(message, body) => {
                 self.say(|| format!("the master hears from {worker} {}", short(&message, &body)));
-                self.ledger.note_worker_said(peer, &message);
+                for (message, _) in singles(&message, &body) {
+                    self.ledger.note_worker_said(peer, &message);
+                }
                 self.note_unfit(worker, &message);
                 master::Event::WorkerSaid { worker, message, body }
             }
@@ -584,6 +587,6 @@ impl World {
 }
 
 /// A message without its body.
-pub(super) fn short(message: &impl std::fmt::Debug, body: &Bytes) -> String {
+pub(super) fn short(message: &impl std::fmt::Debug, body: &Payload) -> String {
     if body.is_empty() { format!("{message:?}") } else { format!("{message:?} + {} bytes", body.len()) }
 }

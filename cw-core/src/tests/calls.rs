@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::world::{Do, World, plain};
 
 use crate::{
-    Time, client,
+    Payload, Time, client,
     ids::TaskId,
     wire::{Class, Spec, ToWorker},
     worker,
@@ -151,7 +149,7 @@ fn results_wait_at_the_worker_while_their_client_does_not_read() {
     let warm_up = world.submit(stopped, 0, Do::Return.args(0));
     world.run_until(world.now + Duration::from_secs(1));
     let message = ToWorker::Credit { client: world.id(stopped), bytes: 64 << 10 };
-    let credit = worker::Event::MasterSaid { message, body: Bytes::new() };
+    let credit = worker::Event::MasterSaid { message, body: Payload::new() };
     world.workers[worker].machine.handle(world.now, credit);
     for _ in 0..10_000 {
         world.submit(stopped, 0, Do::Return.args(0));
@@ -192,7 +190,7 @@ fn a_durable_result_is_recorded_before_it_is_reported_and_acknowledged() {
     machine.handle(now, client::Event::Connected { window, session: client::Resumed::No });
     machine.handle(now, client::Event::Declare { what: plain() });
     let (task, spec) = (TaskId(0), crate::ids::SpecIndex(0));
-    machine.handle(now, client::Event::Submit { task, spec, durable: true, args: Bytes::new() });
+    machine.handle(now, client::Event::Submit { task, spec, durable: true, args: Payload::new() });
     while machine.poll_action().is_some() {}
     let finished = crate::wire::ToClient::Finished {
         output: 0,
@@ -203,14 +201,14 @@ fn a_durable_result_is_recorded_before_it_is_reported_and_acknowledged() {
         class: Class::Ok,
         micros: 1,
     };
-    machine.handle(now, client::Event::MasterSaid { message: finished.clone(), body: Bytes::new() });
+    machine.handle(now, client::Event::MasterSaid { message: finished.clone(), body: Payload::new() });
     assert!(matches!(machine.poll_action(), Some(client::Action::Record { .. })));
     assert_eq!(machine.poll_action(), None, "nothing is said before it is on disk");
     machine.handle(now, client::Event::Recorded { task });
     assert!(matches!(machine.poll_action(), Some(client::Action::Complete { .. })));
     assert!(matches!(machine.poll_action(), Some(client::Action::Tell { .. })));
     // The same result again: acknowledged again, not reported again.
-    machine.handle(now, client::Event::MasterSaid { message: finished, body: Bytes::new() });
+    machine.handle(now, client::Event::MasterSaid { message: finished, body: Payload::new() });
     assert!(matches!(machine.poll_action(), Some(client::Action::Tell { .. })));
     assert_eq!(machine.poll_action(), None);
 }

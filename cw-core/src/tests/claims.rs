@@ -3,17 +3,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     desk::{CLIENT, Desk, TASK},
     world::{Do, World, plain},
 };
 use crate::{
-    Time,
+    Payload, Time,
     client::{self, Client, Resumed},
     ids::{SpecIndex, TaskId, WorkerId},
     master,
+    wire::singles,
     wire::{Class, Doing, Failure, FromClient, FromWorker, Spec, Window},
 };
 
@@ -164,7 +163,7 @@ fn what_a_master_had_before_is_handed_in_again_before_anything_new_however_urgen
         task: TaskId(task),
         spec: SpecIndex(spec),
         durable: false,
-        args: Bytes::new(),
+        args: Payload::new(),
     };
     let connected = |session| client::Event::Connected { window: Window { tasks: 4, bytes: 1_000 }, session };
     [declare(0), declare(5), connected(Resumed::No)].into_iter().for_each(|event| client.handle(now, event));
@@ -173,9 +172,13 @@ fn what_a_master_had_before_is_handed_in_again_before_anything_new_however_urgen
     client.handle(now, client::Event::MasterLost);
     (4..8).for_each(|task| client.handle(now, submit(task, 1)));
     client.handle(now, connected(Resumed::SameMaster));
-    let tasks = std::iter::from_fn(|| client.poll_action()).filter_map(|action| match action {
-        client::Action::Tell { message: FromClient::Resubmit { task, .. }, .. } => Some((true, task.0)),
-        client::Action::Tell { message: FromClient::Submit { task, .. }, .. } => Some((false, task.0)),
+    let told = std::iter::from_fn(|| client.poll_action()).filter_map(|action| match action {
+        client::Action::Tell { message, body } => Some(singles(&message, &body)),
+        _ => None,
+    });
+    let tasks = told.flatten().filter_map(|(message, _)| match message {
+        FromClient::Resubmit { task, .. } => Some((true, task.0)),
+        FromClient::Submit { task, .. } => Some((false, task.0)),
         _ => None,
     });
     let again = (0..4).map(|task| (true, task));

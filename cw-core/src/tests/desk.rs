@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::{
-    Time,
+    Payload, Time,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     master::{self, Action, Master},
     wire::{Class, Doing, FromClient, FromWorker, Programs, Spec, Stall, ToClient, ToWorker},
@@ -80,11 +78,11 @@ impl Desk {
     }
 
     pub(super) fn client_says(&mut self, message: FromClient) {
-        self.handle(master::Event::ClientSaid { client: CLIENT, message, body: Bytes::new() });
+        self.handle(master::Event::ClientSaid { client: CLIENT, message, body: Payload::new() });
     }
 
     pub(super) fn worker_says(&mut self, number: u32, message: FromWorker) {
-        self.handle(master::Event::WorkerSaid { worker: WorkerId(number), message, body: Bytes::new() });
+        self.handle(master::Event::WorkerSaid { worker: WorkerId(number), message, body: Payload::new() });
     }
 
     pub(super) fn finished(&mut self, number: u32, attempt: u32, class: Class) {

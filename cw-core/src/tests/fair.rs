@@ -319,7 +319,7 @@ fn a_client_that_takes_no_results_keeps_nobody_from_making_way() {
     world.run_until(at(1));
     world.clients[stopped].deaf = true;
     let message = ToWorker::Credit { client: world.id(0), bytes: 1_000 };
-    let credit = worker::Event::MasterSaid { message, body: bytes::Bytes::new() };
+    let credit = worker::Event::MasterSaid { message, body: crate::Payload::new() };
     world.workers[0].machine.handle(at(1), credit);
     submit(&mut world, stopped, 2_000, 1);
     world.run_until(at(30));
@@ -345,7 +345,7 @@ fn slots_at_workers_that_keep_one_clients_results_fetch_what_is_anothers() {
     world.clients[stopped].deaf = true;
     for worker in 0..2 {
         let message = ToWorker::Credit { client: world.id(stopped), bytes: 1_000 };
-        let credit = worker::Event::MasterSaid { message, body: bytes::Bytes::new() };
+        let credit = worker::Event::MasterSaid { message, body: crate::Payload::new() };
         world.workers[worker].machine.handle(at(1), credit);
     }
     submit(&mut world, stopped, 2_000, 1);
@@ -363,7 +363,7 @@ fn at_a_worker_an_urgent_task_changes_places_with_its_own_clients_tasks_only() {
     machine.handle(Time::ZERO, worker::Event::Joined { returned: false });
     let now = Time::ZERO;
     let say = |machine: &mut worker::Worker, message| {
-        machine.handle(now, worker::Event::MasterSaid { message, body: bytes::Bytes::new() });
+        machine.handle(now, worker::Event::MasterSaid { message, body: crate::Payload::new() });
     };
     let (client, other) = (ClientId(1), ClientId(2));
     for (client, spec, priority) in [(client, 0, 0), (client, 1, 5), (other, 0, 0)] {
@@ -384,7 +384,7 @@ fn at_a_worker_an_urgent_task_changes_places_with_its_own_clients_tasks_only() {
     while let Some(action) = machine.poll_action() {
         if let worker::Action::Feed { message: ToExecutor::Run { task, .. }, .. } = action {
             fed.push(task.0);
-            let body = bytes::Bytes::new();
+            let body = crate::Payload::new();
             hear(
                 &mut machine,
                 worker::ExecutorSaid::Done { class: Class::Failed, micros: 1, output: 0, body },

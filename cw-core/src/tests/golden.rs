@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::{
+    Payload,
     ids::{Attempt, ClientId, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId},
     wire::{
         self, Class, Counts, Doing, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello,
@@ -19,7 +20,7 @@ fn golden<H: Head + PartialEq + std::fmt::Debug>(message: H, body: &[u8]) -> Str
     wire::encode(&message, body, &mut buffer);
     let text = hex(&buffer);
     let frame = wire::next_frame(&mut buffer).unwrap().unwrap();
-    assert_eq!(wire::decode::<H>(frame).unwrap(), (message, Bytes::copy_from_slice(body)));
+    assert_eq!(wire::decode::<H>(&frame).unwrap(), (message, Payload::copy_from_slice(body)));
     text
 }
 
@@ -187,6 +188,35 @@ fn executor() {
     assert_eq!(golden(FromExecutor::NotStarted { tasks: 3 }, b""), "020000000203");
     assert_eq!(golden(FromExecutor::Progress { thousandths: 500 }, b""), "0300000003f403");
     assert_eq!(golden(FromExecutor::Starting, b""), "0100000004");
+}
+
+#[test]
+fn bursts() {
+    let submits = FromClient::Submits { first: TASK, tasks: 2, spec: SpecIndex(1) };
+    assert_eq!(golden(submits, b"\x02ab\x01c"), "0a0000000dac0202010261620163");
+    let runs = ToWorker::Runs { client: CLIENT, first: TASK, tasks: 2, attempt: ATTEMPT, spec: SpecIndex(1) };
+    assert_eq!(golden(runs, b"\x01a\x00"), "0a0000000b05ac02020201016100");
+    let finishes = FromWorker::Finishes { client: CLIENT, first: TASK, tasks: 1, attempt: ATTEMPT };
+    assert_eq!(golden(finishes, b"\x07\x01r"), "090000000d05ac020102070172");
+    let finishes =
+        ToClient::Finishes { first: TASK, tasks: 1, attempt: ATTEMPT, attempts: 1, worker: WorkerId(9) };
+    assert_eq!(golden(finishes, b"\x07\x01r"), "0a0000000aac0201020109070172");
+    let runs = ToExecutor::Runs { job: JobIndex(3), first: TASK, tasks: 1, attempt: ATTEMPT };
+    assert_eq!(golden(runs, b"\x01a"), "080000000303ac0201020161");
+    assert_eq!(golden(FromExecutor::Dones { tasks: 1 }, b"\x07\x01r"), "050000000601070172");
+}
+
+/// What was told of consecutive tasks becomes one message, whose body is just this.
+#[test]
+fn entries() {
+    let (mut head, mut body) = (FromClient::Submit { task: TASK, spec: SpecIndex(1) }, BytesMut::new());
+    let next = FromClient::Submit { task: TaskId(TASK.0 + 1), spec: SpecIndex(1) };
+    assert!(wire::join(&mut head, b"ab", &next, b"c", &mut body));
+    assert_eq!(head, FromClient::Submits { first: TASK, tasks: 2, spec: SpecIndex(1) });
+    assert_eq!(body[..], *b"\x02ab\x01c");
+    body.clear();
+    wire::put_done(300, b"r", &mut body);
+    assert_eq!(body[..], *b"\xac\x02\x01r");
 }
 
 #[test]

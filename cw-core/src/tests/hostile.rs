@@ -4,14 +4,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::world::{Do, World, plain};
 use crate::{
-    Time,
+    Payload, Time,
     ids::{Attempt, ClientId, SpecIndex, TaskId, WorkerId},
     master,
     wire::{self, Class, FromClient, FromWorker, Returned, ToClient, ToWorker},
 };
 
 fn said(client: u32, message: FromClient) -> master::Event {
-    master::Event::ClientSaid { client: ClientId(client), message, body: Bytes::new() }
+    master::Event::ClientSaid { client: ClientId(client), message, body: Payload::new() }
 }
 
 #[test]
@@ -48,9 +48,10 @@ fn words_about_strangers_tasks_change_nothing() {
             FromWorker::Returned { client: c, task: TaskId(99), attempt, why: Returned::Suspect },
             FromWorker::Recalled,
         ] {
-            world
-                .master
-                .handle(world.now, master::Event::WorkerSaid { worker: other, message, body: Bytes::new() });
+            world.master.handle(
+                world.now,
+                master::Event::WorkerSaid { worker: other, message, body: Payload::new() },
+            );
             world.master.check();
         }
     }
@@ -65,9 +66,9 @@ fn bytes_after_a_message_and_cut_messages_are_refused() {
     let mut buffer = BytesMut::new();
     wire::encode(&FromClient::Leave, b"more", &mut buffer);
     let frame = wire::next_frame(&mut buffer).unwrap().unwrap();
-    assert_eq!(wire::decode::<FromClient>(frame), Err(wire::WireError::Trailing(4)));
-    assert_eq!(wire::decode::<FromClient>(Bytes::new()), Err(wire::WireError::Head));
-    assert_eq!(wire::decode::<ToWorker>(Bytes::from_static(&[0xff; 3])), Err(wire::WireError::Head));
+    assert_eq!(wire::decode::<FromClient>(&frame), Err(wire::WireError::Trailing(4)));
+    assert_eq!(wire::decode::<FromClient>(&Bytes::new()), Err(wire::WireError::Head));
+    assert_eq!(wire::decode::<ToWorker>(&Bytes::from_static(&[0xff; 3])), Err(wire::WireError::Head));
 }
 
 #[test]
@@ -82,10 +83,10 @@ fn any_bytes_are_decoded_or_refused_without_panic_or_great_allocation() {
         for _ in 0..200 {
             let bytes: Vec<u8> = (0..length).map(|_| random()).collect();
             let frame = Bytes::from(bytes);
-            let _ = wire::decode::<FromClient>(frame.clone());
-            let _ = wire::decode::<ToClient>(frame.clone());
-            let _ = wire::decode::<FromWorker>(frame.clone());
-            let _ = wire::decode::<ToWorker>(frame.clone());
+            let _ = wire::decode::<FromClient>(&frame);
+            let _ = wire::decode::<ToClient>(&frame);
+            let _ = wire::decode::<FromWorker>(&frame);
+            let _ = wire::decode::<ToWorker>(&frame);
             let _ = wire::decode_hello(&frame);
             let _ = wire::decode_reply(&frame);
             let _ = wire::Failure::decode(&frame);

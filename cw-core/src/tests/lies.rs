@@ -1,12 +1,11 @@
 //! Workers that lie about what they have: the master goes on, and what is another's stays as it is.
 
-use bytes::Bytes;
-
 use super::{
     desk::{CLIENT, Desk, TASK, ms},
     world::plain,
 };
 use crate::{
+    Payload,
     ids::{Attempt, SpecIndex, TaskId, WorkerId},
     master::{self, Action},
     wire::{Class, Doing, FromClient, FromWorker, Returned, Spec, ToWorker},
@@ -136,11 +135,11 @@ fn slot_time_beyond_all_bounds_overflows_nothing() {
 }
 
 fn said_by_client(message: FromClient) -> master::Event {
-    master::Event::ClientSaid { client: CLIENT, message, body: Bytes::new() }
+    master::Event::ClientSaid { client: CLIENT, message, body: Payload::new() }
 }
 
 fn said_by_worker(message: FromWorker) -> master::Event {
-    master::Event::WorkerSaid { worker: WorkerId(1), message, body: Bytes::new() }
+    master::Event::WorkerSaid { worker: WorkerId(1), message, body: Payload::new() }
 }
 
 #[test]

@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     desk::{CLIENT, Desk, TASK, ms},
     world::plain,
 };
 use crate::{
-    Time,
+    Payload, Time,
     client::{self, Client, Resumed},
     ids::{Attempt, ExecutorId, SpecIndex, TaskId, WorkerId},
     master::{self, Action},
@@ -122,7 +120,7 @@ fn the_loss_of_a_worker_that_is_there_after_all_is_taken_back() {
 fn fed(worker: &mut Worker, task: TaskId, attempt: u32, at: Time) {
     let message =
         ToWorker::Run { client: CLIENT, task, attempt: Attempt(attempt), spec: SpecIndex(0), alone: false };
-    worker.handle(at, worker::Event::MasterSaid { message, body: Bytes::new() });
+    worker.handle(at, worker::Event::MasterSaid { message, body: Payload::new() });
     drain(worker);
 }
 
@@ -146,7 +144,7 @@ fn ready_worker() -> Worker {
         ToWorker::Declare { client: CLIENT, spec: SpecIndex(0), what: Box::new(plain()) },
         ToWorker::Beat { lease: 60_000 },
     ] {
-        worker.handle(ms(0), worker::Event::MasterSaid { message, body: Bytes::new() });
+        worker.handle(ms(0), worker::Event::MasterSaid { message, body: Payload::new() });
     }
     drain(&mut worker);
     worker
@@ -157,22 +155,22 @@ fn a_worker_keeps_the_results_of_two_attempts_of_one_task_until_each_is_acknowle
     let mut worker = ready_worker();
     for attempt in [1, 2] {
         fed(&mut worker, TASK, attempt, ms(1));
-        let said = ExecutorSaid::Done { class: Class::Ok, micros: 1, output: 0, body: Bytes::new() };
+        let said = ExecutorSaid::Done { class: Class::Ok, micros: 1, output: 0, body: Payload::new() };
         worker.handle(ms(2), worker::Event::ExecutorSaid { executor: ExecutorId(0), said });
         drain(&mut worker);
     }
     let message = ToWorker::Received { client: CLIENT, first: TASK, tasks: 1, attempt: Attempt(2) };
-    worker.handle(ms(3), worker::Event::MasterSaid { message, body: Bytes::new() });
+    worker.handle(ms(3), worker::Event::MasterSaid { message, body: Payload::new() });
     assert!(!worker.is_quiet(), "the first attempt's result is not acknowledged");
     worker.handle(
         ms(4),
-        worker::Event::MasterSaid { message: ToWorker::Account { client: CLIENT }, body: Bytes::new() },
+        worker::Event::MasterSaid { message: ToWorker::Account { client: CLIENT }, body: Payload::new() },
     );
     let told = drain(&mut worker);
     let have = FromWorker::Have { client: CLIENT, task: TASK, attempt: Attempt(1), doing: Doing::Done };
     assert!(told.contains(&have), "{told:?}");
     let message = ToWorker::Received { client: CLIENT, first: TASK, tasks: 1, attempt: Attempt(1) };
-    worker.handle(ms(5), worker::Event::MasterSaid { message, body: Bytes::new() });
+    worker.handle(ms(5), worker::Event::MasterSaid { message, body: Payload::new() });
     assert!(worker.is_quiet());
 }
 
@@ -183,12 +181,12 @@ fn what_must_not_run_twice_is_recorded_before_it_ends_as_lost() {
     let once = Spec { rerun: false, ..plain() };
     client.handle(ms(0), client::Event::Declare { what: once });
     client.handle(ms(0), client::Event::Connected { window, session: Resumed::No });
-    let args = Bytes::new();
+    let args = Payload::new();
     client.handle(ms(0), client::Event::Submit { task: TASK, spec: SpecIndex(0), durable: true, args });
     let all = |client: &mut Client| std::iter::from_fn(|| client.poll_action()).collect::<Vec<_>>();
     all(&mut client);
     let message = ToClient::Dispatched { below: TaskId(5) };
-    client.handle(ms(1), client::Event::MasterSaid { message, body: Bytes::new() });
+    client.handle(ms(1), client::Event::MasterSaid { message, body: Payload::new() });
     client.handle(ms(2), client::Event::MasterLost);
     client.handle(ms(3), client::Event::Connected { window, session: Resumed::No });
     let is_complete = |action: &client::Action| matches!(action, client::Action::Complete { .. });

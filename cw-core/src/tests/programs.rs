@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::world::{Do, PROGRAM, World, plain};
 use crate::{
-    Time,
+    Payload, Time,
     ids::{Attempt, ClientId, ExecutorId, JobIndex, ProgramId, ShareId, SpecIndex, TaskId},
     wire::{Apart, Class, Failure, FromWorker, Spec, Stall, ToExecutor, ToWorker},
     worker::{self, ExecutorSaid, Worker},
@@ -184,7 +182,7 @@ fn a_program_whose_executors_do_not_start_is_unfit_and_the_worker_stays() {
     };
     worker.handle(at(0), Event::Joined { returned: false });
     for message in [meet, declare, run] {
-        worker.handle(at(0), Event::MasterSaid { message, body: Bytes::new() });
+        worker.handle(at(0), Event::MasterSaid { message, body: Payload::new() });
     }
     assert!(matches!(worker.poll_action(), Some(Action::Fetch { program: OTHER, .. })));
     worker.handle(at(0), Event::Fetched { program: OTHER, result: Ok(()) });
@@ -196,7 +194,7 @@ fn a_program_whose_executors_do_not_start_is_unfit_and_the_worker_stays() {
             ending: Ending::Exit(127),
             hint,
             stderr,
-            output: Bytes::new(),
+            output: Payload::new(),
             worker: worker_name,
         };
         worker.handle(at(second), Event::ExecutorSaid { executor, said });
@@ -277,7 +275,7 @@ fn worker_of_apart() -> Worker {
         ToWorker::Credit { client, bytes: 1 << 20 },
         ToWorker::Beat { lease: 60_000 },
     ] {
-        worker.handle(at(0), worker::Event::MasterSaid { message, body: Bytes::new() });
+        worker.handle(at(0), worker::Event::MasterSaid { message, body: Payload::new() });
     }
     let said = ExecutorSaid::Ready;
     drain(&mut worker);
@@ -290,7 +288,7 @@ fn drain(worker: &mut Worker) -> Vec<worker::Action> {
     std::iter::from_fn(|| worker.poll_action()).collect()
 }
 
-fn run(worker: &mut Worker, task: u64, body: Bytes) -> Vec<worker::Action> {
+fn run(worker: &mut Worker, task: u64, body: Payload) -> Vec<worker::Action> {
     let (client, task, attempt) = (ClientId(1), TaskId(task), Attempt(1));
     let message = ToWorker::Run { client, task, attempt, spec: SpecIndex(0), alone: false };
     worker.handle(at(0), worker::Event::MasterSaid { message, body });
@@ -305,14 +303,14 @@ fn arguments_that_lie_apart_are_there_before_their_task_begins_and_until_it_has_
     let program = ProgramId::default();
     assert_eq!(run(&mut worker, 1, args.clone()), [worker::Action::FetchShare { share, program }]);
     assert_eq!(run(&mut worker, 2, args), [], "they are on their way");
-    let path = Bytes::from_static(b"/p");
+    let path = Payload::from_static(b"/p");
     worker.handle(at(1), worker::Event::Shared { share, result: Ok(path.clone()) });
     for task in [1, 2] {
         let (task, attempt, job) = (TaskId(task), Attempt(1), JobIndex(0));
         let message = ToExecutor::RunApart { job, task, attempt };
         let feed = worker::Action::Feed { executor: ExecutorId(0), message, body: path.clone() };
         assert!(drain(&mut worker).contains(&feed), "{task}");
-        let said = ExecutorSaid::Done { class: Class::Ok, micros: 10, output: 0, body: Bytes::new() };
+        let said = ExecutorSaid::Done { class: Class::Ok, micros: 10, output: 0, body: Payload::new() };
         worker.handle(at(2), worker::Event::ExecutorSaid { executor: ExecutorId(0), said });
     }
     assert!(drain(&mut worker).contains(&worker::Action::DropShare { share }), "no task has them any more");
@@ -321,7 +319,7 @@ fn arguments_that_lie_apart_are_there_before_their_task_begins_and_until_it_has_
 #[test]
 fn what_does_not_say_where_arguments_lie_ends_its_task() {
     let mut worker = worker_of_apart();
-    let actions = run(&mut worker, 1, Bytes::from_static(b"no hash"));
+    let actions = run(&mut worker, 1, Payload::from_static(b"no hash"));
     let refused = |action: &worker::Action| {
         let worker::Action::Tell { message: FromWorker::Finished { class, .. }, .. } = action else {
             return false;

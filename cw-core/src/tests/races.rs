@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::world::{Do, World, plain};
 use crate::{
-    Time,
+    Payload, Time,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
     wire::{Class, Doing, Ending, FromClient, FromWorker, Output, Programs, Spec, ToClient, ToWorker},
@@ -18,7 +16,7 @@ fn ms(millis: u64) -> Time {
 }
 
 fn tell(message: ToWorker) -> worker::Event {
-    worker::Event::MasterSaid { message, body: Bytes::new() }
+    worker::Event::MasterSaid { message, body: Payload::new() }
 }
 
 fn run(client: u32, task: u64) -> worker::Event {
@@ -31,12 +29,12 @@ fn said(executor: u64, said: ExecutorSaid) -> worker::Event {
 }
 
 fn done() -> ExecutorSaid {
-    ExecutorSaid::Done { class: Class::Ok, micros: 10, output: 0, body: Bytes::new() }
+    ExecutorSaid::Done { class: Class::Ok, micros: 10, output: 0, body: Payload::new() }
 }
 
 fn ended() -> ExecutorSaid {
     let (ending, stderr) = (Ending::Signal(9), "no room".to_owned());
-    ExecutorSaid::Ended { ending, hint: None, stderr, output: Bytes::new(), worker: "node:1".to_owned() }
+    ExecutorSaid::Ended { ending, hint: None, stderr, output: Payload::new(), worker: "node:1".to_owned() }
 }
 
 /// A worker of one slot that runs no other program than that without a name.
@@ -198,7 +196,7 @@ fn a_leaving_worker_is_sent_nothing_more() {
     };
     master.handle(now, joined);
     master.handle(now, master::Event::ClientJoined { client: ClientId(0), program, returned: false });
-    let hear = |message| master::Event::ClientSaid { client: ClientId(0), message, body: Bytes::new() };
+    let hear = |message| master::Event::ClientSaid { client: ClientId(0), message, body: Payload::new() };
     master.handle(now, hear(FromClient::Declare { spec: SpecIndex(0), what: Box::new(plain()) }));
     (1..=2)
         .for_each(|n| master.handle(now, hear(FromClient::Submit { task: TaskId(n), spec: SpecIndex(0) })));
@@ -317,7 +315,7 @@ fn what_no_idle_worker_may_take_is_not_fetched_again_and_again() {
     world.submit(client, 0, Do::Return.args(0));
     world.run();
     let message = FromWorker::Held { client: world.id(client), held: true };
-    let held = master::Event::WorkerSaid { worker: WorkerId(0), message, body: Bytes::new() };
+    let held = master::Event::WorkerSaid { worker: WorkerId(0), message, body: Payload::new() };
     world.master.handle(world.now, held);
     world.worker(1);
     let long = world.submit(client, 0, Do::Return.args(20_000));
@@ -352,12 +350,12 @@ fn a_task_that_must_not_run_twice_does_not_when_its_worker_leaves_with_the_resul
     let join = |n| joined(n, false);
     master.handle(now, join(1));
     master.handle(now, master::Event::ClientJoined { client, program, returned: false });
-    let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+    let hear = |message| master::Event::ClientSaid { client, message, body: Payload::new() };
     let what = Box::new(Spec { rerun: false, ..plain() });
     master.handle(now, hear(FromClient::Declare { spec: SpecIndex(0), what }));
     master.handle(now, hear(FromClient::Submit { task: TaskId(1), spec: SpecIndex(0) }));
     while master.poll_action().is_some() {}
-    let say = |message| master::Event::WorkerSaid { worker: WorkerId(1), message, body: Bytes::new() };
+    let say = |message| master::Event::WorkerSaid { worker: WorkerId(1), message, body: Payload::new() };
     master.handle(now, say(FromWorker::Waiting { client, task: TaskId(1), attempt: Attempt(1) }));
     master.handle(now, say(FromWorker::Leaving));
     master.handle(now, join(2));
@@ -375,8 +373,8 @@ fn a_failure_that_a_former_master_may_have_followed_up_is_the_last_of_what_must_
     let roster = vec![member(0, false), member(1, true), member(2, true)];
     let mut master = Master::new(master::Config { roster, ..master::Config::default() });
     let join = |n| joined(n, n == 1);
-    let say = |message| master::Event::WorkerSaid { worker: WorkerId(1), message, body: Bytes::new() };
-    let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+    let say = |message| master::Event::WorkerSaid { worker: WorkerId(1), message, body: Payload::new() };
+    let hear = |message| master::Event::ClientSaid { client, message, body: Payload::new() };
     let (task, attempt) = (TaskId(1), Attempt(1));
     master.handle(ms(0), join(1));
     master.handle(ms(0), say(FromWorker::Have { client, task, attempt, doing: Doing::Done }));
@@ -429,7 +427,7 @@ fn a_worker_that_is_lost_counts_once_against_what_was_sent_to_it_twice() {
     let mut master = Master::new(master::Config::default());
     let (program, client) = (ProgramId::default(), ClientId(0));
     let join = |n| joined(n, false);
-    let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+    let hear = |message| master::Event::ClientSaid { client, message, body: Payload::new() };
     let pass = |master: &mut Master, until: Time| {
         let mut actions = Vec::new();
         while let Some(due) = master.poll_timeout().filter(|due| *due <= until) {
@@ -457,7 +455,7 @@ fn a_worker_that_is_lost_counts_once_against_what_was_sent_to_it_twice() {
     let Some((worker, task, attempt)) = run else { panic!("it is sent to the other") };
     assert_eq!((worker, attempt), (WorkerId(2), Attempt(3)), "it was sent twice to the first");
     let message = FromWorker::Finished { client, task, attempt, class: Class::Ok, micros: 1, output: 0 };
-    master.handle(ms(20_001), master::Event::WorkerSaid { worker, message, body: Bytes::new() });
+    master.handle(ms(20_001), master::Event::WorkerSaid { worker, message, body: Payload::new() });
     let attempts = std::iter::from_fn(|| master.poll_action()).find_map(|action| match action {
         master::Action::TellClient { message: ToClient::Finished { attempts, .. }, .. } => Some(attempts),
         _ => None,
@@ -492,8 +490,9 @@ fn of_two_failures_of_one_attempt_the_one_that_was_let_go_is_not_waited_for() {
     let roster = vec![member(0, false), member(1, true), member(2, true)];
     for order in [[1, 2], [2, 1]] {
         let mut master = Master::new(master::Config { roster: roster.clone(), ..master::Config::default() });
-        let say = |n, message| master::Event::WorkerSaid { worker: WorkerId(n), message, body: Bytes::new() };
-        let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+        let say =
+            |n, message| master::Event::WorkerSaid { worker: WorkerId(n), message, body: Payload::new() };
+        let hear = |message| master::Event::ClientSaid { client, message, body: Payload::new() };
         let (task, attempt, program) = (TaskId(1), Attempt(1), ProgramId::default());
         for n in order {
             let joined = joined(n, true);
@@ -523,7 +522,7 @@ fn what_was_cancelled_before_it_was_handed_in_again_does_not_run() {
     let client = ClientId(0);
     let roster = vec![master::Member { id: 0, token: Default::default(), is_worker: false }];
     let mut master = Master::new(master::Config { roster, ..master::Config::default() });
-    let hear = |message| master::Event::ClientSaid { client, message, body: Bytes::new() };
+    let hear = |message| master::Event::ClientSaid { client, message, body: Payload::new() };
     let (task, program) = (TaskId(1), ProgramId::default());
     let joined = joined(1, false);
     master.handle(ms(0), joined);

@@ -62,7 +62,7 @@ fn one_that_dies_in_its_hooks_is_started_again() {
     let (mut worker, executor) = starting();
     said(&mut worker, after(1), executor, ExecutorSaid::Starting);
     let ended = ExecutorSaid::Ended {
-        output: bytes::Bytes::new(),
+        output: crate::Payload::new(),
         ending: Ending::Exit(1),
         hint: None,
         stderr: String::new(),

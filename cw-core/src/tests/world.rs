@@ -12,10 +12,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    Time,
+    Payload, Time,
     client::{self, Client, Completion, Resumed},
     ids::{ClientId, ExecutorId, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId},
     master::{self, Admitted, Master, Member, RosterLine},
+    wire::singles,
     wire::{
         self, Class, Counts, Ending, Failure, FromClient, FromWorker, Head, Programs, Session, Spec, Stall,
         ToClient, ToExecutor, ToWorker, Token,
@@ -40,7 +41,7 @@ pub(super) enum Do {
 }
 
 impl Do {
-    pub(super) fn args(self, millis: u16) -> Bytes {
+    pub(super) fn args(self, millis: u16) -> Payload {
         let (kind, times) = match self {
             Self::Return => (0, 0),
             Self::Fail => (1, 0),
@@ -50,7 +51,7 @@ impl Do {
             Self::FailTimes(times) => (5, times),
         };
         let [low, high] = millis.to_le_bytes();
-        Bytes::copy_from_slice(&[kind, times, low, high])
+        Payload::copy_from_slice(&[kind, times, low, high])
     }
 }
 
@@ -74,9 +75,9 @@ enum Arrival {
 /// A simulated process that runs tasks one after the other.
 #[derive(Default)]
 struct Process {
-    queue: VecDeque<(TaskId, u32, Bytes)>,
+    queue: VecDeque<(TaskId, u32, Payload)>,
     /// Results that were not flushed yet.
-    unflushed: Vec<(Class, u64, Bytes)>,
+    unflushed: Vec<(Class, u64, Payload)>,
     started: Time,
     run: u64,
     dying: bool,
@@ -262,11 +263,11 @@ impl World {
         self.client_event(client, client::Event::Declare { what });
     }
 
-    pub(super) fn submit(&mut self, client: usize, spec: u32, args: Bytes) -> TaskId {
+    pub(super) fn submit(&mut self, client: usize, spec: u32, args: Payload) -> TaskId {
         self.submit_as(client, spec, args, false)
     }
 
-    pub(super) fn submit_as(&mut self, client: usize, spec: u32, args: Bytes, durable: bool) -> TaskId {
+    pub(super) fn submit_as(&mut self, client: usize, spec: u32, args: Payload, durable: bool) -> TaskId {
         let host = &mut self.clients[client];
         let task = TaskId(host.next_task);
         host.next_task += 1;
@@ -482,13 +483,13 @@ impl World {
         match arrival {
             Arrival::AtMasterFromClient(index, link, frame) => {
                 if let Some(client) = self.clients[index].id.filter(|_| self.clients[index].link == link) {
-                    let (message, body) = wire::decode::<FromClient>(frame).unwrap();
+                    let (message, body) = wire::decode::<FromClient>(&frame).unwrap();
                     self.master.handle(self.now, master::Event::ClientSaid { client, message, body });
                 }
             }
             Arrival::AtMasterFromWorker(index, link, frame) => {
                 if let Some(worker) = self.workers[index].id.filter(|_| self.workers[index].link == link) {
-                    let (message, body) = wire::decode::<FromWorker>(frame).unwrap();
+                    let (message, body) = wire::decode::<FromWorker>(&frame).unwrap();
                     self.master.handle(self.now, master::Event::WorkerSaid { worker, message, body });
                 }
             }
@@ -500,7 +501,7 @@ impl World {
                 }
             }
             Arrival::AtWorker(index, link, frame) if self.workers[index].link == link => {
-                let (message, body) = wire::decode::<ToWorker>(frame).unwrap();
+                let (message, body) = wire::decode::<ToWorker>(&frame).unwrap();
                 if matches!(message, ToWorker::Beat { .. }) {
                     self.after(LINK_DELAY, Arrival::Heard(index, link));
                 }
@@ -527,7 +528,7 @@ impl World {
             Arrival::Shared(index, share) => {
                 let host = &mut self.workers[index];
                 let no_share = host.unfit.clone().map(worker::NoShare::There);
-                let result = no_share.map_or(Ok(Bytes::new()), Err);
+                let result = no_share.map_or(Ok(Payload::new()), Err);
                 host.machine.handle(self.now, worker::Event::Shared { share, result });
             }
             Arrival::AtClient(..) | Arrival::AtWorker(..) => {}
@@ -535,7 +536,7 @@ impl World {
     }
 
     fn client_hears(&mut self, index: usize, frame: Bytes) {
-        let (message, body) = wire::decode::<ToClient>(frame).unwrap();
+        let (message, body) = wire::decode::<ToClient>(&frame).unwrap();
         self.clients[index].machine.handle(self.now, client::Event::MasterSaid { message, body });
     }
 
@@ -555,11 +556,11 @@ impl World {
         let times = u32::from(args[1]);
         let failure = || Failure::Failed { message: "no".to_owned(), chain: vec![], value: None };
         let outcome = match args[0] {
-            0 if !bad => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
+            0 if !bad => (Class::Ok, Payload::from(task.0.to_le_bytes().to_vec())),
             1 => (Class::Failed, failure().encode()),
             5 if attempt <= times => (Class::Failed, failure().encode()),
-            4 if attempt > times => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
-            5 => (Class::Ok, Bytes::from(task.0.to_le_bytes().to_vec())),
+            4 if attempt > times => (Class::Ok, Payload::from(task.0.to_le_bytes().to_vec())),
+            5 => (Class::Ok, Payload::from(task.0.to_le_bytes().to_vec())),
             _ => {
                 process.dying = true;
                 return self.after(
@@ -615,7 +616,7 @@ impl World {
             self.executor_says(
                 index,
                 executor,
-                ExecutorSaid::Ended { ending, hint, stderr, output: Bytes::new(), worker },
+                ExecutorSaid::Ended { ending, hint, stderr, output: Payload::new(), worker },
             );
         }
     }
@@ -695,16 +696,7 @@ impl World {
                 self.after(Duration::from_millis(3), Arrival::ExecutorReady(index, executor));
             }
             worker::Action::Feed { executor, message, body } => {
-                let (ToExecutor::Run { task, attempt, .. } | ToExecutor::RunApart { task, attempt, .. }) =
-                    message
-                else {
-                    return;
-                };
-                let process = self.workers[index].processes.get_mut(&executor).expect("fed a dead executor");
-                process.queue.push_back((task, attempt.0, body));
-                if process.queue.len() == 1 && !process.dying {
-                    self.begin_next(index, executor);
-                }
+                singles(&message, &body).into_iter().for_each(|fed| self.feed(index, executor, fed));
             }
             worker::Action::Kill { executor } => {
                 let host = &mut self.workers[index];
@@ -730,6 +722,18 @@ impl World {
                 self.workers[index].left = true;
                 // What it said before it left still arrives.
             }
+        }
+    }
+
+    fn feed(&mut self, index: usize, executor: ExecutorId, (message, body): (ToExecutor, Payload)) {
+        let (ToExecutor::Run { task, attempt, .. } | ToExecutor::RunApart { task, attempt, .. }) = message
+        else {
+            return;
+        };
+        let process = self.workers[index].processes.get_mut(&executor).expect("fed a dead executor");
+        process.queue.push_back((task, attempt.0, body));
+        if process.queue.len() == 1 && !process.dying {
+            self.begin_next(index, executor);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Arguments too big to be sent about with their task.
 
-use bytes::Bytes;
+use crate::Payload;
 
 use super::Spec;
 use crate::ids::ShareId;
@@ -20,8 +20,8 @@ pub struct Apart {
 
 impl Apart {
     /// As bytes: the hash, then the length.
-    pub fn encode(&self) -> Bytes {
-        Bytes::from([&self.share.0[..], &self.bytes.to_le_bytes()].concat())
+    pub fn encode(&self) -> Payload {
+        Payload::from([&self.share.0[..], &self.bytes.to_le_bytes()].concat())
     }
 
     /// Reads such bytes; none if they are no such thing.

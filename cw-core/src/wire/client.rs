@@ -89,6 +89,15 @@ pub enum FromClient {
         /// Bytes.
         bytes: u32,
     },
+    /// As `Submit`, of consecutive tasks; the body has their arguments as [`Entries`](super::Entries).
+    Submits {
+        /// The first task.
+        first: TaskId,
+        /// How many.
+        tasks: u32,
+        /// What to run and how, declared before.
+        spec: SpecIndex,
+    },
 }
 
 /// What a client wants of what its tasks print.
@@ -163,6 +172,20 @@ pub enum ToClient {
         task: TaskId,
         /// How many bytes it had printed before.
         from: u64,
+    },
+    /// As `Finished`, of consecutive tasks that succeeded and printed nothing; the body has their run times and results as
+    /// [`Entries`](super::Entries).
+    Finishes {
+        /// The first task.
+        first: TaskId,
+        /// How many.
+        tasks: u32,
+        /// The last attempt, of each.
+        attempt: Attempt,
+        /// How many attempts have ended with an outcome, of each.
+        attempts: u32,
+        /// The worker to acknowledge to.
+        worker: WorkerId,
     },
 }
 
@@ -312,7 +335,10 @@ impl fmt::Display for Stall {
 
 impl Head for FromClient {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Submit { .. } | Self::Resubmit { .. } | Self::Introduce { .. })
+        matches!(
+            self,
+            Self::Submit { .. } | Self::Resubmit { .. } | Self::Introduce { .. } | Self::Submits { .. }
+        )
     }
 
     fn on_every_lane(&self) -> bool {
@@ -322,6 +348,6 @@ impl Head for FromClient {
 
 impl Head for ToClient {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Output { .. })
+        matches!(self, Self::Finished { .. } | Self::Output { .. } | Self::Finishes { .. })
     }
 }

@@ -32,6 +32,17 @@ pub enum ToExecutor {
         /// The attempt, for the job's own eyes.
         attempt: Attempt,
     },
+    /// As `Run`, of consecutive tasks; the body has their arguments as [`Entries`](super::Entries).
+    Runs {
+        /// The job.
+        job: JobIndex,
+        /// The first task, for the job's own eyes.
+        first: TaskId,
+        /// How many.
+        tasks: u32,
+        /// The attempt, of each, for the job's own eyes.
+        attempt: Attempt,
+    },
 }
 
 /// From an executor to its worker.
@@ -68,6 +79,12 @@ pub enum FromExecutor {
         /// How many bytes it had printed before.
         from: u64,
     },
+    /// As `Done`, of the next tasks in the order they were sent, which succeeded and printed nothing; the body has their run
+    /// times and results as [`Entries`](super::Entries).
+    Dones {
+        /// How many.
+        tasks: u32,
+    },
 }
 
 impl Head for ToExecutor {
@@ -78,6 +95,6 @@ impl Head for ToExecutor {
 
 impl Head for FromExecutor {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Output { .. })
+        matches!(self, Self::Done { .. } | Self::Output { .. } | Self::Dones { .. })
     }
 }

@@ -122,7 +122,7 @@ impl Failure {
     }
 
     /// As the body of a message.
-    pub fn encode(&self) -> bytes::Bytes {
+    pub fn encode(&self) -> crate::Payload {
         postcard::to_stdvec(self).expect("a failure is plain data, which postcard always encodes").into()
     }
 

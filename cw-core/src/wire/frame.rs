@@ -1,5 +1,7 @@
 //! Frames in a stream of bytes.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Longest arguments or result of a task, in bytes, unless its job says otherwise.
@@ -40,6 +42,58 @@ pub fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameTooLong> 
     Ok(Some(frame))
 }
 
+/// Takes all whole frames off `buffer` at once; `None` until the first is there. As [`next_frame`] otherwise.
+///
+/// # Errors
+/// [`FrameTooLong`]: the stream cannot be read any further, once what came before was.
+pub fn whole_frames(buffer: &mut BytesMut) -> Result<Option<Frames>, FrameTooLong> {
+    let mut end = 0;
+    while let Some(length) = buffer[end..].first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > FRAME_BYTES_MAX && end == 0 {
+            return Err(FrameTooLong(length));
+        }
+        if buffer.len() - end < 4 + length {
+            break;
+        }
+        end += 4 + length;
+    }
+    if end == 0 {
+        return Ok(None);
+    }
+    let frames = buffer.split_to(end).freeze();
+    if end > PAYLOAD_BYTES_DEFAULT {
+        *buffer = BytesMut::from(&buffer[..]);
+    }
+    Ok(Some(Frames { bytes: frames, at: 0 }))
+}
+
+/// Whole frames, one behind the other.
+#[derive(Debug)]
+pub struct Frames {
+    bytes: Bytes,
+    at: usize,
+}
+
+impl Frames {
+    /// What the frames lie in.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl Iterator for Frames {
+    /// Where the contents of a frame are.
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let length = u32::from_le_bytes(*self.bytes[self.at..].first_chunk::<4>()?) as usize;
+        let start = self.at + 4;
+        self.at = start + length;
+        Some(start..self.at)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +111,23 @@ mod tests {
         }
         assert_eq!(frames, [vec![1, 2, 3], vec![], vec![9]]);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn whole_frames_come_out_at_once_and_the_rest_stays() {
+        let stream = [&[3, 0, 0, 0, 1, 2, 3][..], &[0, 0, 0, 0], &[1, 0, 0, 0, 9], &[2, 0, 0, 0, 7]].concat();
+        let mut buffer = BytesMut::from(&stream[..]);
+        let mut frames = whole_frames(&mut buffer).unwrap().unwrap();
+        let bytes = frames.bytes().clone();
+        let contents: Vec<&[u8]> = frames.by_ref().map(|frame| &bytes[frame]).collect();
+        assert_eq!(contents, [&[1, 2, 3][..], &[], &[9]]);
+        assert_eq!(buffer[..], [2, 0, 0, 0, 7]);
+        assert!(whole_frames(&mut buffer).unwrap().is_none());
+        buffer.extend_from_slice(&[8]);
+        buffer.extend_from_slice(&u32::MAX.to_le_bytes());
+        let mut frames = whole_frames(&mut buffer).unwrap().unwrap();
+        assert_eq!((frames.next(), frames.next()), (Some(4..6), None));
+        assert_eq!(whole_frames(&mut buffer).unwrap_err(), FrameTooLong(u32::MAX as usize));
     }
 
     #[test]

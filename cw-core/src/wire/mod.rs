@@ -9,6 +9,7 @@
 //! nothing else.
 
 mod apart;
+mod burst;
 mod client;
 mod executor;
 mod failure;
@@ -18,14 +19,24 @@ mod particulars;
 mod printed;
 mod worker;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::Payload;
+
 pub use apart::{APART_WEIGHT, Apart};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use burst::singles;
+pub use burst::{Entries, Entry, is_burst_done, put_done};
+pub(crate) use burst::{Joins, join};
 pub use client::{Counts, FromClient, Output, Spec, Stall, ToClient, Window};
 pub use executor::{FromExecutor, ToExecutor};
 pub use failure::{Class, Ending, Failure};
-pub use frame::{FRAME_BYTES_MAX, FrameTooLong, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, next_frame};
+pub use frame::{
+    FRAME_BYTES_MAX, FrameTooLong, Frames, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, next_frame, whole_frames,
+};
 pub use hello::{
     Hello, HelloError, JobLine, PROTOCOL_MAX, PROTOCOL_MIN, Programs, Refusal, Reply, Role, Session, Token,
     Welcome, decode_hello, decode_reply, encode_hello, encode_reply,
@@ -82,12 +93,20 @@ fn put_frame(head: &[u8], body: &[u8], out: &mut BytesMut) {
 ///
 /// # Errors
 /// [`WireError`] if this is no message of the kind; a retry cannot help.
-pub fn decode<H: Head>(mut frame: Bytes) -> Result<(H, Bytes), WireError> {
-    let (head, rest): (H, &[u8]) = postcard::take_from_bytes(&frame).map_err(|_| WireError::Head)?;
+pub fn decode<H: Head>(frame: &Bytes) -> Result<(H, Payload), WireError> {
+    decode_part(frame, 0..frame.len())
+}
+
+/// As [`decode`], of a frame's contents that lie among others.
+///
+/// # Errors
+/// As there.
+pub fn decode_part<H: Head>(frames: &Bytes, frame: Range<usize>) -> Result<(H, Payload), WireError> {
+    let (head, rest): (H, &[u8]) =
+        postcard::take_from_bytes(&frames[frame.clone()]).map_err(|_| WireError::Head)?;
     let rest = rest.len();
     if rest > 0 && !head.carries_body() {
         return Err(WireError::Trailing(rest));
     }
-    frame.advance(frame.len() - rest);
-    Ok((head, frame))
+    Ok((head, Payload::part_of(frames, frame.end - rest..frame.end)))
 }

@@ -101,6 +101,19 @@ pub enum ToWorker {
         /// What it wants of what its tasks print.
         output: Output,
     },
+    /// As `Run`, of consecutive tasks, none of them alone; the body has their arguments as [`Entries`](super::Entries).
+    Runs {
+        /// Whose tasks.
+        client: ClientId,
+        /// The first task.
+        first: TaskId,
+        /// How many.
+        tasks: u32,
+        /// Which attempt this is, of each.
+        attempt: Attempt,
+        /// What to run and how, declared before.
+        spec: SpecIndex,
+    },
 }
 
 /// From a worker to the master.
@@ -213,6 +226,18 @@ pub enum FromWorker {
         /// How many bytes it had printed before.
         from: u64,
     },
+    /// As `Finished`, of consecutive tasks that succeeded and printed nothing; the body has their run times and results as
+    /// [`Entries`](super::Entries).
+    Finishes {
+        /// Whose tasks.
+        client: ClientId,
+        /// The first task.
+        first: TaskId,
+        /// How many.
+        tasks: u32,
+        /// The attempt, of each.
+        attempt: Attempt,
+    },
 }
 
 /// What has become of an attempt.
@@ -247,7 +272,7 @@ pub enum Returned {
 
 impl Head for ToWorker {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Run { .. } | Self::Meet { .. })
+        matches!(self, Self::Run { .. } | Self::Meet { .. } | Self::Runs { .. })
     }
 
     fn on_every_lane(&self) -> bool {
@@ -257,6 +282,6 @@ impl Head for ToWorker {
 
 impl Head for FromWorker {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Output { .. })
+        matches!(self, Self::Finished { .. } | Self::Output { .. } | Self::Finishes { .. })
     }
 }

@@ -1,10 +1,8 @@
 //! Losing the master, and telling the next what is here.
 
-use bytes::Bytes;
-
 use super::{Action, Worker};
 use crate::{
-    Time,
+    Payload, Time,
     ids::ClientId,
     wire::{Doing, FromWorker},
 };
@@ -16,7 +14,7 @@ impl Worker {
         // The master moves what has not begun as soon as it notices.
         self.lease = self.lease.map(|until| until.min(self.now));
         self.clients.values_mut().for_each(super::held::Client::take_back_sent);
-        for action in std::mem::take(&mut self.actions) {
+        for action in self.actions.take() {
             match action {
                 Action::Tell { message, body } => self.tell(message, body),
                 other => self.actions.push_back(other),
@@ -30,17 +28,17 @@ impl Worker {
             return self.start_afresh();
         }
         for message in std::mem::take(&mut self.unsaid) {
-            self.tell(message, Bytes::new());
+            self.tell(message, Payload::new());
         }
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {
             if self.clients[&client].blocked {
-                self.tell(FromWorker::Held { client, held: true }, Bytes::new());
+                self.tell(FromWorker::Held { client, held: true }, Payload::new());
             }
             self.say_all_of(client);
         }
         if !planted!(SayNotAccounted) {
-            self.tell(FromWorker::Accounted { client: None }, Bytes::new());
+            self.tell(FromWorker::Accounted { client: None }, Payload::new());
         }
     }
 
@@ -62,7 +60,7 @@ impl Worker {
             known.set_open(open);
             self.say_all_of(client);
         }
-        self.tell(FromWorker::Accounted { client: Some(client) }, Bytes::new());
+        self.tell(FromWorker::Accounted { client: Some(client) }, Payload::new());
         self.send_held(client);
     }
 
@@ -76,7 +74,7 @@ impl Worker {
         all.extend(wanted.map(|(running, doing)| (running.task, running.attempt, doing)));
         all.extend(self.clients[&client].kept().map(|(task, attempt)| (task, attempt, Doing::Done)));
         for (task, attempt, doing) in all {
-            self.tell(FromWorker::Have { client, task, attempt, doing }, Bytes::new());
+            self.tell(FromWorker::Have { client, task, attempt, doing }, Payload::new());
         }
     }
 
@@ -97,7 +95,7 @@ impl Worker {
                 && let Some(first) = slot.note_reported()
             {
                 let (client, task, attempt) = first;
-                self.tell(FromWorker::Started { client, task, attempt }, Bytes::new());
+                self.tell(FromWorker::Started { client, task, attempt }, Payload::new());
             }
         }
     }
@@ -122,15 +120,16 @@ mod tests {
             why,
         };
         let (suspect, killed) = (gone(1, Returned::Suspect), gone(2, Returned::Killed));
-        worker.tell(suspect.clone(), Bytes::new());
-        worker.tell(FromWorker::Recalled, Bytes::new());
-        worker.tell(killed.clone(), Bytes::new());
+        worker.tell(suspect.clone(), Payload::new());
+        worker.tell(FromWorker::Recalled, Payload::new());
+        worker.tell(killed.clone(), Payload::new());
         worker.on_joined(true);
         let told: Vec<FromWorker> = worker
             .actions
-            .iter()
+            .take()
+            .into_iter()
             .filter_map(|action| match action {
-                Action::Tell { message, .. } => Some(message.clone()),
+                Action::Tell { message, .. } => Some(message),
                 _ => None,
             })
             .collect();

@@ -1,9 +1,11 @@
 //! What a worker hears and what it does.
 
-use bytes::Bytes;
+use bytes::BytesMut;
 
 use super::NoShare;
 use crate::{
+    Payload,
+    actions::{Tells, join},
     ids::{ExecutorId, ProgramId, ShareId},
     wire::{Class, Ending, FromWorker, ToExecutor, ToWorker},
 };
@@ -16,7 +18,7 @@ pub enum Event {
         /// What.
         message: ToWorker,
         /// The message's body.
-        body: Bytes,
+        body: Payload,
     },
     /// The connection to the master ended. What runs goes on.
     MasterLost,
@@ -44,7 +46,7 @@ pub enum Event {
         /// Which.
         share: ShareId,
         /// Its path, or why not.
-        result: Result<Bytes, NoShare>,
+        result: Result<Payload, NoShare>,
     },
     /// The worker is to leave the cluster.
     Leave,
@@ -66,7 +68,15 @@ pub enum ExecutorSaid {
         /// So many bytes at the body's end are what it printed.
         output: u32,
         /// Result or failure, and that.
-        body: Bytes,
+        body: Payload,
+    },
+    /// As `Done`, of the next tasks, which succeeded and printed nothing; the body has their run times and results as
+    /// [`Entries`](crate::wire::Entries).
+    Dones {
+        /// How many.
+        tasks: u32,
+        /// Those.
+        body: Payload,
     },
     /// The first task of its batch runs long; so many behind it, which it had not begun, it will not run.
     NotStarted {
@@ -83,7 +93,7 @@ pub enum ExecutorSaid {
         /// How many bytes it had printed before.
         from: u64,
         /// What.
-        body: Bytes,
+        body: Payload,
     },
     /// Its clients' users should know this.
     Remark {
@@ -99,7 +109,7 @@ pub enum ExecutorSaid {
         /// The last lines it wrote to stderr.
         stderr: String,
         /// What the first task of its batch had printed, as [`Printed`](crate::wire::Printed).
-        output: Bytes,
+        output: Payload,
         /// The name of this worker, for the evidence.
         worker: String,
     },
@@ -113,7 +123,7 @@ pub enum Action {
         /// What.
         message: FromWorker,
         /// The message's body.
-        body: Bytes,
+        body: Payload,
     },
     /// Start an executor.
     Start {
@@ -122,14 +132,14 @@ pub enum Action {
         /// Its program, which was fetched.
         program: ProgramId,
         /// What one of its clients said of itself; empty where none did.
-        body: Bytes,
+        body: Payload,
     },
     /// Make a program ready to be executed, then say [`Event::Fetched`].
     Fetch {
         /// Which.
         program: ProgramId,
         /// What one of its clients said of itself.
-        body: Bytes,
+        body: Payload,
     },
     /// Get a shared value, then say [`Event::Shared`].
     FetchShare {
@@ -155,7 +165,7 @@ pub enum Action {
         /// What to run.
         message: ToExecutor,
         /// The arguments.
-        body: Bytes,
+        body: Payload,
     },
     /// Kill an executor and all its children at once. Its end is reported as any end is.
     Kill {
@@ -169,4 +179,26 @@ pub enum Action {
     },
     /// All is handed back: the worker may end.
     Left,
+}
+
+impl Tells for Action {
+    fn join(&mut self, next: &Self, open: &mut BytesMut) -> bool {
+        match (self, next) {
+            (Self::Tell { message, body }, Self::Tell { message: next, body: next_body }) => {
+                join((message, body), (next, next_body), open)
+            }
+            (
+                Self::Feed { executor, message, body },
+                Self::Feed { executor: same, message: next, body: next_body },
+            ) if executor == same => join((message, body), (next, next_body), open),
+            _ => false,
+        }
+    }
+
+    fn body(&mut self) -> Option<&mut Payload> {
+        match self {
+            Self::Tell { body, .. } | Self::Feed { body, .. } => Some(body),
+            _ => None,
+        }
+    }
 }

@@ -6,13 +6,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use super::{Action, ExecutorSaid, Origin, Worker, held::End};
 use crate::{
-    Time,
+    Payload, Time,
     ids::{Attempt, ClientId, ExecutorId, ShareId, SpecIndex, TaskId},
-    wire::{Doing, Ending, Failure, FromWorker, Output, Programs, Returned},
+    wire::{Class, Doing, Ending, Entries, Entry, Failure, FromWorker, Output, Programs, Returned},
 };
 
 /// A timer is looked at later than this only where the process did not run.
@@ -170,6 +168,11 @@ impl Worker {
             ExecutorSaid::Done { class, micros, output, body } => {
                 self.on_done(executor, End { class, micros, output, body });
             }
+            ExecutorSaid::Dones { tasks, body } => {
+                for Entry { micros, bytes: body, .. } in Entries::of_ends(TaskId(0), tasks, body) {
+                    self.on_done(executor, End { class: Class::Ok, micros, output: 0, body });
+                }
+            }
             ExecutorSaid::Output { from, body } => self.on_output(executor, from, body),
             ExecutorSaid::NotStarted { tasks } => self.on_not_started(executor, tasks),
             ExecutorSaid::Remark { what } => self.on_remark(executor, what),
@@ -234,7 +237,7 @@ impl Worker {
     }
 
     /// Passes on what a task prints, to a client that looks on.
-    fn on_output(&mut self, executor: ExecutorId, from: u64, body: Bytes) {
+    fn on_output(&mut self, executor: ExecutorId, from: u64, body: Payload) {
         let Some(slot) = self.slot_of(executor) else { return };
         let Executor::Busy { batch, .. } = &slot.executor else { return };
         let Some(Running { client, task, attempt, cancelled: false, .. }) = batch.front().cloned() else {
@@ -249,7 +252,7 @@ impl Worker {
         let Some(slot) = self.slot_of(executor) else { return };
         let Executor::Busy { batch, .. } = &slot.executor else { return };
         let Some(Running { client, task, attempt, .. }) = batch.front().cloned() else { return };
-        self.tell(FromWorker::Progress { client, task, attempt, thousandths }, Bytes::new());
+        self.tell(FromWorker::Progress { client, task, attempt, thousandths }, Payload::new());
     }
 
     /// The first of a batch runs long, and the executor hands back those behind it that it had not begun: they
@@ -274,7 +277,7 @@ impl Worker {
     }
 
     /// An executor's process has ended: whatever was in it ends or goes back.
-    fn on_ended(&mut self, executor: ExecutorId, printed: &Bytes, evidence: &Failure) {
+    fn on_ended(&mut self, executor: ExecutorId, printed: &Payload, evidence: &Failure) {
         let Some(slot) = self.slot_of(executor) else { return };
         slot.id = None;
         let (before, origin) = (std::mem::take(&mut slot.executor), slot.origin);
@@ -301,7 +304,7 @@ impl Worker {
         self.leave_if_done();
     }
 
-    fn blame(&mut self, running: &Running, printed: &Bytes, evidence: &Failure) {
+    fn blame(&mut self, running: &Running, printed: &Payload, evidence: &Failure) {
         if running.cancelled {
             return self.hand_back(running, Returned::Cancelled);
         }
@@ -309,7 +312,7 @@ impl Worker {
     }
 
     /// A killed executor is dead: the first of its batch had it coming, the others did not.
-    fn bury(&mut self, mut batch: VecDeque<Running>, why: Death, printed: &Bytes) {
+    fn bury(&mut self, mut batch: VecDeque<Running>, why: Death, printed: &Payload) {
         let first = batch.pop_front();
         match (first, why) {
             (Some(first), Death::TimedOut { after }) => {
@@ -465,7 +468,7 @@ impl Worker {
 
     fn hand_back(&mut self, running: &Running, why: Returned) {
         let Running { client, task, attempt, .. } = *running;
-        self.tell(FromWorker::Returned { client, task, attempt, why }, Bytes::new());
+        self.tell(FromWorker::Returned { client, task, attempt, why }, Payload::new());
     }
 }
 

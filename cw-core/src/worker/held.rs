@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use bytes::Bytes;
-
 use super::{Config, Origin, Running, Worker};
 use crate::{
-    TaskMap,
+    Payload, TaskMap,
     idmap::IdMap,
     ids::{Attempt, ClientId, ShareId, SpecIndex, TaskId},
     learn::Learned,
@@ -32,9 +30,9 @@ pub(super) struct Client {
     lowest: Option<i32>,
     /// Whether the present master has given credit.
     open: bool,
-    /// Bytes that may be sent and not acknowledged.
+    /// Payload that may be sent and not acknowledged.
     credit: u64,
-    /// Bytes that are.
+    /// Payload that are.
     sent_bytes: u64,
     sent: TaskMap<Held>,
     /// Results of other attempts of tasks in `sent`. Few, as one of the two was given up.
@@ -61,15 +59,15 @@ pub(super) struct End {
     pub(super) micros: u64,
     /// So many bytes at the body's end are what it printed.
     pub(super) output: u32,
-    pub(super) body: Bytes,
+    pub(super) body: Payload,
 }
 
 impl End {
     /// An end that this worker tells of, with what the task had printed.
-    pub(super) fn of(failure: &Failure, micros: u64, printed: &Bytes) -> Self {
+    pub(super) fn of(failure: &Failure, micros: u64, printed: &Payload) -> Self {
         let (class, failure) = (failure.class(), failure.encode());
         let output = u32::try_from(printed.len()).unwrap_or(0);
-        let body = if output == 0 { failure } else { Bytes::from([&failure[..], printed].concat()) };
+        let body = if output == 0 { failure } else { Payload::from([&failure[..], printed].concat()) };
         Self { class, micros, output, body }
     }
 }
@@ -81,7 +79,7 @@ struct Held {
     class: Class,
     micros: u64,
     output: u32,
-    body: Bytes,
+    body: Payload,
 }
 
 impl Held {
@@ -199,7 +197,7 @@ impl Worker {
         let must_wait = client.waiting.len() > 1 || !client.has_credit(client.waiting_bytes);
         if must_wait {
             let Running { client, task, attempt, .. } = *running;
-            self.tell(FromWorker::Waiting { client, task, attempt }, Bytes::new());
+            self.tell(FromWorker::Waiting { client, task, attempt }, Payload::new());
         }
         self.send_held(running.client);
     }
@@ -267,7 +265,7 @@ impl Worker {
         if std::mem::replace(&mut client.blocked, held) == held {
             return;
         }
-        self.tell(FromWorker::Held { client: id, held }, Bytes::new());
+        self.tell(FromWorker::Held { client: id, held }, Payload::new());
         if held && !planted!(FeedBlocked) {
             let back = self.queue.take_all(self.origin_of(id), |pending| pending.client == id);
             back.iter().rev().for_each(|pending| self.give_back(pending, Returned::Held));

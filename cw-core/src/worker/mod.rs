@@ -40,19 +40,14 @@ mod programs;
 mod queue;
 mod shares;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
-
-use bytes::Bytes;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    Time,
+    Payload, Time,
+    actions::Actions,
     idmap::IdMap,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, ShareId, SpecIndex, TaskId},
-    wire::{FromWorker, Programs, Returned, Spec, ToWorker},
+    wire::{Entries, Entry, FromWorker, Programs, Returned, Spec, ToWorker},
 };
 pub use event::{Action, Event, ExecutorSaid};
 use executors::{Executor, Running, Slot};
@@ -138,7 +133,7 @@ pub struct Worker {
     /// Kinds of executors that did not start lately.
     starts: BTreeMap<Origin, Starts>,
     /// What clients said of themselves, by what their executors are started with.
-    bodies: BTreeMap<Origin, Bytes>,
+    bodies: BTreeMap<Origin, Payload>,
     /// Values that tasks of its clients share.
     shares: BTreeMap<ShareId, Share>,
     /// When it is next looked for those that are not used any more.
@@ -155,7 +150,7 @@ pub struct Worker {
     /// What must be told to the master once there is one: it does not follow from what is here.
     unsaid: Vec<FromWorker>,
     leaving: bool,
-    actions: VecDeque<Action>,
+    actions: Actions<Action>,
     unfed: bool,
 }
 
@@ -181,7 +176,7 @@ impl Worker {
             lease: None,
             unsaid: Vec::new(),
             leaving: false,
-            actions: VecDeque::new(),
+            actions: Actions::default(),
             unfed: true,
             config,
         }
@@ -232,10 +227,16 @@ impl Worker {
         timeouts.chain(restart).chain(ends).chain(reports.filter(|_| self.attached)).min()
     }
 
-    fn on_master_said(&mut self, message: ToWorker, body: Bytes) {
+    fn on_master_said(&mut self, message: ToWorker, body: Payload) {
         match message {
             ToWorker::Run { client, task, attempt, spec, alone } => {
                 self.on_run(Pending { client, task, attempt, spec, alone, args: body, apart: None, at: 0 });
+            }
+            ToWorker::Runs { client, first, tasks, attempt, spec } => {
+                for Entry { task, bytes: args, .. } in Entries::of_args(first, tasks, body) {
+                    let (alone, apart, at) = (false, None, 0);
+                    self.on_run(Pending { client, task, attempt, spec, alone, args, apart, at });
+                }
             }
             ToWorker::Received { client, first, tasks, attempt } => {
                 self.on_received(client, first, tasks, attempt);
@@ -301,7 +302,7 @@ impl Worker {
         }
         if self.drop_waiting(client, task, attempt) {
             let why = Returned::Cancelled;
-            return self.tell(FromWorker::Returned { client, task, attempt, why }, Bytes::new());
+            return self.tell(FromWorker::Returned { client, task, attempt, why }, Payload::new());
         }
         self.cancel_fed(client, task, attempt);
     }
@@ -312,7 +313,7 @@ impl Worker {
             let Some(pending) = self.queue.pop_last() else { break };
             self.give_back(&pending, Returned::Recalled);
         }
-        self.tell(FromWorker::Recalled, Bytes::new());
+        self.tell(FromWorker::Recalled, Payload::new());
     }
 
     /// As a recall, of one client's tasks, perhaps only those of a lower priority.
@@ -324,7 +325,7 @@ impl Worker {
         };
         let victims = self.queue.take_last(self.origin_of(client), tasks as usize, is_victim);
         victims.iter().for_each(|pending| self.give_back(pending, Returned::Recalled));
-        self.tell(FromWorker::Recalled, Bytes::new());
+        self.tell(FromWorker::Recalled, Payload::new());
     }
 
     /// Whatever the master knew of it was cancelled before; a master that was started anew does not know all.
@@ -353,18 +354,18 @@ impl Worker {
 
     fn leave_if_done(&mut self) {
         if self.leaving && self.slots.iter().all(Slot::is_down) {
-            self.tell(FromWorker::Leaving, Bytes::new());
+            self.tell(FromWorker::Leaving, Payload::new());
             self.actions.push_back(Action::Left);
         }
     }
 
     fn give_back(&mut self, pending: &Pending, why: Returned) {
         let Pending { client, task, attempt, .. } = *pending;
-        self.tell(FromWorker::Returned { client, task, attempt, why }, Bytes::new());
+        self.tell(FromWorker::Returned { client, task, attempt, why }, Payload::new());
     }
 
     /// Without a master nobody hears; one that comes is told what is here, and what does not follow from that.
-    fn tell(&mut self, message: FromWorker, body: Bytes) {
+    fn tell(&mut self, message: FromWorker, body: Payload) {
         // These began, and are not here any more.
         let has_begun =
             matches!(message, FromWorker::Returned { why: Returned::Suspect | Returned::Killed, .. });

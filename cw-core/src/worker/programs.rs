@@ -15,11 +15,9 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-
 use super::{Action, Worker, held::End};
 use crate::{
-    Time,
+    Payload, Time,
     ids::{ClientId, ExecutorId, ProgramId, SettingId},
     wire::{Failure, FromWorker, Output, Programs, Returned},
 };
@@ -70,7 +68,7 @@ impl Program {
 
 impl Worker {
     /// A client whose tasks will come. It comes on every lane, so perhaps twice.
-    pub(super) fn on_meet(&mut self, id: ClientId, origin: Origin, output: Output, body: Bytes) {
+    pub(super) fn on_meet(&mut self, id: ClientId, origin: Origin, output: Output, body: Payload) {
         let client = self.clients.entry(id).or_default();
         client.output = output;
         // Another process may go on with the client's session; what is here began as the first one said.
@@ -120,7 +118,7 @@ impl Worker {
         }
         self.starts.retain(|origin, _| origin.program != id);
         // Before the tasks, which would come back at once.
-        self.tell(FromWorker::Unfit { program: id, why: why.into() }, Bytes::new());
+        self.tell(FromWorker::Unfit { program: id, why: why.into() }, Payload::new());
         for pending in self.take_pending(id) {
             self.give_back(&pending, Returned::NotStarted);
         }
@@ -138,7 +136,7 @@ impl Worker {
         self.starts.remove(&origin);
         for pending in self.queue.take_all(origin, |_| true) {
             let running = super::Running::of(&pending, 0, None);
-            self.finish(&running, End::of(failure, 0, &Bytes::new()));
+            self.finish(&running, End::of(failure, 0, &Payload::new()));
         }
     }
 
@@ -162,7 +160,7 @@ impl Worker {
         for id in clients {
             let Some(client) = self.clients.get_mut(&id) else { continue };
             if client.remarks.len() < REMARKS_MAX && client.remarks.insert(what.clone()) {
-                self.tell(FromWorker::Remark { client: id, what: what.clone() }, Bytes::new());
+                self.tell(FromWorker::Remark { client: id, what: what.clone() }, Payload::new());
             }
         }
     }

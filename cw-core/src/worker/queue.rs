@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
+use crate::Payload;
 
 use super::Origin;
 use crate::ids::{Attempt, ClientId, ShareId, SpecIndex, TaskId};
@@ -15,7 +15,7 @@ pub(super) struct Pending {
     pub(super) attempt: Attempt,
     pub(super) spec: SpecIndex,
     pub(super) alone: bool,
-    pub(super) args: Bytes,
+    pub(super) args: Payload,
     /// Where its arguments lie apart: which they are. They stay as long as anybody has this.
     pub(super) apart: Option<Arc<ShareId>>,
     /// Its place in the order of all, given by the queue.

@@ -18,11 +18,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-
 use super::{Action, Origin, Running, Slot, Worker, held::End, queue::Pending};
 use crate::{
-    Time,
+    Payload, Time,
     ids::{ClientId, ProgramId, ShareId, SpecIndex},
     wire::{Apart, Failure, Spec, ToExecutor},
 };
@@ -52,7 +50,7 @@ pub(super) enum Share {
     /// It is on its way, or is asked for again at that time; after so many failures, and when it was asked for so often.
     Fetching { failures: u32, asked: u32, again: Option<Time> },
     /// The path of its encoded form, and whether a task has shared it since that was last looked at.
-    Here { path: Bytes, is_used: bool },
+    Here { path: Payload, is_used: bool },
 }
 
 impl Worker {
@@ -81,7 +79,7 @@ impl Worker {
             return true;
         }
         let why = "its arguments are said to lie apart, and it is not said where".to_owned();
-        self.finish(&Running::of(pending, 0, None), End::of(&Failure::Refused { why }, 0, &Bytes::new()));
+        self.finish(&Running::of(pending, 0, None), End::of(&Failure::Refused { why }, 0, &Payload::new()));
         false
     }
 
@@ -95,14 +93,14 @@ impl Worker {
     }
 
     /// Where the encoded form of a value lies; nowhere, of one that is not here.
-    pub(super) fn place_of(&self, share: &ShareId) -> Bytes {
+    pub(super) fn place_of(&self, share: &ShareId) -> Payload {
         match self.shares.get(share) {
             Some(Share::Here { path, .. }) => path.clone(),
-            _ => Bytes::new(),
+            _ => Payload::new(),
         }
     }
 
-    pub(super) fn on_shared(&mut self, share: ShareId, result: Result<Bytes, NoShare>) {
+    pub(super) fn on_shared(&mut self, share: ShareId, result: Result<Payload, NoShare>) {
         let Some(Share::Fetching { failures, asked, again: None }) = self.shares.get(&share) else { return };
         let (before, failures, asked) = (*failures, failures + 1, asked.wrapping_add(1));
         let is_apart = self.apart.contains_key(&share);
@@ -203,7 +201,7 @@ impl Worker {
             let what = if is_apart { "its arguments" } else { "a value that its tasks share" };
             let failure = Failure::Refused { why: format!("{what} cannot be had: {why}") };
             let running = Running::of(&pending, 0, None);
-            self.finish(&running, End::of(&failure, 0, &Bytes::new()));
+            self.finish(&running, End::of(&failure, 0, &Payload::new()));
         }
     }
 

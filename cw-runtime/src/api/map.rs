@@ -11,7 +11,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use cw_core::Payload;
 use cw_core::wire::Failure;
 use futures_core::Stream;
 
@@ -34,7 +35,7 @@ use crate::{
 /// Tasks in flight unless said otherwise: enough to keep a thousand slots busy.
 const IN_FLIGHT: usize = 4_096;
 
-/// Bytes of arguments in flight, and of results expected or not yet read; a single task may exceed it.
+/// Payload of arguments in flight, and of results expected or not yet read; a single task may exceed it.
 const BYTES_MAX: usize = 64 << 20;
 
 /// Arguments are encoded into pieces of this size, many to a piece.
@@ -270,7 +271,7 @@ impl<'i, R> Unordered<'i, R> {
                 (shares, spec) = (others.shares.clone(), self.map.caller.spec(&hub, others.shares));
                 self.kept.extend(others.kept);
             }
-            let (task, bytes) = (hub.new_task(), hub.weight(input.as_ref().map_or(0, Bytes::len)));
+            let (task, bytes) = (hub.new_task(), hub.weight(input.as_ref().map_or(0, |args| args.len())));
             let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");
             let sink = Sink::Stream(Arc::clone(&self.queue), self.next_index, args_bytes);
             let number = Some(self.next_index);
@@ -320,7 +321,7 @@ impl<'i, R> Unordered<'i, R> {
     }
 
     /// The next input, encoded; `None` at the end of the iterator, which is not read again.
-    fn next_input(&mut self) -> Option<Result<Bytes, Failure>> {
+    fn next_input(&mut self) -> Option<Result<Payload, Failure>> {
         self.scratch.clear();
         self.canonical.clear();
         let canonical = self.map.caller.store.is_some().then_some(&mut self.canonical);
@@ -338,15 +339,18 @@ impl<'i, R> Unordered<'i, R> {
     }
 
     /// Moves the encoded arguments into a piece they share with others, so that few are allocated.
-    fn cut_piece(&mut self) -> Bytes {
+    fn cut_piece(&mut self) -> Payload {
         if self.scratch.len() > PIECE_BYTES / 8 {
             return std::mem::take(&mut self.scratch).into();
+        }
+        if let Some(short) = Payload::short(&self.scratch) {
+            return short;
         }
         if self.piece.capacity() < self.scratch.len() {
             self.piece = BytesMut::with_capacity(PIECE_BYTES);
         }
         self.piece.extend_from_slice(&self.scratch);
-        self.piece.split().freeze()
+        self.piece.split().freeze().into()
     }
 
     /// Where no call can be made, each input is answered with the reason, one at a time.

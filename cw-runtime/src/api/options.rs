@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     client::Completion,
     ids::{Attempt, JobIndex, ShareId, SpecIndex, TaskId},
@@ -128,7 +128,7 @@ impl Options {
         }
         // Without spare room the bytes need no second allocation while the call waits.
         let shares = taken.shares.clone();
-        Ok(Encoded { args: taken.held_by(out.into_boxed_slice().into()), hash, shares })
+        Ok(Encoded { args: Payload::shared(taken.held_by(out.into_boxed_slice().into())), hash, shares })
     }
 
     /// As [`submit`](super::submit), with these options.
@@ -180,7 +180,7 @@ impl Options {
 
 /// The arguments of a call as bytes, and their hash where a store wants it.
 pub(super) struct Encoded {
-    pub(super) args: Bytes,
+    pub(super) args: Payload,
     pub(super) hash: Hash,
     /// What its task shares with others.
     pub(super) shares: Vec<ShareId>,
@@ -296,7 +296,7 @@ pub(super) fn unencodable(error: &CodecError) -> Failure {
 /// The answer of a task that was never sent.
 pub(crate) fn refused(failure: &Failure) -> Completion {
     let class = failure.class();
-    let (output, body) = (Bytes::new(), failure.encode());
+    let (output, body) = (Payload::new(), failure.encode());
     Completion { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, output, body }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn keep(args: Bytes) -> Bytes {
     let mut all = all();
     let known = all.get(&share).and_then(Weak::upgrade);
     let kept = known.unwrap_or_else(|| {
-        let sent = Apart { share, bytes }.encode();
+        let sent = Apart { share, bytes }.encode().into();
         Arc::new(Kept { share, outline: Arc::new(outline), args, sent })
     });
     all.insert(share, Arc::downgrade(&kept));

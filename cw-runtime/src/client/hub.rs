@@ -9,7 +9,7 @@ use std::{
     task::Waker,
 };
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     TaskMap, Time,
     client::{self, Action, Client, Completion, Event},
@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Submit {
         task: TaskId,
         spec: SpecIndex,
-        args: Bytes,
+        args: Payload,
         /// How many bytes they are, wherever they lie.
         bytes: u64,
         sink: Sink,
@@ -142,7 +142,7 @@ impl Hub {
         &self,
         task: TaskId,
         spec: SpecIndex,
-        args: Bytes,
+        args: Payload,
         sink: Sink,
         ticket: Option<Box<Ticket>>,
     ) -> Command {
@@ -152,17 +152,17 @@ impl Hub {
     }
 
     /// What is sent for a call.
-    pub(crate) fn part(&self, spec: SpecIndex, args: Bytes) -> (SpecIndex, Bytes) {
+    pub(crate) fn part(&self, spec: SpecIndex, args: Payload) -> (SpecIndex, Payload) {
         if !self.lies_apart(args.len()) {
             return (spec, args);
         }
-        let args = apart::keep(args);
+        let args = Payload::shared(apart::keep(args.into()));
         (self.spec(&Spec { apart: true, ..self.spec_at(spec) }), args)
     }
 
     /// The same arguments, which can be had by the cluster as long as there is this: another process handed them in.
-    pub(crate) fn offer(&self, args: Bytes) -> Bytes {
-        if self.lies_apart(args.len()) { apart::offered(args) } else { args }
+    pub(crate) fn offer(&self, args: Payload) -> Payload {
+        if self.lies_apart(args.len()) { Payload::shared(apart::offered(args.into())) } else { args }
     }
 
     /// What arguments of so many bytes count against the cluster's window.
@@ -444,7 +444,7 @@ impl Desk {
     }
 
     /// Carries out what the machine wants, passing messages for the master to `tell`.
-    pub(crate) fn drain(&mut self, now: Time, mut tell: impl FnMut(FromClient, Bytes)) -> bool {
+    pub(crate) fn drain(&mut self, now: Time, mut tell: impl FnMut(FromClient, Payload)) -> bool {
         let mut any = false;
         while let Some(action) = self.machine.poll_action() {
             any = true;

@@ -4,7 +4,7 @@
 
 use std::{os::unix::ffi::OsStringExt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     Time,
     client::{self, Event as ClientEvent, Resumed},
@@ -202,12 +202,12 @@ impl House {
 
     /// What tasks share here is this process's own.
     fn tell_share(&mut self, now: Time, share: ShareId) {
-        let path = shared::kept_at(share).map(|(path, _)| Bytes::from(path.into_os_string().into_vec()));
+        let path = shared::kept_at(share).map(|(path, _)| Payload::from(path.into_os_string().into_vec()));
         let result = path.ok_or(worker::NoShare::There("this program does not have it".to_owned()));
         self.worker.handle(now, worker::Event::Shared { share, result });
     }
 
-    fn tell_master(&mut self, now: Time, message: FromWorker, body: Bytes) {
+    fn tell_master(&mut self, now: Time, message: FromWorker, body: Payload) {
         self.master.handle(now, master::Event::WorkerSaid { worker: WORKER, message, body });
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     client::{Config, Introduction},
     ids::SettingId,
@@ -215,7 +215,7 @@ fn client_config() -> Config {
     let give_up_after = INIT.get().and_then(|init| init.give_up_after);
     // The workers of this process know all the rest.
     let introduction =
-        Introduction { setting: SettingId::default(), output: shows().into(), body: Bytes::new() };
+        Introduction { setting: SettingId::default(), output: shows().into(), body: Payload::new() };
     Config { give_up_after, keep_for: Some(KEPT_FOR), introduction: Some(introduction) }
 }
 

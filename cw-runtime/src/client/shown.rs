@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     ids::TaskId,
     wire::{Class, Output, Printed},
@@ -59,7 +59,7 @@ impl Shown {
     }
 
     /// A running task has printed something.
-    pub(super) fn add(&mut self, task: TaskId, from: u64, bytes: &Bytes) {
+    pub(super) fn add(&mut self, task: TaskId, from: u64, bytes: &Payload) {
         let mut running = self.running.remove(&task).unwrap_or_default();
         if from == 0 && running.bytes > 0 {
             // A task that was begun anew prints anew.
@@ -73,7 +73,7 @@ impl Shown {
     }
 
     /// A task has ended: what was not shown of it is shown now, if it is to be.
-    pub(super) fn end(&mut self, task: TaskId, class: Class, output: &Bytes) {
+    pub(super) fn end(&mut self, task: TaskId, class: Class, output: &Payload) {
         if output.is_empty() && self.running.is_empty() {
             return;
         }
@@ -160,14 +160,14 @@ mod tests {
         std::str::from_utf8(&shown.text).unwrap()
     }
 
-    fn printed(total: u64, head: &'static str, tail: &'static str) -> Bytes {
-        Printed { total, head: head.into(), tail: tail.into() }.encode()
+    fn printed(total: u64, head: &'static str, tail: &'static str) -> Payload {
+        Printed { total, head: head.as_bytes().into(), tail: tail.as_bytes().into() }.encode()
     }
 
     #[test]
     fn whole_lines_are_shown_as_they_come_and_the_rest_at_the_end() {
         let mut shown = Shown::new(Shows::Live);
-        shown.add(TASK, 0, &Bytes::from_static(b"one\ntw"));
+        shown.add(TASK, 0, &Payload::from_static(b"one\ntw"));
         assert_eq!(text(&shown), "task-3| one\n");
         shown.end(TASK, Class::Ok, &printed(9, "one\ntwo!x", ""));
         assert_eq!(text(&shown), "task-3| one\ntask-3| two!x\n");
@@ -177,8 +177,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_said() {
         let mut shown = Shown::new(Shows::Live);
-        shown.add(TASK, 0, &Bytes::from_static(b"a\n"));
-        shown.add(TASK, 10, &Bytes::from_static(b"b\n"));
+        shown.add(TASK, 0, &Payload::from_static(b"a\n"));
+        shown.add(TASK, 10, &Payload::from_static(b"b\n"));
         shown.end(TASK, Class::Ok, &printed(100, "a\n.", "z\n"));
         let wanted = "task-3| a\ntask-3| .. 8 bytes are not shown\ntask-3| b\ntask-3| .. 86 bytes are not shown\ntask-3| z\n";
         assert_eq!(text(&shown), wanted);

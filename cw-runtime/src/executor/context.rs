@@ -60,7 +60,7 @@ impl Desk {
     pub(super) fn end(&self, task: TaskId, attempt: Attempt) {
         self.task.store(NONE, Ordering::Release);
         self.progress.store(0, Ordering::Relaxed);
-        if self.has_scratch.swap(false, Ordering::Relaxed) {
+        if self.has_scratch.load(Ordering::Relaxed) && self.has_scratch.swap(false, Ordering::Relaxed) {
             self.scratch.remove(task, attempt);
         }
     }

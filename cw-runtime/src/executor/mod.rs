@@ -1,6 +1,7 @@
 //! What runs user code: a process (or, weaker, a thread) that takes tasks one after the other.
 
 pub(crate) mod context;
+mod line;
 pub(crate) mod nonce;
 pub(crate) mod prints;
 pub(crate) mod process;

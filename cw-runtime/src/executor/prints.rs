@@ -10,6 +10,8 @@ use std::{
         unix::fs::FileExt,
     },
     process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,11 +27,22 @@ const SHOWN: u64 = 64 << 10;
 /// A file that has grown by so much gives back the memory of what is kept by nobody.
 const LONG: u64 = 4 << 20;
 
+/// No look was timed.
+const NEVER: u64 = u64::MAX;
+
 /// The file that an executor's standard output and error are.
 #[derive(Debug)]
-pub(crate) struct Prints(File);
+pub(crate) struct Prints {
+    file: File,
+    /// The shortest time in which it was asked whether anything was printed, in nanoseconds.
+    least_look: AtomicU64,
+}
 
 impl Prints {
+    fn of(file: File) -> Self {
+        Self { file, least_look: AtomicU64::new(NEVER) }
+    }
+
     /// A new one, for an executor that is about to be started.
     ///
     /// # Errors
@@ -38,7 +51,7 @@ impl Prints {
         let file = new_file()?;
         // Whoever writes to it writes to its end, also after it was emptied.
         fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::APPEND)?;
-        Ok(Self(file))
+        Ok(Self::of(file))
     }
 
     /// For the executor's standard output or error.
@@ -46,7 +59,7 @@ impl Prints {
     /// # Errors
     /// The system gives no more files.
     pub(crate) fn stdio(&self) -> io::Result<Stdio> {
-        Ok(Stdio::from(self.0.try_clone()?))
+        Ok(Stdio::from(self.file.try_clone()?))
     }
 
     /// This executor's own. A copy of the descriptor, as a job may close the one it has.
@@ -55,16 +68,37 @@ impl Prints {
     /// There is no standard output.
     pub(crate) fn own() -> io::Result<Self> {
         let own: OwnedFd = rustix::io::fcntl_dupfd_cloexec(io::stdout().as_fd(), 3)?;
-        Ok(Self(File::from(own)))
+        Ok(Self::of(File::from(own)))
     }
 
-    /// Takes what was printed since the last time; none if nothing was.
-    pub(crate) fn take(&self) -> Option<Printed> {
+    /// Takes what the task has printed that began then and has just ended, none if it has printed nothing. And gives the
+    /// time when it ended, and the time.
+    ///
+    /// Asking the file costs a system call. Writing to it costs more than that: a task that took less time than any look so
+    /// far has not written.
+    pub(crate) fn take(&self, began: Instant) -> (Option<Printed>, Instant, Instant) {
         // What is left in the buffer of this process's `print!` was printed too.
         let _ = io::stdout().flush();
+        let ended = Instant::now();
+        let least = self.least_look.load(Ordering::Relaxed);
+        if least != NEVER && nanos(ended - began) < least {
+            return (None, ended, ended);
+        }
+        (self.take_all(), ended, Instant::now())
+    }
+
+    /// Notes how long it takes at least to ask whether anything was printed.
+    pub(crate) fn time_a_look(&self) {
+        let began = Instant::now();
+        let _ = self.bytes();
+        let _ = self.least_look.fetch_min(nanos(began.elapsed()), Ordering::Relaxed);
+    }
+
+    /// Takes what was printed since the last time.
+    fn take_all(&self) -> Option<Printed> {
         let printed = self.read()?;
         // If it stays, it is taken for the next task's too, and that is all.
-        let _ = self.0.set_len(0);
+        let _ = self.file.set_len(0);
         Some(printed)
     }
 
@@ -77,7 +111,7 @@ impl Prints {
         let head = self.part(0, total.min(KEPT))?;
         let rest = total - head.len() as u64;
         let tail = self.part(total - rest.min(KEPT), rest.min(KEPT))?;
-        Some(Printed { total, head, tail })
+        Some(Printed { total, head: head.into(), tail: tail.into() })
     }
 
     /// The next of what the task that runs has printed, after so many bytes of it; where there is much, the end of it.
@@ -92,7 +126,7 @@ impl Prints {
         if total > LONG {
             // What lies between is not wanted any more; where it cannot be given back it stays until the task ends.
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            let _ = fallocate(&self.0, flags, KEPT, total - 2 * KEPT);
+            let _ = fallocate(&self.file, flags, KEPT, total - 2 * KEPT);
         }
         Some((from, part))
     }
@@ -107,14 +141,18 @@ impl Prints {
 
     fn bytes(&self) -> u64 {
         // Asked after each task. Nobody goes by the place in the file: it is written to at its end.
-        rustix::fs::seek(&self.0, SeekFrom::End(0)).unwrap_or(0)
+        rustix::fs::seek(&self.file, SeekFrom::End(0)).unwrap_or(0)
     }
 
     fn part(&self, from: u64, bytes: u64) -> Option<Bytes> {
         let mut part = vec![0; usize::try_from(bytes).ok()?];
-        self.0.read_exact_at(&mut part, from).ok()?;
+        self.file.read_exact_at(&mut part, from).ok()?;
         Some(part.into())
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(target_os = "linux")]
@@ -134,15 +172,15 @@ mod tests {
     #[test]
     fn what_one_task_printed_is_not_the_next_ones() {
         let prints = Prints::new().unwrap();
-        assert_eq!(prints.take(), None);
-        (&prints.0).write_all(b"one").unwrap();
+        assert_eq!(prints.take_all(), None);
+        (&prints.file).write_all(b"one").unwrap();
         assert_eq!(prints.next(0).unwrap(), (0, Bytes::from_static(b"one")));
         assert_eq!(prints.next(3), None);
-        let printed = prints.take().unwrap();
+        let printed = prints.take_all().unwrap();
         assert_eq!((printed.total, &printed.head[..], &printed.tail[..]), (3, &b"one"[..], &b""[..]));
-        (&prints.0).write_all(b"two").unwrap();
+        (&prints.file).write_all(b"two").unwrap();
         assert_eq!(prints.last_words(2), "wo");
-        assert_eq!(prints.take().unwrap().head, b"two"[..]);
+        assert_eq!(prints.take_all().unwrap().head, b"two"[..]);
     }
 
     #[test]
@@ -150,16 +188,16 @@ mod tests {
         let prints = Prints::new().unwrap();
         let line = [b'x'; 1 << 10];
         for _ in 0..10 << 10 {
-            (&prints.0).write_all(&line).unwrap();
+            (&prints.file).write_all(&line).unwrap();
         }
         let (from, shown) = prints.next(0).unwrap();
         assert_eq!((from, shown.len() as u64), (0, SHOWN));
         let (from, shown) = prints.next(SHOWN).unwrap();
         assert_eq!((from, shown.len() as u64), ((10 << 20) - SHOWN, SHOWN));
-        let blocks = rustix::fs::fstat(&prints.0).unwrap().st_blocks;
+        let blocks = rustix::fs::fstat(&prints.file).unwrap().st_blocks;
         assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
-        (&prints.0).write_all(b"end").unwrap();
-        let printed = prints.take().unwrap();
+        (&prints.file).write_all(b"end").unwrap();
+        let printed = prints.take_all().unwrap();
         assert_eq!((printed.head.len() as u64, printed.tail.len() as u64), (KEPT, KEPT));
         assert_eq!(printed.total, (10 << 20) + 3);
         assert!(printed.head.iter().all(|byte| *byte == b'x') && printed.tail.ends_with(b"xend"));

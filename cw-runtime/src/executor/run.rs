@@ -10,7 +10,10 @@ use std::{
     sync::{Arc, Once},
 };
 
-use cw_core::wire::{Class, Failure, ToExecutor};
+use cw_core::{
+    ids::{Attempt, JobIndex, TaskId},
+    wire::{Class, Failure},
+};
 use mmap_guard::FileData;
 
 use super::context::Desk;
@@ -24,6 +27,16 @@ use crate::{
 thread_local! {
     /// Where and how the last panic of this thread happened; set by the hook, taken after the unwind.
     static LAST_PANIC: RefCell<Option<(String, Option<String>)>> = const { RefCell::new(None) };
+}
+
+/// What is to be run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Assigned {
+    pub(crate) job: JobIndex,
+    pub(crate) task: TaskId,
+    pub(crate) attempt: Attempt,
+    /// Whether in place of the arguments there is the path of them.
+    pub(crate) is_apart: bool,
 }
 
 /// Runs tasks on the thread that owns it.
@@ -41,14 +54,10 @@ impl Runner {
     }
 
     /// Runs a task and says how it ended; `out` is emptied and filled with the encoded result or failure.
-    pub(crate) fn run(&mut self, message: &ToExecutor, args: &[u8], out: &mut Vec<u8>) -> Class {
+    pub(crate) fn run(&mut self, assigned: &Assigned, args: &[u8], out: &mut Vec<u8>) -> Class {
         out.clear();
-        let (ToExecutor::Run { job, task, attempt } | ToExecutor::RunApart { job, task, attempt }) = *message
-        else {
-            return Class::Ok;
-        };
+        let Assigned { job, task, attempt, is_apart } = *assigned;
         self.desk.begin(task, attempt);
-        let is_apart = matches!(message, ToExecutor::RunApart { .. });
         let result = match self.registry.entry(job.0) {
             Some(entry) => hooks::run_all().and_then(|()| match is_apart {
                 true => self.call(entry, &lying_at(args)?, out),

@@ -16,16 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     ids::ExecutorId,
-    wire::{Ending, ToExecutor},
+    wire::{Ending, Entries, ToExecutor},
     worker::ExecutorSaid,
 };
 
 use super::{
     context::{self, Desk},
-    run::Runner,
+    run::{Assigned, Runner},
     scratch::Scratch,
 };
 use crate::{hooks, job::Registry, worker::pool::Said};
@@ -57,7 +57,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Inbox {
-    tasks: VecDeque<(ToExecutor, Bytes)>,
+    tasks: VecDeque<(Assigned, Payload)>,
     /// Nobody waits for what it runs, or feeds it any more.
     closed: bool,
 }
@@ -85,7 +85,7 @@ impl ThreadExecutor {
         let named = thread::Builder::new().name(format!("cw-{id}")).stack_size(STACK_BYTES);
         if let Err(error) = named.spawn(move || serve(&theirs, registry, &own)) {
             let ended = ExecutorSaid::Ended {
-                output: Bytes::new(),
+                output: Payload::new(),
                 ending: Ending::Unknown,
                 hint: None,
                 stderr: format!("no thread could be started: {error}"),
@@ -97,12 +97,24 @@ impl ThreadExecutor {
     }
 
     /// Gives it a task. A thread that has ended was reported to have.
-    pub(crate) fn feed(&self, message: ToExecutor, body: Bytes) {
-        // What tasks share is this process's own, and found without a word.
-        if matches!(message, ToExecutor::Share { .. }) {
-            return;
+    pub(crate) fn feed(&self, message: ToExecutor, body: Payload) {
+        let mut inbox = self.shared.inbox();
+        match message {
+            ToExecutor::Run { job, task, attempt } => {
+                inbox.tasks.push_back((Assigned { job, task, attempt, is_apart: false }, body));
+            }
+            ToExecutor::RunApart { job, task, attempt } => {
+                inbox.tasks.push_back((Assigned { job, task, attempt, is_apart: true }, body));
+            }
+            ToExecutor::Runs { job, first, tasks, attempt } => {
+                let entries = Entries::of_args(first, tasks, body);
+                let assigned = |task| Assigned { job, task, attempt, is_apart: false };
+                inbox.tasks.extend(entries.map(|entry| (assigned(entry.task), entry.bytes)));
+            }
+            // What tasks share is this process's own, and found without a word.
+            ToExecutor::Share { .. } => return,
         }
-        self.shared.inbox().tasks.push_back((message, body));
+        drop(inbox);
         self.shared.fed.notify_one();
         watch::wake();
     }
@@ -142,7 +154,7 @@ impl Shared {
     }
 
     /// The next task, once there is one; none at the end. Before it waits, what is done goes out.
-    fn next(&self) -> Option<(ToExecutor, Bytes)> {
+    fn next(&self) -> Option<(Assigned, Payload)> {
         if self.inbox().tasks.is_empty() && !self.send(&mut self.outbox()) {
             return None;
         }
@@ -182,12 +194,12 @@ fn serve(shared: &Shared, registry: &'static Registry, desk: &Arc<Desk>) {
         hooks::run_at_start();
     }
     let mut alive = say(ExecutorSaid::Ready);
-    while alive && let Some((message, args)) = shared.next() {
+    while alive && let Some((task, args)) = shared.next() {
         let start = Instant::now();
-        let class = runner.run(&message, &args, &mut out);
+        let class = runner.run(&task, &args, &mut out);
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         alive =
-            shared.add(ExecutorSaid::Done { class, micros, output: 0, body: Bytes::copy_from_slice(&out) });
+            shared.add(ExecutorSaid::Done { class, micros, output: 0, body: Payload::copy_from_slice(&out) });
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::{collections::HashMap, future::Future, hash::Hash, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     IdHash, Time,
     ids::{ClientId, WorkerId},
@@ -400,7 +400,7 @@ impl Shell {
         }
     }
 
-    fn on_worker_messages(&mut self, now: Time, worker: WorkerId, messages: Vec<(FromWorker, Bytes)>) {
+    fn on_worker_messages(&mut self, now: Time, worker: WorkerId, messages: Vec<(FromWorker, Payload)>) {
         for (message, body) in messages {
             let is_last = message == FromWorker::Leaving;
             self.machine.handle(now, Event::WorkerSaid { worker, message, body });

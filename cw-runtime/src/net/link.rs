@@ -14,7 +14,10 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use cw_core::wire::{self, Head, PAYLOAD_BYTES_DEFAULT};
+use cw_core::{
+    Payload,
+    wire::{self, Head, PAYLOAD_BYTES_DEFAULT},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Notify, mpsc},
@@ -36,7 +39,7 @@ const READ_ROOM_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) enum Incoming<H> {
     /// Messages of one lane, in order, at least one.
-    Messages(Vec<(H, Bytes)>),
+    Messages(Vec<(H, Payload)>),
     /// The stream ended or cannot be read any further. Comes once for each lane.
     Ended(String),
 }
@@ -209,13 +212,15 @@ fn room_wanted(buffer: &BytesMut) -> usize {
     missing.clamp(READ_ROOM, READ_ROOM_MAX)
 }
 
-fn take_messages<H: Head>(buffer: &mut BytesMut) -> Result<Vec<(H, Bytes)>, String> {
+fn take_messages<H: Head>(buffer: &mut BytesMut) -> Result<Vec<(H, Payload)>, String> {
+    let Some(mut frames) = wire::whole_frames(buffer).map_err(|error| error.to_string())? else {
+        return Ok(Vec::new());
+    };
+    let bytes = frames.bytes().clone();
     let mut messages = Vec::new();
-    while let Some(frame) = wire::next_frame(buffer).map_err(|error| error.to_string())? {
-        // An empty frame is padding: it makes a new stream known to the other side.
-        if !frame.is_empty() {
-            messages.push(wire::decode(frame).map_err(|error| error.to_string())?);
-        }
+    // An empty frame is padding: it makes a new stream known to the other side.
+    for frame in frames.by_ref().filter(|frame| !frame.is_empty()) {
+        messages.push(wire::decode_part(&bytes, frame).map_err(|error| error.to_string())?);
     }
     Ok(messages)
 }
@@ -319,6 +324,6 @@ mod tests {
         healthy.send(&ToClient::Moving, &[]);
         healthy.flush();
         let frame = read_frame(&mut reader, &mut BytesMut::new(), 64).await.unwrap();
-        assert_eq!(wire::decode::<ToClient>(frame).unwrap().0, ToClient::Moving);
+        assert_eq!(wire::decode::<ToClient>(&frame).unwrap().0, ToClient::Moving);
     }
 }

@@ -49,7 +49,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     client::Completion,
     ids::{SpecIndex, TaskId},
@@ -110,7 +110,7 @@ pub(crate) struct Call {
     /// The job's index in this program's registry.
     pub(crate) job: u32,
     pub(crate) hash: Hash,
-    pub(crate) args: Bytes,
+    pub(crate) args: Payload,
     pub(crate) sink: Sink,
     /// The how-manieth input of its map; none for a single call.
     pub(crate) input: Option<u64>,
@@ -141,7 +141,7 @@ enum TicketOf {
 struct Kept {
     job: u32,
     hash: Hash,
-    args: Bytes,
+    args: Payload,
 }
 
 impl Ticket {

@@ -1,6 +1,6 @@
 //! Rows, and what is written: statements in, errors out. Nothing here decides anything.
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{resume::Place, wire::Class};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -24,7 +24,7 @@ pub(super) struct Head {
     pub(super) attempts: u32,
     pub(super) micros: u64,
     /// Its value, unless that is long.
-    pub(super) value: Option<Bytes>,
+    pub(super) value: Option<Payload>,
 }
 
 /// A task's end, as it is written.
@@ -35,12 +35,12 @@ pub(super) struct Ended {
     pub(super) hash: Hash,
     pub(super) build: i64,
     pub(super) class: Class,
-    pub(super) value: Option<Bytes>,
+    pub(super) value: Option<Payload>,
     pub(super) error: Option<String>,
     /// What it printed.
     pub(super) output: Option<String>,
     /// Arguments that are not kept as JSON.
-    pub(super) args: Option<Bytes>,
+    pub(super) args: Option<Payload>,
     pub(super) args_json: Option<String>,
     pub(super) value_json: Option<String>,
     pub(super) attempts: u32,
@@ -268,7 +268,7 @@ impl Write {
         match self {
             Self::Ended(row) => {
                 let (value, output) = (row.value.as_ref(), row.output.as_ref());
-                value.map_or(0, Bytes::len) + output.map_or(0, String::len) + 200
+                value.as_ref().map_or(0, |value| value.len()) + output.map_or(0, String::len) + 200
             }
             Self::Sent(row) => row.tasks.len() + 100,
             _ => 100,
@@ -316,7 +316,7 @@ fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
         is_ok: row.get::<_, i64>(4)? == 0,
         attempts: row.get(5)?,
         micros: unsigned(row.get(6)?),
-        value: value.map(Bytes::from),
+        value: value.map(Payload::from),
     })
 }
 
@@ -335,7 +335,7 @@ pub(super) fn at(db: &Connection, place: Place) -> rusqlite::Result<Option<Head>
 }
 
 /// The value at a place, however long.
-pub(super) fn value(db: &Connection, place: Place) -> rusqlite::Result<Bytes> {
+pub(super) fn value(db: &Connection, place: Place) -> rusqlite::Result<Payload> {
     let sql = "SELECT value FROM task WHERE place = ?";
     let value: Option<Vec<u8>> = db.prepare_cached(sql)?.query_row([signed(place.0)], |row| row.get(0))?;
     Ok(value.unwrap_or_default().into())

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     client::Completion,
     ids::{Attempt, SpecIndex},
@@ -57,8 +57,8 @@ fn programs() -> impl Strategy<Value = Vec<Program>> {
     prop::collection::vec(program, 1..6)
 }
 
-fn right(input: u8) -> Bytes {
-    Bytes::from(vec![input, input, 7])
+fn right(input: u8) -> Payload {
+    Payload::from(vec![input, input, 7])
 }
 
 /// What came of a run: how many results were there, by input; and how many were computed and recorded.
@@ -80,7 +80,7 @@ fn run(path: &Path, program: &Program, copy: &Path) -> Outcome {
         let map = store.new_map();
         for (number, input) in inputs.iter().enumerate() {
             let (task, slot) = (hub.new_task(), Arc::new(Slot::default()));
-            let args = Bytes::from(vec![*input]);
+            let args = Payload::from(vec![*input]);
             let (spec, hash, sink) = (SpecIndex(0), hash_of(&args), Sink::Slot(Arc::clone(&slot)));
             let call = Call { task, spec, job, hash, args, sink, input: Some(number as u64) };
             store.push(ToStore::Calls { hub: Arc::clone(&hub), map, calls: vec![call] });
@@ -99,7 +99,7 @@ fn run(path: &Path, program: &Program, copy: &Path) -> Outcome {
                         attempts: 1,
                         worker,
                         micros: 5,
-                        output: Bytes::new(),
+                        output: Payload::new(),
                         body,
                     };
                     store.push(ToStore::Record { task, ticket, completion });
@@ -132,7 +132,7 @@ fn calls_that_a_store_has_not_passed_on_wait_for_room() {
     let (store, hub) = (Arc::clone(StoreAt::new(&path).get().unwrap()), Arc::new(Hub::new()));
     let job = Registry::global().unwrap().index_of(1).unwrap();
     let call = |_| {
-        let (args, sink) = (Bytes::from_static(&[3]), Sink::Slot(Arc::default()));
+        let (args, sink) = (Payload::from_static(&[3]), Sink::Slot(Arc::default()));
         Call { task: hub.new_task(), spec: SpecIndex(0), job, hash: hash_of(&args), args, sink, input: None }
     };
     let calls = (0..2_000).map(call).collect();

@@ -13,6 +13,7 @@ use std::{
 };
 
 use cw_core::{
+    Payload,
     claims::Key,
     client::Completion,
     ids::{Attempt, TaskId},
@@ -535,7 +536,7 @@ impl Keeper {
         let Head { attempts, micros, .. } = head;
         let (class, attempt, worker) = (Class::Ok, Attempt(0), None);
         // It was shown when it was new.
-        let output = bytes::Bytes::new();
+        let output = Payload::new();
         let completion = Completion { class, attempt, attempts, worker, micros, output, body };
         self.out.push(Command::Answer { task: call.task, sink: call.sink, completion });
     }

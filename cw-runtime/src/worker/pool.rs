@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     IdHash,
     ids::{ExecutorId, ProgramId},
@@ -71,7 +71,7 @@ impl Pool {
     }
 
     /// Starts an executor. If that fails, it is reported as its end.
-    pub(crate) fn start(&mut self, id: ExecutorId, program: ProgramId, body: &Bytes) {
+    pub(crate) fn start(&mut self, id: ExecutorId, program: ProgramId, body: &Payload) {
         let executor = match &self.kind {
             Kind::Processes { image, environment } => {
                 match self.process(id, image, &Dress::Inherited(environment)) {
@@ -95,7 +95,7 @@ impl Pool {
         wardrobe: &Wardrobe,
         id: ExecutorId,
         program: ProgramId,
-        body: &Bytes,
+        body: &Payload,
     ) -> Result<ProcessExecutor, String> {
         let image = wardrobe.images.get(&program).ok_or("a fault in cw: the program is not here")?;
         let said = if body.is_empty() { Some(wardrobe.own.clone()) } else { Particulars::decode(body) };
@@ -123,7 +123,7 @@ impl Pool {
     }
 
     /// Gives an executor a task; it leaves with the next [`flush`](Self::flush).
-    pub(crate) fn feed(&mut self, id: ExecutorId, message: &ToExecutor, body: Bytes) {
+    pub(crate) fn feed(&mut self, id: ExecutorId, message: &ToExecutor, body: Payload) {
         match self.running.get_mut(&id) {
             Some(Executor::Process(process)) => {
                 process.feed(message, &body);
@@ -165,8 +165,13 @@ impl Pool {
 
     fn report_end(&self, id: ExecutorId, stderr: String) {
         let (said, worker) = (self.said.clone(), self.worker.clone());
-        let ended =
-            ExecutorSaid::Ended { ending: Ending::Unknown, hint: None, stderr, output: Bytes::new(), worker };
+        let ended = ExecutorSaid::Ended {
+            ending: Ending::Unknown,
+            hint: None,
+            stderr,
+            output: Payload::new(),
+            worker,
+        };
         tokio::spawn(async move { said.send((id, vec![ended])).await });
     }
 }

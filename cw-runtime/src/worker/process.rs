@@ -23,7 +23,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use cw_core::Payload;
 use cw_core::{
     ids::ExecutorId,
     wire::{Ending, FromExecutor, ToExecutor},
@@ -51,7 +52,7 @@ use crate::{
     particulars::Outfit,
 };
 
-/// Bytes of what it printed that are kept as evidence of a crash.
+/// Payload of what it printed that are kept as evidence of a crash.
 const TAIL_BYTES: u64 = 4 << 10;
 
 /// How long the end of its words is waited for after the process has ended.
@@ -124,7 +125,7 @@ impl ProcessExecutor {
         Ok(Self { link, pid, reaped })
     }
 
-    pub(super) fn feed(&mut self, message: &ToExecutor, body: &Bytes) {
+    pub(super) fn feed(&mut self, message: &ToExecutor, body: &Payload) {
         self.link.send(message, body);
     }
 
@@ -224,7 +225,7 @@ impl Carrier {
                 kill_group(pid);
             }
             LIVE.lock().expect("no holder panics").remove(&pid.as_raw_nonzero().get());
-            let (ending, hint, stderr, output) = (Ending::Unknown, Some(why), String::new(), Bytes::new());
+            let (ending, hint, stderr, output) = (Ending::Unknown, Some(why), String::new(), Payload::new());
             let ended = ExecutorSaid::Ended { ending, hint, stderr, output, worker };
             let _ = said.send((id, vec![ended])).await;
         }
@@ -267,13 +268,14 @@ impl Carrier {
         }
     }
 
-    async fn pass_on(&self, messages: Vec<(FromExecutor, Bytes)>) {
+    async fn pass_on(&self, messages: Vec<(FromExecutor, Payload)>) {
         let words = messages.into_iter().map(|(message, body)| match message {
             FromExecutor::Ready { .. } => ExecutorSaid::Ready,
             FromExecutor::Starting => ExecutorSaid::Starting,
             FromExecutor::Done { class, micros, output } => {
                 ExecutorSaid::Done { class, micros, output, body }
             }
+            FromExecutor::Dones { tasks } => ExecutorSaid::Dones { tasks, body },
             FromExecutor::Output { from } => ExecutorSaid::Output { from, body },
             FromExecutor::NotStarted { tasks } => ExecutorSaid::NotStarted { tasks },
             FromExecutor::Progress { thousandths } => ExecutorSaid::Progress { thousandths },

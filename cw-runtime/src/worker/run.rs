@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use cw_core::Payload;
 use cw_core::{
     Time,
     ids::{ProgramId, ShareId},
@@ -289,7 +289,7 @@ impl<S: Future<Output = ()>> Shell<S> {
             Fetched::Share(share, path) => {
                 let result = path.map(|path| {
                     self.shares.insert(share, path.clone());
-                    Bytes::from(path.into_os_string().into_vec())
+                    Payload::from(path.into_os_string().into_vec())
                 });
                 self.machine.handle(self.clock.now(), Event::Shared { share, result });
             }
@@ -304,10 +304,10 @@ impl<S: Future<Output = ()>> Shell<S> {
         self.machine.handle(self.clock.now(), Event::Fetched { program, result });
     }
 
-    fn fetch(&self, program: ProgramId, body: Bytes) {
+    fn fetch(&self, program: ProgramId, body: Payload) {
         let (fetcher, done) = (self.fetcher.clone(), self.fetched.0.clone());
         tokio::spawn(async move {
-            let image = caught(fetcher.get(program, body)).await.unwrap_or_else(Err);
+            let image = caught(fetcher.get(program, body.into())).await.unwrap_or_else(Err);
             // If the worker is gone, nobody wants to know.
             let _ = done.send(Fetched::Program(program, image));
         });

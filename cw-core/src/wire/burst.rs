@@ -1,0 +1,343 @@
+//! Several messages about consecutive tasks in one.
+//!
+//! What is said of tasks whose ids follow each other, and is the same for all of them, is said once: a *burst* has one
+//! head, and an *entry* for each task in its body. So a short task costs its bytes, and no message of its own.
+//!
+//! An entry is, where the message tells of ends, the run time in microseconds; then the length of what follows; then so
+//! many bytes, the task's arguments or result. Numbers are LEB128.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{Class, FromClient, FromExecutor, FromWorker, Head, ToClient, ToExecutor, ToWorker};
+use crate::{Payload, ids::TaskId};
+
+/// Longer arguments and results are sent alone.
+const ENTRY_BYTES_MAX: usize = 1 << 10;
+
+/// A burst takes in no more once its body is as long, so that it travels with the short messages.
+const BURST_BYTES_MAX: usize = 32 << 10;
+
+/// A message that may be said together with the next one.
+pub(crate) trait Joins: Head {
+    /// The head of a burst of both, if this is a message, or a burst, that the next message follows.
+    fn burst_with(&self, next: &Self) -> Option<Self>;
+
+    /// The run time of a message that is not a burst, where entries have one.
+    fn micros(&self) -> Option<u64> {
+        None
+    }
+
+    /// What a burst says, a message for each task; none if it is no burst.
+    #[cfg(any(test, feature = "sim"))]
+    fn singles(&self, body: &Payload) -> Option<Vec<(Self, Payload)>>;
+}
+
+/// A message, taken apart if it is a burst.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn singles<H: Joins + Clone>(message: &H, body: &Payload) -> Vec<(H, Payload)> {
+    message.singles(body).unwrap_or_else(|| vec![(message.clone(), body.clone())])
+}
+
+/// Says `next` together with `head`, if it can be. `open` is empty, or the body of a burst that `head` is.
+pub(crate) fn join<H: Joins>(
+    head: &mut H,
+    body: &[u8],
+    next: &H,
+    next_body: &[u8],
+    open: &mut BytesMut,
+) -> bool {
+    if open.len() > BURST_BYTES_MAX || body.len().max(next_body.len()) > ENTRY_BYTES_MAX {
+        return false;
+    }
+    let Some(burst) = head.burst_with(next) else { return false };
+    if open.is_empty() {
+        put_entry(head.micros(), body, open);
+    }
+    put_entry(next.micros(), next_body, open);
+    *head = burst;
+    true
+}
+
+fn put_entry(micros: Option<u64>, bytes: &[u8], out: &mut BytesMut) {
+    out.reserve(20 + bytes.len());
+    micros.into_iter().for_each(|micros| put_number(micros, out));
+    put_number(bytes.len() as u64, out);
+    out.put_slice(bytes);
+}
+
+fn put_number(mut number: u64, out: &mut BytesMut) {
+    while number > 0x7f {
+        out.put_u8(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.put_u8(number.to_le_bytes()[0]);
+}
+
+/// Reads a number; gives it and where the next thing begins. None where there is no number.
+fn number(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some((number, at));
+        }
+    }
+    None
+}
+
+/// The tasks of a burst in order. One whose body is cut short has fewer than its head says.
+#[derive(Debug)]
+pub struct Entries {
+    next: TaskId,
+    left: u32,
+    body: Payload,
+    at: usize,
+    timed: bool,
+}
+
+/// A task of a burst.
+#[derive(Debug)]
+pub struct Entry {
+    /// Which.
+    pub task: TaskId,
+    /// How long it ran, in microseconds; 0 where it is yet to run.
+    pub micros: u64,
+    /// Its arguments, or its result.
+    pub bytes: Payload,
+}
+
+impl Entries {
+    /// Arguments of so many tasks.
+    pub fn of_args(first: TaskId, tasks: u32, body: Payload) -> Self {
+        Self { next: first, left: tasks, body, at: 0, timed: false }
+    }
+
+    /// Run times and results of so many tasks.
+    pub fn of_ends(first: TaskId, tasks: u32, body: Payload) -> Self {
+        Self { next: first, left: tasks, body, at: 0, timed: true }
+    }
+
+    /// How many tasks are left, as it was said.
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Entry;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry> {
+        self.left = self.left.checked_sub(1)?;
+        let (micros, at) = if self.timed { number(&self.body, self.at)? } else { (0, self.at) };
+        let (length, start) = number(&self.body, at)?;
+        let end = start.checked_add(usize::try_from(length).ok()?).filter(|end| *end <= self.body.len())?;
+        self.at = end;
+        let task = self.next;
+        self.next = TaskId(task.0.wrapping_add(1));
+        Some(Entry { task, micros, bytes: self.body.part(start..end) })
+    }
+}
+
+fn follows(first: TaskId, tasks: u32, next: TaskId) -> bool {
+    tasks < u32::MAX && first.0.checked_add(u64::from(tasks)) == Some(next.0)
+}
+
+impl Joins for FromClient {
+    fn burst_with(&self, next: &Self) -> Option<Self> {
+        let Self::Submit { task, spec } = *next else { return None };
+        let (first, tasks, of) = match *self {
+            Self::Submit { task, spec } => (task, 1, spec),
+            Self::Submits { first, tasks, spec } => (first, tasks, spec),
+            _ => return None,
+        };
+        let fits = of == spec && follows(first, tasks, task);
+        fits.then_some(Self::Submits { first, tasks: tasks + 1, spec })
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    fn singles(&self, body: &Payload) -> Option<Vec<(Self, Payload)>> {
+        let Self::Submits { first, tasks, spec } = *self else { return None };
+        let single = |Entry { task, bytes, .. }| (Self::Submit { task, spec }, bytes);
+        Some(Entries::of_args(first, tasks, body.clone()).map(single).collect())
+    }
+}
+
+impl Joins for ToWorker {
+    fn burst_with(&self, next: &Self) -> Option<Self> {
+        let Self::Run { client, task, attempt, spec, alone: false } = *next else { return None };
+        let (first, tasks, of) = match *self {
+            Self::Run { client, task, attempt, spec, alone: false } => (task, 1, (client, attempt, spec)),
+            Self::Runs { client, first, tasks, attempt, spec } => (first, tasks, (client, attempt, spec)),
+            _ => return None,
+        };
+        let fits = of == (client, attempt, spec) && follows(first, tasks, task);
+        fits.then_some(Self::Runs { client, first, tasks: tasks + 1, attempt, spec })
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    fn singles(&self, body: &Payload) -> Option<Vec<(Self, Payload)>> {
+        let Self::Runs { client, first, tasks, attempt, spec } = *self else { return None };
+        let single =
+            |Entry { task, bytes, .. }| (Self::Run { client, task, attempt, spec, alone: false }, bytes);
+        Some(Entries::of_args(first, tasks, body.clone()).map(single).collect())
+    }
+}
+
+impl Joins for FromWorker {
+    fn burst_with(&self, next: &Self) -> Option<Self> {
+        let Self::Finished { client, task, attempt, class: Class::Ok, output: 0, .. } = *next else {
+            return None;
+        };
+        let (first, tasks, of) = match *self {
+            Self::Finished { client, task, attempt, class: Class::Ok, output: 0, .. } => {
+                (task, 1, (client, attempt))
+            }
+            Self::Finishes { client, first, tasks, attempt } => (first, tasks, (client, attempt)),
+            _ => return None,
+        };
+        let fits = of == (client, attempt) && follows(first, tasks, task);
+        fits.then_some(Self::Finishes { client, first, tasks: tasks + 1, attempt })
+    }
+
+    fn micros(&self) -> Option<u64> {
+        if let Self::Finished { micros, .. } = self { Some(*micros) } else { None }
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    fn singles(&self, body: &Payload) -> Option<Vec<(Self, Payload)>> {
+        let Self::Finishes { client, first, tasks, attempt } = *self else { return None };
+        let single = |Entry { task, micros, bytes }| {
+            (Self::Finished { client, task, attempt, class: Class::Ok, micros, output: 0 }, bytes)
+        };
+        Some(Entries::of_ends(first, tasks, body.clone()).map(single).collect())
+    }
+}
+
+impl Joins for ToClient {
+    fn burst_with(&self, next: &Self) -> Option<Self> {
+        let Self::Finished {
+            task, attempt, attempts, worker: Some(worker), class: Class::Ok, output: 0, ..
+        } = *next
+        else {
+            return None;
+        };
+        let (first, tasks, of) = match *self {
+            Self::Finished {
+                task,
+                attempt,
+                attempts,
+                worker: Some(worker),
+                class: Class::Ok,
+                output: 0,
+                ..
+            } => (task, 1, (attempt, attempts, worker)),
+            Self::Finishes { first, tasks, attempt, attempts, worker } => {
+                (first, tasks, (attempt, attempts, worker))
+            }
+            _ => return None,
+        };
+        let fits = of == (attempt, attempts, worker) && follows(first, tasks, task);
+        fits.then_some(Self::Finishes { first, tasks: tasks + 1, attempt, attempts, worker })
+    }
+
+    fn micros(&self) -> Option<u64> {
+        if let Self::Finished { micros, .. } = self { Some(*micros) } else { None }
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    fn singles(&self, body: &Payload) -> Option<Vec<(Self, Payload)>> {
+        let Self::Finishes { first, tasks, attempt, attempts, worker } = *self else { return None };
+        let (worker, class, output) = (Some(worker), Class::Ok, 0);
+        let single = |Entry { task, micros, bytes }| {
+            (Self::Finished { task, attempt, attempts, worker, class, micros, output }, bytes)
+        };
+        Some(Entries::of_ends(first, tasks, body.clone()).map(single).collect())
+    }
+}
+
+impl Joins for ToExecutor {
+    fn burst_with(&self, next: &Self) -> Option<Self> {
+        let Self::Run { job, task, attempt } = *next else { return None };
+        let (first, tasks, of) = match *self {
+            Self::Run { job, task, attempt } => (task, 1, (job, attempt)),
+            Self::Runs { job, first, tasks, attempt } => (first, tasks, (job, attempt)),
+            _ => return None,
+        };
+        let fits = of == (job, attempt) && follows(first, tasks, task);
+        fits.then_some(Self::Runs { job, first, tasks: tasks + 1, attempt })
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    fn singles(&self, body: &Payload) -> Option<Vec<(Self, Payload)>> {
+        let Self::Runs { job, first, tasks, attempt } = *self else { return None };
+        let single = |Entry { task, bytes, .. }| (Self::Run { job, task, attempt }, bytes);
+        Some(Entries::of_args(first, tasks, body.clone()).map(single).collect())
+    }
+}
+
+/// Puts the end of one more task into a burst of [`FromExecutor::Dones`].
+pub fn put_done(micros: u64, result: &[u8], out: &mut BytesMut) {
+    put_entry(Some(micros), result, out);
+}
+
+/// Whether the result of a task that ended like this may be told in a burst.
+pub fn is_burst_done(message: &FromExecutor, result: &[u8]) -> bool {
+    matches!(message, FromExecutor::Done { class: Class::Ok, output: 0, .. })
+        && result.len() <= ENTRY_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Attempt, ClientId, SpecIndex};
+
+    fn run(task: u64) -> ToWorker {
+        let (client, attempt, spec) = (ClientId(1), Attempt(1), SpecIndex(0));
+        ToWorker::Run { client, task: TaskId(task), attempt, spec, alone: false }
+    }
+
+    #[test]
+    fn consecutive_tasks_become_one_message_and_come_out_as_they_were() {
+        let (mut head, mut open) = (run(5), BytesMut::new());
+        assert!(join(&mut head, b"a", &run(6), &[7; 200], &mut open));
+        assert!(join(&mut head, b"", &run(7), b"", &mut open));
+        assert!(!join(&mut head, b"", &run(9), b"", &mut open), "8 is missing");
+        let ToWorker::Runs { first: TaskId(5), tasks: 3, .. } = head else { panic!("{head:?}") };
+        let body = Payload::from(open.freeze());
+        let entries: Vec<_> = Entries::of_args(TaskId(5), 3, body).map(|it| it.bytes.to_vec()).collect();
+        assert_eq!(entries, [b"a".to_vec(), vec![7; 200], Vec::new()]);
+    }
+
+    #[test]
+    fn run_times_of_any_length_come_out_as_they_were() {
+        let mut out = BytesMut::new();
+        let all = [0, 127, 128, 300, u64::from(u32::MAX), u64::MAX];
+        all.iter().for_each(|micros| put_done(*micros, b"r", &mut out));
+        let body = Payload::from(out.freeze());
+        let micros: Vec<u64> = Entries::of_ends(TaskId(0), 6, body).map(|it| it.micros).collect();
+        assert_eq!(micros, all);
+    }
+
+    #[test]
+    fn long_arguments_are_sent_alone_and_a_burst_has_an_end() {
+        let (mut head, mut open) = (run(0), BytesMut::new());
+        assert!(!join(&mut head, b"", &run(1), &[0; ENTRY_BYTES_MAX + 1], &mut open));
+        assert!(!join(&mut head, &[0; ENTRY_BYTES_MAX + 1], &run(1), b"", &mut open));
+        let joined = (1..1_000).take_while(|n| join(&mut head, &[0], &run(*n), &[0; 1_000], &mut open));
+        assert!((32..40).contains(&joined.count()));
+    }
+
+    #[test]
+    fn a_burst_that_is_cut_short_or_lies_has_fewer_entries() {
+        let count = |tasks, body: &'static [u8]| {
+            Entries::of_args(TaskId(u64::MAX), tasks, Payload::from_static(body)).count()
+        };
+        assert_eq!(count(3, &[1, 7, 1]), 1);
+        assert_eq!(count(u32::MAX, &[0, 0]), 2);
+        assert_eq!(count(9, &[0xff; 40]), 0);
+        assert_eq!(count(1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 1]), 0);
+    }
+}
