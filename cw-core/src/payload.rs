@@ -48,7 +48,14 @@ impl Payload {
     ///
     /// # Panics
     /// If there is no such part.
+    #[inline]
     pub fn part_of(whole: &Bytes, range: Range<usize>) -> Self {
+        // A copy of a length that is known when this is compiled is a few instructions. What is beyond the part is not seen.
+        if range.len() <= SHORT
+            && let Some(bytes) = whole.get(range.start..).and_then(<[u8]>::first_chunk)
+        {
+            return Self(Kept::Short { length: range.len() as u8, bytes: *bytes });
+        }
         Self::short(&whole[range.clone()]).unwrap_or_else(|| Self(Kept::Shared(whole.slice(range))))
     }
 
@@ -56,6 +63,7 @@ impl Payload {
     ///
     /// # Panics
     /// If there is no such part.
+    #[inline]
     pub fn part(&self, range: Range<usize>) -> Self {
         match &self.0 {
             Kept::Short { .. } => Self::short(&self[range]).expect("a part of what is short is short"),

@@ -75,6 +75,8 @@ impl InFlight {
 pub(super) struct Waiting {
     /// No queue in it is empty.
     queues: BTreeMap<Reverse<(bool, i32)>, VecDeque<TaskId>>,
+    /// An empty queue, whose memory the next one has.
+    spare: VecDeque<TaskId>,
     tasks: usize,
     bytes: u64,
 }
@@ -89,7 +91,9 @@ impl Waiting {
     }
 
     pub(super) fn push_back(&mut self, priority: i32, task: TaskId, bytes: u64) {
-        self.queues.entry(Reverse((false, priority))).or_default().push_back(task);
+        let spare = &mut self.spare;
+        let queue = self.queues.entry(Reverse((false, priority))).or_insert_with(|| std::mem::take(spare));
+        queue.push_back(task);
         (self.tasks, self.bytes) = (self.tasks + 1, self.bytes + bytes);
     }
 
@@ -123,7 +127,7 @@ impl Waiting {
         let Some(mut first) = self.queues.first_entry() else { return };
         first.get_mut().pop_front();
         if first.get().is_empty() {
-            first.remove();
+            self.spare = first.remove();
         }
     }
 

@@ -4,12 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Action, Master, parked::Wish, tasks::State, workers::Worker};
 use crate::{
+    Payload,
     ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
     wire::ToWorker,
 };
-
-/// No attempt is charged more than this, a year in microseconds, whatever a worker says it took.
-const USED_MAX: u64 = 31_536_000_000_000;
 
 /// Tasks go to one worker in a row until they are expected to run for this long, in microseconds.
 const RUN_TIME: u64 = 32;
@@ -18,6 +16,9 @@ const RUN_TIME: u64 = 32;
 /// move, what waits there starts soon; and a recall that brought nothing is not repeated at once.
 const RECALL_PAUSE: Duration = Duration::from_millis(5);
 
+/// How often it is looked for what idle slots can fetch, at most: that looks at each worker.
+const RECALL_EVERY: Duration = Duration::from_millis(1);
+
 impl Master {
     /// Sends queued tasks out while there is room, then balances what was sent ahead.
     pub(super) fn assign(&mut self) {
@@ -25,14 +26,19 @@ impl Master {
         if !(self.wishful.is_empty() && self.exclusives.is_empty()) {
             self.place_wishful();
         }
-        if self.clients.values().any(|client| client.has_once) {
+        let any_once = self.clients.values().any(|client| client.has_once);
+        if any_once {
             self.announce_once();
         }
+        let mut any_sent = false;
         while let Some((client, worker)) = self.next_pair() {
             self.send_run(client, worker);
+            any_sent = true;
         }
+        // The next ones are to be announced.
+        self.unplaced |= any_sent && any_once;
         self.recall_for_idle();
-        self.make_way();
+        self.make_way(any_sent);
         self.accrue();
     }
 
@@ -41,6 +47,9 @@ impl Master {
     /// While one waits whose next task must begin at once, nothing of the others' is sent ahead: it would have each slot
     /// that frees.
     fn next_pair(&self) -> Option<(ClientId, WorkerId)> {
+        if self.room.values().all(BTreeSet::is_empty) {
+            return None;
+        }
         let mut slots_only: Vec<ProgramId> = Vec::new();
         let mut worker_for = |(_, client): &(u64, ClientId)| {
             let state = &self.clients[client];
@@ -99,9 +108,16 @@ impl Master {
     fn send_run(&mut self, id: ClientId, to: WorkerId) {
         self.note_served(id);
         let before = self.clients[&id].usage;
-        let mut expected = 0;
+        let (mut expected, mut known) = (0, None);
         loop {
-            expected += u64::from(self.send_next(id, to));
+            let client = self.clients.get_mut(&id).expect("listed as waiting");
+            let task = client.pop().expect("listed as waiting, so something is queued");
+            let spec = client.tasks.get(task).map(|task| task.spec);
+            if spec != known || task >= client.dispatched {
+                self.acquaint(id, task, to);
+                known = spec;
+            }
+            expected += u64::from(self.send_acquainted(id, task, to));
             let client = &self.clients[&id];
             let has_more = client.queued > 0
                 && !client.has_once
@@ -111,23 +127,37 @@ impl Master {
             }
         }
         self.waiting.remove(&(before, id));
-        self.note_waiting(id);
+        self.list_waiting(id);
         self.note_room(to);
     }
 
-    /// Sends a client's next task; gives its expected run time in microseconds.
-    fn send_next(&mut self, id: ClientId, to: WorkerId) -> u32 {
-        let client = self.clients.get_mut(&id).expect("listed as waiting");
-        let task = client.pop().expect("listed as waiting, so something is queued");
-        self.send_task(id, task, to)
+    /// Sends a task that is on no list.
+    pub(super) fn send_task(&mut self, id: ClientId, task: TaskId, to: WorkerId) {
+        self.acquaint(id, task, to);
+        self.send_acquainted(id, task, to);
     }
 
-    /// Sends a task that is on no list; gives its expected run time in microseconds.
-    pub(super) fn send_task(&mut self, id: ClientId, task_id: TaskId, to: WorkerId) -> u32 {
-        let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        if task_id >= client.dispatched {
-            self.tell_dispatched(id, task_id);
+    /// Tells whoever does not know what goes before a task: the client, that it is dispatched; the worker, whose it is, and
+    /// what it is.
+    fn acquaint(&mut self, id: ClientId, task: TaskId, to: WorkerId) {
+        if task >= self.clients[&id].dispatched {
+            self.tell_dispatched(id, task);
         }
+        if self.workers.get_mut(&to).expect("listed as having room").introduce(id) {
+            self.introduce(id, to);
+        }
+        let client = &self.clients[&id];
+        let spec = client.tasks.get(task).expect("what is to be sent is in the table").spec;
+        if self.workers.get_mut(&to).expect("listed as having room").declare(id, spec) {
+            let what = Box::new(client.specs[spec.0 as usize].what.clone());
+            let message = ToWorker::Declare { client: id, spec, what };
+            self.actions.push_back(Action::TellWorker { worker: to, message, body: Payload::new() });
+        }
+    }
+
+    /// Sends a task that is on no list, to a worker that knows what goes before it; gives its expected run time in
+    /// microseconds.
+    fn send_acquainted(&mut self, id: ClientId, task_id: TaskId, to: WorkerId) -> u32 {
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         client.note_sent(self.now);
         client.at_workers += 1;
@@ -139,10 +169,10 @@ impl Master {
         task.attempt = task.latest;
         task.state = State::Sent { worker: to };
         (task.started, task.inherited) = (false, false);
-        task.charge = spec.learned.expected();
-        client.usage = client.usage.saturating_add(u64::from(task.charge));
-        client.outstanding += u64::from(task.charge);
-        let (charge, program) = (task.charge, client.program);
+        let charge = spec.learned.expected();
+        task.charge = charge;
+        client.usage = client.usage.saturating_add(u64::from(charge));
+        client.outstanding += u64::from(charge);
         let bytes = spec.what.args_bytes(&task.args);
         let message = ToWorker::Run {
             client: id,
@@ -151,27 +181,24 @@ impl Master {
             spec: task.spec,
             alone: task.alone || !spec.what.rerun,
         };
-        let (args, spec_index, what) = (task.args.clone(), task.spec, Box::new(spec.what.clone()));
-
         let worker = self.workers.get_mut(&to).expect("listed as having room");
-        worker.take_on(id, program, charge, bytes);
-        if worker.introduce(id) {
-            self.introduce(id, to);
-        }
-        if self.workers.get_mut(&to).expect("listed as having room").declare(id, spec_index) {
-            self.actions.push_back(Action::TellWorker {
-                worker: to,
-                message: ToWorker::Declare { client: id, spec: spec_index, what },
-                body: crate::Payload::new(),
-            });
-        }
-        self.actions.push_back(Action::TellWorker { worker: to, message, body: args });
+        worker.take_on(id, client.program, charge, bytes);
+        self.actions.push_back(Action::TellWorker { worker: to, message, body: task.args.clone() });
         charge
     }
 
     /// Asks for un-started tasks back where they would wait while slots elsewhere are idle.
     fn recall_for_idle(&mut self) {
         self.recall_at = None;
+        if self.idle.is_empty() || self.laden.is_empty() {
+            return;
+        }
+        let due = self.recalled + RECALL_EVERY;
+        if self.now < due {
+            self.recall_at = Some(due);
+            return;
+        }
+        self.recalled = self.now;
         let programs: Vec<_> = self.programs.keys().copied().collect();
         for program in programs {
             let of_program = || self.workers.values().filter(|worker| worker.serves(program));
@@ -200,8 +227,10 @@ impl Master {
         };
         let of_other = |client: &ClientId| self.clients.get(client).is_some_and(|it| it.program != program);
         let busy = || of_program().filter(|(_, worker)| worker.is_well() && worker.ahead() > 0);
-        let has_others = |worker: &Worker| worker.shares.clients_ahead().iter().any(of_other);
-        let keeps = |id: &WorkerId| self.clients.values().any(|client| client.held_by.contains(id));
+        let has_others = |worker: &Worker| worker.shares.has_ahead(of_other);
+        let keepers: BTreeSet<WorkerId> =
+            self.clients.values().flat_map(|client| &client.held_by).copied().collect();
+        let keeps = |id: &WorkerId| keepers.contains(id);
         let for_all = idle(&|id| !keeps(id));
         if for_all > 0 {
             let fetched = busy()
@@ -253,21 +282,28 @@ impl Master {
 
     /// Puts a client on the list of those who wait, if it does.
     pub(super) fn note_waiting(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get(&id)
-            && client.queued > 0
-        {
-            self.waiting.insert((client.usage, id));
-            self.unplaced = true;
-        }
+        self.unplaced |= self.list_waiting(id);
+    }
+
+    fn list_waiting(&mut self, id: ClientId) -> bool {
+        let usage = self.clients.get(&id).filter(|client| client.queued > 0).map(|client| client.usage);
+        self.waiting.extend(usage.map(|usage| (usage, id)));
+        usage.is_some()
     }
 
     /// Corrects what a client has used, keeping its place among those who wait.
     pub(super) fn charge(&mut self, id: ClientId, charged: u32, used: u64) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let before = client.usage;
-        client.usage = client.usage.saturating_sub(u64::from(charged)).saturating_add(used.min(USED_MAX));
-        if client.usage != before && self.waiting.remove(&(before, id)) {
-            self.waiting.insert((client.usage, id));
+        client.correct(charged, used);
+        self.note_usage(id, before);
+    }
+
+    /// What a client has used is not what it was.
+    pub(super) fn note_usage(&mut self, id: ClientId, before: u64) {
+        let usage = self.clients[&id].usage;
+        if usage != before && self.waiting.remove(&(before, id)) {
+            self.waiting.insert((usage, id));
         }
     }
 
@@ -292,6 +328,14 @@ impl Master {
     pub(super) fn note_room(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.changed = false;
+        let is_laden = worker.is_well() && worker.ahead() > 0;
+        for (list, is_in) in [(&mut self.idle, worker.free_slots() > 0), (&mut self.laden, is_laden)] {
+            if is_in {
+                list.insert(id)
+            } else {
+                list.remove(&id)
+            };
+        }
         // Whether it was listed before has a say in whether it has room.
         let has_room = |program: &&ProgramId| worker.has_room(**program, &self.config);
         let listed: Vec<(ProgramId, u64)> =

@@ -149,6 +149,7 @@ impl Master {
         (worker.record.fast, worker.record.proofs) = (0, 0);
         worker.record.times += 1;
         worker.record.aside = Some((until, why.clone()));
+        self.troubled.insert(id);
         let (name, tasks) = (worker.name.clone(), worker.ahead());
         if tasks > 0 && !std::mem::replace(&mut worker.recalling, true) {
             self.tell_worker(id, ToWorker::Recall { tasks });
@@ -179,14 +180,26 @@ impl Master {
     /// Tries workers again that were set aside for long enough.
     pub(super) fn end_probation(&mut self) {
         let is_over = |record: &Record| record.aside.as_ref().is_some_and(|(until, _)| *until <= self.now);
-        let over = self.workers.iter().filter(|(_, worker)| is_over(&worker.record));
-        for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let is_due = |id: &&WorkerId| self.workers.get(id).is_some_and(|worker| is_over(&worker.record));
+        for id in self.troubled.iter().filter(is_due).copied().collect::<Vec<_>>() {
             self.workers.get_mut(&id).expect("just listed").record.aside = None;
             self.note_load(id);
         }
+        self.tidy_troubled();
+    }
+
+    /// Forgets who is well again.
+    pub(super) fn tidy_troubled(&mut self) {
+        let workers = &self.workers;
+        let is_troubled = |worker: &super::Worker| worker.record.is_set_aside() || !worker.unfit.is_empty();
+        self.troubled.retain(|id| workers.get(id).is_some_and(is_troubled));
+    }
+
+    pub(super) fn troubled(&self) -> impl Iterator<Item = &super::Worker> {
+        self.troubled.iter().filter_map(|id| self.workers.get(id))
     }
 
     pub(super) fn next_probation(&self) -> Option<Time> {
-        self.workers.values().filter_map(|worker| worker.record.aside.as_ref().map(|(until, _)| *until)).min()
+        self.troubled().filter_map(|worker| worker.record.aside.as_ref().map(|(until, _)| *until)).min()
     }
 }

@@ -44,7 +44,12 @@ impl Master {
             };
             assert_eq!(client.running as usize, client.tasks.sorted_keys(runs).len(), "{id}: running");
         }
+        let is_laden = |worker: &super::Worker| worker.is_well() && worker.ahead() > 0;
+        let is_troubled = |worker: &super::Worker| worker.record.is_set_aside() || !worker.unfit.is_empty();
         for (id, worker) in &self.workers {
+            assert_eq!(self.idle.contains(id), worker.free_slots() > 0, "{id}: idle");
+            assert_eq!(self.laden.contains(id), is_laden(worker), "{id}: laden");
+            assert!(self.troubled.contains(id) || !is_troubled(worker), "{id}: troubled");
             let mut sent = 0;
             for client in self.clients.values() {
                 let there = |task: &Task| task.state.worker() == Some(*id) && task.state.takes_room();

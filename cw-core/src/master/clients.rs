@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     parked::ParkedTasks,
-    resume::Resume,
+    resume::{CLAIMS_MAX, Resume},
     tally::Tally,
     tasks::{State, Task},
     watch::{Prints, Watch},
@@ -19,6 +19,9 @@ use crate::{
     learn::Learned,
     wire::{Failure, Output, Spec, Stall},
 };
+
+/// No attempt is charged more than this, a year in microseconds, whatever a worker says it took.
+const USED_MAX: u64 = 31_536_000_000_000;
 
 /// How many outcomes of one client are remembered beyond their tasks, of each kind.
 pub(super) const KEPT_MAX: usize = 16_384;
@@ -36,6 +39,8 @@ pub(super) struct Client {
     /// Queued tasks, highest priority first, then in order. No queue in it is empty.
     pub(super) queue: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
     pub(super) queued: usize,
+    /// An empty queue, whose memory the next one has.
+    spare: VecDeque<TaskId>,
     /// Payload of arguments of all its tasks.
     pub(super) bytes: u64,
     /// Tasks that it gave up and a worker has not answered for.
@@ -92,6 +97,16 @@ pub(super) struct Client {
     /// Since when there are tasks of it at workers.
     pub(super) sent: Time,
     pub(super) watch: Watch,
+}
+
+/// What one client may hand in.
+pub(super) struct Bounds {
+    /// No task is numbered as high.
+    pub(super) end: TaskId,
+    /// So many tasks at once.
+    pub(super) tasks: usize,
+    /// So many bytes of arguments, and one task beyond.
+    pub(super) bytes: u64,
 }
 
 /// What a client said of itself to workers.
@@ -176,6 +191,7 @@ impl Client {
             tasks: TaskMap::default(),
             queue: BTreeMap::new(),
             queued: 0,
+            spare: VecDeque::new(),
             bytes: 0,
             cancelling: 0,
             called_back: Tally::default(),
@@ -245,6 +261,50 @@ impl Client {
     /// The bytes of a task's arguments, wherever they lie.
     pub(super) fn bytes_of(&self, task: &Task) -> u64 {
         self.spec_of(task).what.args_bytes(&task.args)
+    }
+
+    /// Takes in a task that it hands in; says whether workers have claimed that.
+    ///
+    /// # Errors
+    /// Why it is to be shown out.
+    pub(super) fn admit(&mut self, id: TaskId, task: Task, bounds: &Bounds) -> Result<bool, &'static str> {
+        if id >= bounds.end {
+            return Err("numbered a task beyond all bounds");
+        }
+        let Some(declared) = self.specs.get(task.spec.0 as usize) else {
+            return Err("submitted a task without declaring its spec");
+        };
+        if self.tasks.len() - self.cancelling >= bounds.tasks || self.bytes > bounds.bytes {
+            return Err("submitted more than its window allows");
+        }
+        if self.resume.open {
+            if self.resume.seen.len() >= CLAIMS_MAX {
+                return Err("never said that it had handed in all");
+            }
+            self.resume.seen.insert(id);
+        }
+        // It is here, or its result is on its way to the client.
+        if self.tasks.contains(id) || (self.resume.passed.contains(&id) && !planted!(PassTwice)) {
+            return Ok(false);
+        }
+        let priority = declared.what.priority;
+        self.take_in(id, task);
+        self.push_back(priority, id);
+        Ok(self.resume.unclaimed.contains_key(&id))
+    }
+
+    /// Corrects what it has used by a task that has ended: it was charged so much, and took so much. Its place among those
+    /// who wait is another matter.
+    pub(super) fn settle(&mut self, charged: u32, micros: u64) {
+        let prepaid = self.advance.min(micros.saturating_sub(u64::from(charged)));
+        self.advance -= prepaid;
+        self.ran = self.ran.saturating_sub(micros);
+        self.correct(charged, micros - prepaid);
+    }
+
+    /// It was charged so much, and has used so much.
+    pub(super) fn correct(&mut self, charged: u32, used: u64) {
+        self.usage = self.usage.saturating_sub(u64::from(charged)).saturating_add(used.min(USED_MAX));
     }
 
     /// Takes in a new task.
@@ -324,7 +384,8 @@ impl Client {
     }
 
     pub(super) fn push_back(&mut self, priority: i32, task: TaskId) {
-        self.queue.entry(Reverse(priority)).or_default().push_back(task);
+        let spare = &mut self.spare;
+        self.queue.entry(Reverse(priority)).or_insert_with(|| std::mem::take(spare)).push_back(task);
         self.queued += 1;
     }
 
@@ -342,7 +403,7 @@ impl Client {
         let mut first = self.queue.first_entry()?;
         let task = first.get_mut().pop_front();
         if first.get().is_empty() {
-            first.remove();
+            self.spare = first.remove();
         }
         self.queued -= 1;
         task

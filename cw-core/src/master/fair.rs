@@ -45,9 +45,9 @@ struct Victim {
 impl Master {
     /// Asks workers for what waits there in front of clients that have used less, or of tasks of higher priority.
     ///
-    /// Whether there is such can only change with an event, so nothing is armed for its own sake: a look that comes
-    /// too soon after another is put off.
-    pub(super) fn make_way(&mut self) {
+    /// Whether there is such can only change with an event, or with what was just sent, so nothing is armed for its own
+    /// sake: a look that comes too soon after another is put off.
+    pub(super) fn make_way(&mut self, any_sent: bool) {
         if !self.someone_may_make_way() {
             self.look_at = None;
             return;
@@ -57,7 +57,7 @@ impl Master {
             self.look_at = Some(due);
             return;
         }
-        (self.look_at, self.looked) = (None, self.now);
+        (self.look_at, self.looked) = (any_sent.then(|| self.now + LOOK_EVERY), self.now);
         let slow = |worker: &&Worker| worker.may_be_asked() && worker.backlog() >= LONG_WAIT;
         let wanted: BTreeSet<ProgramId> =
             self.waiting.iter().map(|(_, id)| self.clients[id].program).collect();
@@ -202,10 +202,9 @@ impl Master {
     /// Corrects what a client has used by a task that has ended: it was charged so much, and took so much.
     pub(super) fn settle(&mut self, id: ClientId, charged: u32, micros: u64) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let prepaid = client.advance.min(micros.saturating_sub(u64::from(charged)));
-        client.advance -= prepaid;
-        client.ran = client.ran.saturating_sub(micros);
-        self.charge(id, charged, micros - prepaid);
+        let before = client.usage;
+        client.settle(charged, micros);
+        self.note_usage(id, before);
     }
 
     pub(super) fn next_look(&self) -> Option<crate::Time> {

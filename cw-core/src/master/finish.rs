@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Payload,
     ids::{Attempt, ClientId, TaskId, WorkerId},
-    wire::{Class, Doing, Entries, Entry, Failure, Returned, Spec, ToClient, ToWorker},
+    wire::{Class, Doing, Failure, Returned, Spec, ToClient, ToWorker},
 };
 
 /// A worker's word that an attempt has ended.
@@ -63,20 +63,6 @@ fn may_retry(task: &mut Task, spec: &Spec, class: Class) -> bool {
 }
 
 impl Master {
-    /// Each of these tasks succeeded. Of a worker that says less than it announced, what it said counts.
-    pub(super) fn on_finishes(
-        &mut self,
-        worker: WorkerId,
-        client: ClientId,
-        (first, tasks): (TaskId, u32),
-        (attempt, body): (Attempt, Payload),
-    ) {
-        for Entry { task, micros, bytes: body } in Entries::of_ends(first, tasks, body) {
-            let class = Class::Ok;
-            self.on_finished(worker, Report { client, task, attempt, class, micros, output: 0, body });
-        }
-    }
-
     pub(super) fn on_finished(&mut self, worker: WorkerId, report: Report) {
         let Report { client, task, attempt, class, micros, output, .. } = report;
         let end = if class == Class::Ok { End::Well } else { End::Ran };

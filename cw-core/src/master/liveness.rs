@@ -191,6 +191,9 @@ impl Master {
         let before = self.window();
         self.set_suspect(id, true);
         let Some(mut worker) = self.workers.remove(&id) else { return };
+        [&mut self.idle, &mut self.laden, &mut self.troubled].into_iter().for_each(|list| {
+            list.remove(&id);
+        });
         for (client, state) in &mut self.clients {
             state.at_workers -= worker.shares.of(*client);
         }

@@ -30,6 +30,7 @@
 
 mod assign;
 mod breaker;
+mod burst;
 #[cfg(any(test, feature = "sim"))]
 mod check;
 mod clients;
@@ -60,8 +61,8 @@ use crate::{
     actions::Actions,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::{
-        Doing, Entries, Entry, FromClient, FromWorker, PARTICULARS_BYTES_MAX, PAYLOAD_BYTES_MAX, Spec,
-        ToClient, ToWorker, Window,
+        Doing, FromClient, FromWorker, PARTICULARS_BYTES_MAX, PAYLOAD_BYTES_MAX, Spec, ToClient, ToWorker,
+        Window,
     },
 };
 use clients::{Client, Introduction};
@@ -157,9 +158,15 @@ pub struct Master {
     window_told: u32,
     /// Workers whose load has changed since they were listed.
     changed: Vec<WorkerId>,
+    /// Workers with slots that are free, and workers where tasks wait for one.
+    idle: BTreeSet<WorkerId>,
+    laden: BTreeSet<WorkerId>,
+    /// Workers that may be set aside, or not be able to run some program.
+    troubled: BTreeSet<WorkerId>,
     actions: Actions<Action>,
-    /// When idle slots are next to fetch what waits elsewhere.
+    /// When idle slots are next to fetch what waits elsewhere, and when it was looked for that.
     recall_at: Option<Time>,
+    recalled: Time,
     /// When it is next looked for tasks that should make way, and when it was.
     look_at: Option<Time>,
     looked: Time,
@@ -201,8 +208,12 @@ impl Master {
             open_workers: 0,
             window_told: 0,
             changed: Vec::new(),
+            idle: BTreeSet::new(),
+            laden: BTreeSet::new(),
+            troubled: BTreeSet::new(),
             actions: Actions::default(),
             recall_at: None,
+            recalled: Time::ZERO,
             look_at: None,
             looked: Time::ZERO,
             clocks: BTreeMap::new(),
@@ -296,7 +307,9 @@ impl Master {
         }
         match message {
             FromClient::Submit { task, spec } => self.on_submit(client, task, Task::new(spec, body)),
-            FromClient::Submits { first, tasks, spec } => self.on_submits(client, first, tasks, (spec, body)),
+            FromClient::Submits { first, tasks, spec } => {
+                self.on_submits(client, (first, tasks), (spec, body))
+            }
             FromClient::Received { first, tasks, attempt, worker } => {
                 let known = self.clients.get_mut(&client).expect("just seen");
                 known.note_received(first, tasks, attempt);
@@ -390,63 +403,8 @@ impl Master {
         }
     }
 
-    fn on_submits(&mut self, id: ClientId, first: TaskId, tasks: u32, (spec, body): (SpecIndex, Payload)) {
-        let mut seen = 0;
-        for Entry { task, bytes, .. } in Entries::of_args(first, tasks, body) {
-            self.on_submit(id, task, Task::new(spec, bytes));
-            seen += 1;
-            // It may have been sent away meanwhile.
-            if self.clients.get(&id).is_none_or(|client| client.gone) {
-                return;
-            }
-        }
-        if seen < tasks {
-            self.disconnect_client(id, "submitted fewer tasks than it said");
-        }
-    }
-
     fn on_submit(&mut self, id: ClientId, task: TaskId, entry: Task) {
-        if self.clients[&id].queued == 0 {
-            self.level(id);
-        }
-        let now = self.now;
-        // A client that is back may hand in as many beside those that are here and that it will not.
-        let windows = if self.clients[&id].resume.open { 4 } else { 2 };
-        let bound = self.window_told as usize * windows;
-        let client = self.clients.get_mut(&id).expect("checked by on_client_said");
-        // Nothing of it waited so far, or what did moves.
-        if client.queued == 0 && client.out() == 0 && !stall::stands_still(client) {
-            client.moved = now;
-        }
-        if task >= TASKS_END {
-            return self.disconnect_client(id, "numbered a task beyond all bounds");
-        }
-        let Some(declared) = client.specs.get(entry.spec.0 as usize) else {
-            return self.disconnect_client(id, "submitted a task without declaring its spec");
-        };
-        // One task may be beyond the window, however big.
-        let bytes_bound = 2 * self.config.window.bytes + PAYLOAD_BYTES_MAX as u64;
-        if client.tasks.len() - client.cancelling >= bound || client.bytes > bytes_bound {
-            return self.disconnect_client(id, "submitted more than its window allows");
-        }
-        if client.resume.open && client.resume.seen.len() >= resume::CLAIMS_MAX {
-            return self.disconnect_client(id, "never said that it had handed in all");
-        }
-        if client.resume.open {
-            client.resume.seen.insert(task);
-        }
-        // It is here, or its result is on its way to the client.
-        if client.tasks.contains(task) || (client.resume.passed.contains(&task) && !planted!(PassTwice)) {
-            return;
-        }
-        let priority = declared.what.priority;
-        client.take_in(task, entry);
-        client.push_back(priority, task);
-        let is_claimed = client.resume.unclaimed.contains_key(&task);
-        self.note_waiting(id);
-        if is_claimed {
-            self.settle_claims(id, task);
-        }
+        self.take_tasks(id, [(task, entry)]);
     }
 
     fn on_cancel(&mut self, id: ClientId, task: TaskId) {

@@ -128,6 +128,7 @@ impl Master {
             && (is_known && !planted!(IgnoreUnfit))
         {
             worker.unfit.insert(program, (until, tamed(&why)));
+            self.troubled.insert(id);
             self.note_room(id);
             self.unplaced = true;
         }
@@ -137,7 +138,8 @@ impl Master {
     pub(super) fn try_unfit(&mut self) {
         let now = self.now;
         let mut again = Vec::new();
-        for (id, worker) in &mut self.workers {
+        for id in &self.troubled {
+            let Some(worker) = self.workers.get_mut(id) else { continue };
             let before = worker.unfit.len();
             worker.unfit.retain(|_, (until, _)| *until > now);
             again.extend((worker.unfit.len() < before).then_some(*id));
@@ -149,7 +151,7 @@ impl Master {
     }
 
     pub(super) fn next_try(&self) -> Option<Time> {
-        self.workers.values().flat_map(|worker| worker.unfit.values()).map(|(until, _)| *until).min()
+        self.troubled().flat_map(|worker| worker.unfit.values()).map(|(until, _)| *until).min()
     }
 
     /// Whether any client is of this program.

@@ -97,6 +97,11 @@ impl Shares {
         self.ahead.iter().map(|run| run.client).collect()
     }
 
+    /// Whether tasks of any such client wait here.
+    pub(super) fn has_ahead(&self, is_it: impl Fn(&ClientId) -> bool) -> bool {
+        self.ahead.iter().any(|run| is_it(&run.client))
+    }
+
     /// A client's tasks that wait here for a slot.
     pub(super) fn ahead_of(&self, client: ClientId) -> u32 {
         self.get(client).ahead

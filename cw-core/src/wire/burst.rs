@@ -58,22 +58,30 @@ pub(crate) fn join<H: Joins>(
     true
 }
 
+#[inline]
 fn put_entry(micros: Option<u64>, bytes: &[u8], out: &mut BytesMut) {
-    out.reserve(20 + bytes.len());
-    micros.into_iter().for_each(|micros| put_number(micros, out));
-    put_number(bytes.len() as u64, out);
+    let mut head = [0; 20];
+    let at = micros.map_or(0, |micros| put_number(micros, &mut head, 0));
+    let at = put_number(bytes.len() as u64, &mut head, at);
+    out.reserve(at + bytes.len());
+    out.put_slice(&head[..at]);
     out.put_slice(bytes);
 }
 
-fn put_number(mut number: u64, out: &mut BytesMut) {
+/// Writes a number; gives where it ends.
+#[inline]
+fn put_number(mut number: u64, out: &mut [u8; 20], mut at: usize) -> usize {
     while number > 0x7f {
-        out.put_u8(number.to_le_bytes()[0] | 0x80);
+        out[at] = number.to_le_bytes()[0] | 0x80;
         number >>= 7;
+        at += 1;
     }
-    out.put_u8(number.to_le_bytes()[0]);
+    out[at] = number.to_le_bytes()[0];
+    at + 1
 }
 
 /// Reads a number; gives it and where the next thing begins. None where there is no number.
+#[inline]
 fn number(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {

@@ -10,7 +10,7 @@ use super::{Action, ExecutorSaid, Origin, Worker, held::End};
 use crate::{
     Payload, Time,
     ids::{Attempt, ClientId, ExecutorId, ShareId, SpecIndex, TaskId},
-    wire::{Class, Doing, Ending, Entries, Entry, Failure, FromWorker, Output, Programs, Returned},
+    wire::{Doing, Ending, Failure, FromWorker, Output, Programs, Returned},
 };
 
 /// A timer is looked at later than this only where the process did not run.
@@ -169,9 +169,7 @@ impl Worker {
                 self.on_done(executor, End { class, micros, output, body });
             }
             ExecutorSaid::Dones { tasks, body } => {
-                for Entry { micros, bytes: body, .. } in Entries::of_ends(TaskId(0), tasks, body) {
-                    self.on_done(executor, End { class: Class::Ok, micros, output: 0, body });
-                }
+                self.on_dones(executor, tasks, body);
             }
             ExecutorSaid::Output { from, body } => self.on_output(executor, from, body),
             ExecutorSaid::NotStarted { tasks } => self.on_not_started(executor, tasks),
@@ -202,7 +200,7 @@ impl Worker {
         self.starts.remove(&origin);
     }
 
-    fn on_done(&mut self, executor: ExecutorId, end: End) {
+    pub(super) fn on_done(&mut self, executor: ExecutorId, end: End) {
         let now = self.now;
         let Some(slot) = self.slot_of(executor) else { return };
         let running = match &mut slot.executor {

@@ -71,6 +71,7 @@ impl Worker {
                 && let Some(pending) = self.next_pending(self.slots[slot].origin)
             {
                 self.feed_slot(slot, pending);
+                self.feed_alike(slot);
             }
         }
     }

@@ -158,6 +158,14 @@ impl Client {
         self.sent_bytes = 0;
     }
 
+    fn drop_sent(&mut self, task: TaskId, attempt: Attempt) {
+        if self.sent.get(task).is_some_and(|held| held.attempt == attempt)
+            && let Some(held) = self.sent.remove(task)
+        {
+            self.sent_bytes -= held.bytes();
+        }
+    }
+
     fn drop_others(&mut self, is_received: impl Fn(TaskId, Attempt) -> bool) {
         let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.others)
             .into_iter()
@@ -192,6 +200,10 @@ impl Worker {
             body = split_output(&body, std::mem::take(&mut output)).0;
         }
         let held = Held { attempt: running.attempt, class, micros, output, body };
+        if client.waiting.is_empty() && !client.blocked && client.has_credit(held.bytes()) {
+            client.sent_bytes += held.bytes();
+            return self.tell_finished(running.client, running.task, held);
+        }
         client.waiting_bytes += held.bytes();
         client.waiting.push_back((running.task, held));
         let must_wait = client.waiting.len() > 1 || !client.has_credit(client.waiting_bytes);
@@ -217,18 +229,12 @@ impl Worker {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let last = first.0.saturating_add(u64::from(tasks));
         // A false count costs no more than there is to forget.
-        let named: Vec<TaskId> = if tasks as usize <= client.sent.len() {
-            (first.0..last).map(TaskId).collect()
+        if tasks as usize <= client.sent.len() {
+            (first.0..last).for_each(|task| client.drop_sent(TaskId(task), attempt));
         } else {
+            let named = |task: &TaskId| (first.0..last).contains(&task.0);
             let all = client.sent.sorted_keys(|_| true).into_iter();
-            all.filter(|task| (first.0..last).contains(&task.0)).collect()
-        };
-        for task in named {
-            if client.sent.get(task).is_some_and(|held| held.attempt == attempt)
-                && let Some(held) = client.sent.remove(task)
-            {
-                client.sent_bytes -= held.bytes();
-            }
+            all.filter(named).for_each(|task| client.drop_sent(task, attempt));
         }
         if !client.others.is_empty() {
             client.drop_others(|task, other| (first.0..last).contains(&task.0) && other == attempt);
@@ -243,19 +249,27 @@ impl Worker {
     }
 
     pub(super) fn send_held(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(mut client) = self.clients.get_mut(&id) else { return };
         while let Some((_, held)) = client.waiting.front()
             && client.has_credit(held.bytes())
         {
             let (task, held) = client.waiting.pop_front().expect("just seen");
             client.waiting_bytes -= held.bytes();
             client.sent_bytes += held.bytes();
-            let Held { attempt, class, micros, output, .. } = held;
-            let message = FromWorker::Finished { client: id, task, attempt, class, micros, output };
-            self.actions.push_back(super::Action::Tell { message, body: held.body.clone() });
-            client.others.extend(client.sent.insert(task, held).map(|other| (task, other)));
+            self.tell_finished(id, task, held);
+            let Some(known) = self.clients.get_mut(&id) else { return };
+            client = known;
         }
         self.note_blocked(id);
+    }
+
+    /// Tells of a result that its client's credit allows, and keeps it.
+    fn tell_finished(&mut self, id: ClientId, task: TaskId, held: Held) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Held { attempt, class, micros, output, .. } = held;
+        let message = FromWorker::Finished { client: id, task, attempt, class, micros, output };
+        self.actions.push_back(super::Action::Tell { message, body: held.body.clone() });
+        client.others.extend(client.sent.insert(task, held).map(|other| (task, other)));
     }
 
     /// Tells the master when a client's results begin, or cease, to pile up here.

@@ -32,6 +32,7 @@
 //! gives tasks that have not begun to others, so none is begun once the *lease* of the last beat is over.
 
 mod account;
+mod burst;
 mod event;
 mod executors;
 mod feed;
@@ -47,7 +48,7 @@ use crate::{
     actions::Actions,
     idmap::IdMap,
     ids::{Attempt, ClientId, ExecutorId, ProgramId, ShareId, SpecIndex, TaskId},
-    wire::{Entries, Entry, FromWorker, Programs, Returned, Spec, ToWorker},
+    wire::{FromWorker, Programs, Returned, Spec, ToWorker},
 };
 pub use event::{Action, Event, ExecutorSaid};
 use executors::{Executor, Running, Slot};
@@ -233,10 +234,7 @@ impl Worker {
                 self.on_run(Pending { client, task, attempt, spec, alone, args: body, apart: None, at: 0 });
             }
             ToWorker::Runs { client, first, tasks, attempt, spec } => {
-                for Entry { task, bytes: args, .. } in Entries::of_args(first, tasks, body) {
-                    let (alone, apart, at) = (false, None, 0);
-                    self.on_run(Pending { client, task, attempt, spec, alone, args, apart, at });
-                }
+                self.on_runs(client, (first, tasks), (attempt, spec), body);
             }
             ToWorker::Received { client, first, tasks, attempt } => {
                 self.on_received(client, first, tasks, attempt);

@@ -39,6 +39,22 @@ impl Queue {
         self.line_mut(origin).push_back(pending);
     }
 
+    /// Puts tasks last.
+    pub(super) fn extend(&mut self, origin: Origin, pending: impl Iterator<Item = Pending>) {
+        let mut next = self.next;
+        let numbered = pending.map(|pending| {
+            next += 1;
+            Pending { at: next - 1, ..pending }
+        });
+        self.line_mut(origin).extend(numbered);
+        self.next = next;
+    }
+
+    /// The line of an origin, to be taken from.
+    pub(super) fn line_of(&mut self, origin: Origin) -> Option<&mut VecDeque<Pending>> {
+        self.of.iter_mut().find(|(of, _)| *of == origin).map(|(_, line)| line)
+    }
+
     /// Puts a task before the first of its client that should come later; those move on among their own places, so that
     /// other clients' tasks stay where they are.
     pub(super) fn push_before(
