@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     client::{
-        hub::{Command, Hub},
+        hub::{Command, Hub, StreamCall},
         progress::Progress,
         sink::{Answer, Sink, StreamQueue},
     },
@@ -263,7 +263,7 @@ impl<'i, R> Unordered<'i, R> {
         let job = self.map.caller.job();
         // Few tasks share something else than the one before.
         let (mut shares, mut spec) = (Vec::new(), self.map.caller.spec(&hub, Vec::new()));
-        let (mut commands, mut calls) = (Vec::new(), Vec::new());
+        let (mut commands, mut calls, mut direct) = (Vec::new(), Vec::new(), Vec::new());
         commands.extend(self.show_progress().map(Command::Watch));
         while self.has_room() {
             let Some(input) = self.next_input() else { break };
@@ -273,24 +273,32 @@ impl<'i, R> Unordered<'i, R> {
             }
             let (task, bytes) = (hub.new_task(), hub.weight(input.as_ref().map_or(0, |args| args.len())));
             let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");
-            let sink = Sink::Stream(Arc::clone(&self.queue), self.next_index, args_bytes);
-            let number = Some(self.next_index);
+            let index = self.next_index;
+            let sink = || Sink::Stream(Arc::clone(&self.queue), index, args_bytes);
             self.next_index += 1;
             self.open += 1;
             self.args_bytes += args_bytes as usize;
             match input {
-                Err(failure) => commands.push(Command::Answer { task, sink, completion: refused(&failure) }),
+                Err(failure) => {
+                    let (sink, completion) = (sink(), refused(&failure));
+                    commands.push(Command::Answer { task, sink, completion });
+                }
                 Ok(args) if store.is_none() => {
-                    commands.push(hub.call(task, spec, args, sink, None));
+                    let bytes = args.len() as u64;
+                    let (spec, args) = hub.part(spec, args);
+                    direct.push(StreamCall { task, spec, args, bytes, index, args_bytes });
                 }
                 Ok(args) => {
                     let hash = store::hash_of(&self.canonical);
-                    calls.push(Call { task, spec, job, hash, args, sink, input: number });
+                    calls.push(Call { task, spec, job, hash, args, sink: sink(), input: Some(index) });
                 }
             }
         }
         if let Some(store) = store.filter(|_| !calls.is_empty()) {
             store.push(ToStore::Calls { hub: Arc::clone(&hub), map: self.number, calls });
+        }
+        if !direct.is_empty() {
+            commands.push(Command::Calls { stream: Arc::clone(&self.queue), calls: direct });
         }
         if !commands.is_empty() {
             hub.push(commands);

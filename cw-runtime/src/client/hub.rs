@@ -44,6 +44,8 @@ pub(crate) enum Command {
         /// Where its end is recorded before the caller has it.
         ticket: Option<Box<Ticket>>,
     },
+    /// Calls of one map.
+    Calls { stream: Arc<StreamQueue>, calls: Vec<StreamCall> },
     /// What there is of a call of an earlier process, whose session this is.
     Claim { task: TaskId, spec: SpecIndex, ticket: Box<Ticket> },
     /// The ends of these tasks are on the disk.
@@ -58,6 +60,18 @@ pub(crate) enum Command {
     Watch(Arc<Progress>),
     /// The program ends.
     Close,
+}
+
+/// A call of a map. Many of them go to the client's thread together, as all of them share the map's queue.
+pub(crate) struct StreamCall {
+    pub(crate) task: TaskId,
+    pub(crate) spec: SpecIndex,
+    pub(crate) args: Payload,
+    /// How many bytes they are, wherever they lie.
+    pub(crate) bytes: u64,
+    /// The map's input, and what its arguments count there.
+    pub(crate) index: u64,
+    pub(crate) args_bytes: u32,
 }
 
 /// The door between the program's threads and the client's.
@@ -195,10 +209,13 @@ impl Hub {
     /// Hands commands over, waking the client's thread if it sleeps. They are made before: no iterator may call the hub.
     pub(crate) fn push(&self, commands: impl IntoIterator<Item = Command>) {
         let (mut tasks, mut bytes) = (0, 0);
-        let count = |command: &Command| {
-            if let Command::Submit { bytes: more, .. } = command {
-                (tasks, bytes) = (tasks + 1, bytes + more);
+        let count = |command: &Command| match command {
+            Command::Submit { bytes: more, .. } => (tasks, bytes) = (tasks + 1, bytes + more),
+            Command::Calls { calls, .. } => {
+                let more = calls.iter().map(|call| call.bytes).sum::<u64>();
+                (tasks, bytes) = (tasks + calls.len(), bytes + more);
             }
+            _ => {}
         };
         let mut inbox = self.inbox.lock().expect("no holder panics");
         inbox.commands.extend(commands.into_iter().inspect(count));
@@ -373,6 +390,13 @@ impl Desk {
                 }
                 self.machine.handle(now, Event::Submit { task, spec, durable, args });
             }
+            Command::Calls { stream, calls } => {
+                for StreamCall { task, spec, args, bytes, index, args_bytes } in calls {
+                    self.waited = (self.waited.0 + 1, self.waited.1 + bytes);
+                    self.sinks.insert(task, Sink::Stream(Arc::clone(&stream), index, args_bytes));
+                    self.machine.handle(now, Event::Submit { task, spec, durable: false, args });
+                }
+            }
             Command::Claim { task, spec, ticket } => {
                 self.tickets.insert(task, ticket);
                 self.machine.handle(now, Event::Claim { task, spec });
@@ -452,11 +476,8 @@ impl Desk {
                 Action::Tell { message, body } => tell(message, body),
                 Action::Complete { task, completion } => {
                     self.shown.end(task, completion.class, &completion.output);
-                    // It ended without a record, which its store has to know of what another process or nobody goes on with.
-                    let ticket = self.tickets.remove(task);
-                    let is_over = |ticket: &Ticket| ticket.is_claim() || completion.class == Class::Cancelled;
-                    if let Some(ticket) = ticket.filter(|ticket| is_over(ticket)) {
-                        ticket.record(task, completion.clone());
+                    if !self.tickets.is_empty() {
+                        self.end_ticket(task, &completion);
                     }
                     // Without a sink nobody wants it: its map was dropped.
                     if let Some(sink) = self.sinks.remove(task) {
@@ -476,6 +497,15 @@ impl Desk {
         self.shown.write();
         self.tell_backlog();
         any
+    }
+
+    /// A task ended without a record, which its store has to know of what another process or nobody goes on with.
+    fn end_ticket(&mut self, task: TaskId, completion: &Completion) {
+        let ticket = self.tickets.remove(task);
+        let is_over = |ticket: &Ticket| ticket.is_claim() || completion.class == Class::Cancelled;
+        if let Some(ticket) = ticket.filter(|ticket| is_over(ticket)) {
+            ticket.record(task, completion.clone());
+        }
     }
 
     fn record(&mut self, task: TaskId, completion: Completion) {
