@@ -20,7 +20,9 @@ pub(super) struct Client {
     from_relay: RecvStream,
     inbox: Inbox,
     out: Vec<u8>,
-    /// By id; an id is used again once its result is there.
+    /// The first of its ids.
+    first: u32,
+    /// By id, beyond the first; an id is used again once its result is there.
     on_the_way: Vec<bool>,
 }
 
@@ -30,8 +32,10 @@ impl Client {
         let (mut to_relay, mut from_relay) = connection.open_bi().await?;
         to_relay.write_all(&[HELLO_CLIENT]).await?;
         ensure!(from_relay.read_u8().await? == WELCOME, "no welcome from the relay");
+        let first = u32::from(from_relay.read_u8().await?) * CLIENT_WINDOW as u32;
         Ok(Self {
             endpoint,
+            first,
             to_relay,
             from_relay,
             inbox: Inbox::new(),
@@ -89,7 +93,7 @@ impl Client {
 
     fn submit(&mut self, id: u32) {
         self.on_the_way[id as usize] = true;
-        wire::put(&mut self.out, Kind::Task, id, &NOOP_PAYLOAD);
+        wire::put(&mut self.out, Kind::Task, self.first + id, &NOOP_PAYLOAD);
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {
@@ -103,10 +107,11 @@ impl Client {
         let read = self.from_relay.read(self.inbox.room()).await?;
         self.inbox.filled(read.context("the relay has ended the stream")?);
         while let Some(result) = self.inbox.next() {
-            let on_the_way = &mut self.on_the_way[result.id as usize];
+            let id = result.id - self.first;
+            let on_the_way = &mut self.on_the_way[id as usize];
             ensure!(*on_the_way && result.payload == NOOP_PAYLOAD, "a wrong result");
             *on_the_way = false;
-            finished.push(result.id);
+            finished.push(id);
             wire::put(&mut self.out, Kind::Acknowledgement, result.id, &[]);
         }
         Ok(())

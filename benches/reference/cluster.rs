@@ -1,8 +1,9 @@
-//! A cluster of `cw` as a bench sees it: a master and two one-slot workers under keys of their own, and a client
+//! A cluster of `cw` as a bench sees it: a master and one-slot workers, mostly two, under keys of their own, and a client
 //! for each leg. All of them are this executable again, told apart by the flags that users have.
 
 use std::{
     path::Path,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -22,19 +23,24 @@ const FILES_POLL: Duration = Duration::from_millis(2);
 
 pub(crate) struct Cluster {
     // Before `home`: fields drop in order, and the processes must be gone before their files.
-    _workers: [Process; 2],
-    _master: Process,
+    _workers: Vec<Process>,
+    master: Process,
     home: TempDir,
 }
 
 impl Cluster {
     /// The workers may still be on their way; a client finds them when they come.
     pub(crate) fn start() -> anyhow::Result<Self> {
+        Self::start_with(2)
+    }
+
+    /// The same with so many workers.
+    pub(crate) fn start_with(workers: usize) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
         let mut master = start_master(home.path())?;
         wait_for_files(home.path(), &mut master)?;
-        let workers = [start_worker(home.path())?, start_worker(home.path())?];
-        Ok(Self { _workers: workers, _master: master, home })
+        let workers = start_workers(home.path(), workers)?;
+        Ok(Self { _workers: workers, master, home })
     }
 
     /// What the bench's own client function measures, in a process of its own.
@@ -54,6 +60,29 @@ impl Cluster {
         Ok(measured)
     }
 
+    /// A client that says one word and then goes on until it is dropped.
+    pub(crate) fn load(&self, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
+        let client = start_client(self.home.path(), Leg { warm_up: 0, tasks: 0 }, environment)?;
+        let _: String = client.hear(START_DEADLINE)?;
+        Ok(client)
+    }
+
+    /// Many such clients, started at once. What they say of what they wait for is not shown.
+    pub(crate) fn crowd(&self, clients: usize, environment: &[(&str, &str)]) -> anyhow::Result<Vec<Process>> {
+        let leg = Leg { warm_up: 0, tasks: 0 };
+        let start = |_| start_quiet_client(self.home.path(), leg, environment);
+        let crowd = (0..clients).map(start).collect::<anyhow::Result<Vec<_>>>()?;
+        for client in &crowd {
+            let _: String = client.hear(LEG_DEADLINE)?;
+        }
+        Ok(crowd)
+    }
+
+    /// The master's process.
+    pub(crate) fn master(&self) -> u32 {
+        self.master.id()
+    }
+
     /// A folder that goes with the cluster.
     pub(crate) fn folder(&self) -> &Path {
         self.home.path()
@@ -70,9 +99,9 @@ impl Starting {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
         let master = start_master(home.path())?;
-        let workers = [start_worker(home.path())?, start_worker(home.path())?];
+        let workers = start_workers(home.path(), 2)?;
         let client = start_client(home.path(), Leg { warm_up: 0, tasks: 1 }, &[])?;
-        Ok(Self { client, _cluster: Cluster { _workers: workers, _master: master, home } })
+        Ok(Self { client, _cluster: Cluster { _workers: workers, master, home } })
     }
 
     /// Returns when the client has its first result.
@@ -82,22 +111,37 @@ impl Starting {
 }
 
 fn start_master(home: &Path) -> anyhow::Result<Process> {
-    start(home, "the master", &["--role", "master", "--listen", "127.0.0.1:0"], &[])
+    start("the master", command(home, &["--role", "master", "--listen", "127.0.0.1:0"])?)
 }
 
-fn start_worker(home: &Path) -> anyhow::Result<Process> {
-    start(home, "a worker", &["--role", "worker", "--slots", "1"], &[])
+fn start_workers(home: &Path, workers: usize) -> anyhow::Result<Vec<Process>> {
+    let flags = &["--role", "worker", "--slots", "1"];
+    (0..workers).map(|_| start("a worker", command(home, flags)?)).collect()
 }
 
 fn start_client(home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
-    let leg = serde_json::to_string(&leg)?;
-    let environment = [&[(LEG, leg.as_str())], environment].concat();
-    start(home, "the client", &["--cluster", "default"], &environment)
+    start("the client", client_command(home, leg, environment)?)
 }
 
-fn start(home: &Path, name: &str, flags: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Process> {
+fn start_quiet_client(home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
+    let mut command = client_command(home, leg, environment)?;
+    command.stderr(Stdio::null());
+    start("a client", command)
+}
+
+fn client_command(home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Command> {
+    let mut command = command(home, &["--cluster", "default"])?;
+    command.env(LEG, serde_json::to_string(&leg)?).envs(environment.iter().copied());
+    Ok(command)
+}
+
+fn command(home: &Path, flags: &[&str]) -> anyhow::Result<Command> {
     let mut command = process::this_bench()?;
-    command.args(flags).env("CW_HOME", home).envs(environment.iter().copied());
+    command.args(flags).env("CW_HOME", home);
+    Ok(command)
+}
+
+fn start(name: &str, mut command: Command) -> anyhow::Result<Process> {
     Process::start(name, &mut command)
 }
 

@@ -6,13 +6,16 @@
 //! acknowledged from end to end. It has no scheduler, no retries, no checks: what remains is the price of the wire.
 //!
 //! The reference: `settings` (transport), `tls` (keys), `wire` (frames), and a file per process: `client`, `relay`,
-//! `server`, `echo`. The harness: `role` (what a re-executed bench becomes), `process` (children with deadlines),
-//! `standing` and `cluster` (the two sides as the benches see them), `report` (pairs, table, `cw-bench.json`).
+//! `server`, `echo`; `bulk` has all four for large payloads. The harness: `role` (what a re-executed bench becomes), `process` (children with deadlines),
+//! `standing` and `cluster` (the two sides as the benches see them), `memory` (of a process), `report` (pairs,
+//! table, `cw-bench.json`).
 #![allow(dead_code, unused_imports, reason = "no bench uses every part")]
 
+mod bulk;
 mod client;
 mod cluster;
 mod echo;
+pub(crate) mod memory;
 mod process;
 mod relay;
 mod report;
@@ -24,8 +27,9 @@ mod tls;
 mod wire;
 
 pub(crate) use cluster::{Cluster, Starting};
-pub(crate) use report::{Figure, pairs, quantile};
-pub(crate) use role::{Leg, child};
+pub(crate) use process::Process;
+pub(crate) use report::{Figure, measuring, pairs, quantile};
+pub(crate) use role::{BULK_BYTES, Leg, child, payloads, say};
 pub(crate) use standing::Reference;
 
 use std::time::Duration;

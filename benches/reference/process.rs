@@ -16,7 +16,7 @@ use super::role::PARENT;
 /// Between two looks whether a child that has said its last word is gone.
 const EXIT_POLL: Duration = Duration::from_millis(2);
 
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     /// Held open: its end is the end of the child.
@@ -61,7 +61,7 @@ impl Process {
     }
 
     /// The next line, which must be JSON.
-    pub(super) fn hear<T: DeserializeOwned>(&self, deadline: Duration) -> anyhow::Result<T> {
+    pub(crate) fn hear<T: DeserializeOwned>(&self, deadline: Duration) -> anyhow::Result<T> {
         let line = match self.lines.recv_timeout(deadline) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
@@ -70,6 +70,10 @@ impl Process {
             Err(RecvTimeoutError::Disconnected) => bail!("{} has ended early", self.name),
         };
         serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", self.name))
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for a child that is about to end by itself.

@@ -32,16 +32,18 @@ pub(super) async fn run(identity: Identity) -> anyhow::Result<()> {
 async fn serve(connection: Connection, relay: Shared) -> anyhow::Result<()> {
     let (mut send, mut recv) = connection.accept_bi().await?;
     let hello = recv.read_u8().await?;
-    send.write_all(&[WELCOME]).await?;
     let outbox = Arc::new(Outbox::default());
     let write = outbox.clone();
-    tokio::spawn(async move { write.drain(send).await });
     match hello {
         HELLO_CLIENT => {
-            relay.lock().on_client(outbox);
+            let client = relay.lock().on_client(outbox);
+            send.write_all(&[WELCOME, client]).await?;
+            tokio::spawn(async move { write.drain(send).await });
             relay.read(&mut recv, Relay::on_client_frame).await
         }
         HELLO_SERVER => {
+            send.write_all(&[WELCOME]).await?;
+            tokio::spawn(async move { write.drain(send).await });
             let server = relay.lock().on_server(outbox);
             relay.read(&mut recv, |relay, frame| relay.on_result(server, frame)).await
         }
@@ -78,13 +80,15 @@ impl Shared {
     }
 }
 
+#[derive(Default)]
 struct Relay {
-    client: Peer,
+    /// By their numbers, of which each has its own ids. One that has left keeps its number.
+    clients: Vec<Peer>,
     servers: Vec<Peer>,
     turn: usize,
     /// Task frames for which no server had room.
     waiting: Inbox,
-    /// The server of each task on the way, by its id: a client uses ids below its window again and again.
+    /// The server of each task on the way, by its id: a client uses the ids of its window again and again.
     server_of: Vec<usize>,
 }
 
@@ -95,21 +99,12 @@ struct Peer {
     unanswered: usize,
 }
 
-impl Default for Relay {
-    fn default() -> Self {
-        Self {
-            client: Peer::default(),
-            servers: Vec::new(),
-            turn: 0,
-            waiting: Inbox::new(),
-            server_of: vec![0; CLIENT_WINDOW],
-        }
-    }
-}
-
 impl Relay {
-    fn on_client(&mut self, outbox: Arc<Outbox>) {
-        self.client = Peer { outbox, ..Peer::default() };
+    fn on_client(&mut self, outbox: Arc<Outbox>) -> u8 {
+        let number = u8::try_from(self.clients.len()).expect("a bench has few clients");
+        self.clients.push(Peer { outbox, ..Peer::default() });
+        self.server_of.resize(self.clients.len() * CLIENT_WINDOW, 0);
+        number
     }
 
     fn on_server(&mut self, outbox: Arc<Outbox>) -> usize {
@@ -128,7 +123,7 @@ impl Relay {
 
     fn on_result(&mut self, server: usize, frame: Frame<'_>) {
         self.servers[server].unanswered -= 1;
-        self.client.batch.extend_from_slice(frame.bytes);
+        self.clients[frame.id as usize / CLIENT_WINDOW].batch.extend_from_slice(frame.bytes);
     }
 
     /// Hands waiting tasks to the servers in turn while one has room.
@@ -150,7 +145,7 @@ impl Relay {
     }
 
     fn flush(&mut self) {
-        for peer in self.servers.iter_mut().chain([&mut self.client]) {
+        for peer in self.servers.iter_mut().chain(&mut self.clients) {
             peer.outbox.send(&mut peer.batch);
         }
     }

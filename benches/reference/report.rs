@@ -38,7 +38,7 @@ pub(crate) fn pairs() -> anyhow::Result<impl Iterator<Item = usize>> {
 }
 
 /// `cargo bench` says `--bench`. `cargo test` does not: it asks whether the bench works, in a build not worth noting.
-fn measuring() -> bool {
+pub(crate) fn measuring() -> bool {
     env::args().any(|word| word == "--bench")
 }
 

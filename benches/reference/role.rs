@@ -5,7 +5,7 @@ use std::{env, io, net::SocketAddr, os::unix::process::parent_id, process, threa
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::{client::Client, echo, relay, server, tls::Identity};
+use super::{bulk, client::Client, echo, relay, server, tls::Identity};
 
 /// The process that must outlive this one; another parent's number means that this is a grandchild.
 pub(super) const PARENT: &str = "BENCH_PARENT";
@@ -20,6 +20,19 @@ pub(crate) struct Leg {
     pub(crate) tasks: u64,
 }
 
+/// What a client sends where payloads are large: no two begin alike, so that nothing is sent once for several.
+pub(crate) fn payloads(count: u64, bytes: usize) -> Vec<Vec<u8>> {
+    let payload = |_| {
+        let mut payload = vec![0; bytes];
+        fastrand::fill(&mut payload);
+        payload
+    };
+    (0..count).map(payload).collect()
+}
+
+/// The size of those.
+pub(crate) const BULK_BYTES: usize = 4 << 20;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Relay,
@@ -27,8 +40,15 @@ pub(super) enum Role {
     Echo,
     /// A client that keeps its window full; it says how many seconds that took.
     Flood,
+    /// A client that keeps its window full until it is killed; it says when it is.
+    Load,
     /// A client with one task at a time; it says how many nanoseconds each took.
     Ping,
+    BulkRelay,
+    BulkServer,
+    BulkEcho,
+    /// A client that sends large payloads; it says how many seconds that took.
+    Bulk,
 }
 
 /// The first line on the standard input of a process of the reference.
@@ -56,7 +76,7 @@ pub(crate) fn child<T: Serialize>(client: impl FnOnce(Leg) -> anyhow::Result<T>)
 }
 
 /// One JSON line to the parent.
-pub(super) fn say(word: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn say(word: &impl Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(word)?);
     Ok(())
 }
@@ -70,7 +90,18 @@ fn end_with_parent() {
 }
 
 impl Role {
-    const ALL: [Self; 5] = [Self::Relay, Self::Server, Self::Echo, Self::Flood, Self::Ping];
+    const ALL: [Self; 10] = [
+        Self::Relay,
+        Self::Server,
+        Self::Echo,
+        Self::Flood,
+        Self::Load,
+        Self::Ping,
+        Self::BulkRelay,
+        Self::BulkServer,
+        Self::BulkEcho,
+        Self::Bulk,
+    ];
 
     pub(super) fn argument(self) -> &'static str {
         match self {
@@ -78,7 +109,12 @@ impl Role {
             Self::Server => "reference-server",
             Self::Echo => "reference-echo",
             Self::Flood => "reference-flood",
+            Self::Load => "reference-load",
             Self::Ping => "reference-ping",
+            Self::BulkRelay => "reference-bulk-relay",
+            Self::BulkServer => "reference-bulk-server",
+            Self::BulkEcho => "reference-bulk-echo",
+            Self::Bulk => "reference-bulk",
         }
     }
 
@@ -87,8 +123,10 @@ impl Role {
     }
 
     fn run(self) -> anyhow::Result<()> {
-        if self == Self::Echo {
-            return echo::run();
+        match self {
+            Self::Echo => return echo::run(),
+            Self::BulkEcho => return bulk::echo(),
+            _ => {}
         }
         let mut setup = String::new();
         io::stdin().read_line(&mut setup)?;
@@ -103,8 +141,12 @@ impl Role {
                 Self::Relay => relay::run(identity).await,
                 Self::Server => server::run(identity, relay()?).await,
                 Self::Flood => flood(&identity, relay()?, leg()?).await,
+                Self::Load => load(&identity, relay()?, leg()?).await,
                 Self::Ping => ping(&identity, relay()?, leg()?).await,
-                Self::Echo => unreachable!("it has returned above"),
+                Self::BulkRelay => bulk::relay(identity).await,
+                Self::BulkServer => bulk::server(identity, relay()?).await,
+                Self::Bulk => bulk(&identity, relay()?, leg()?).await,
+                Self::Echo | Self::BulkEcho => unreachable!("it has returned above"),
             }
         })
     }
@@ -118,6 +160,14 @@ async fn flood(identity: &Identity, relay: SocketAddr, leg: Leg) -> anyhow::Resu
     say(&took.as_secs_f64())
 }
 
+async fn load(identity: &Identity, relay: SocketAddr, leg: Leg) -> anyhow::Result<()> {
+    let mut client = Client::connect(identity, relay).await?;
+    client.flood(leg.warm_up).await?;
+    say(&"floods")?;
+    client.flood(u64::MAX).await?;
+    Ok(())
+}
+
 async fn ping(identity: &Identity, relay: SocketAddr, leg: Leg) -> anyhow::Result<()> {
     let mut client = Client::connect(identity, relay).await?;
     for _ in 0..leg.warm_up {
@@ -129,4 +179,10 @@ async fn ping(identity: &Identity, relay: SocketAddr, leg: Leg) -> anyhow::Resul
     }
     client.close().await?;
     say(&took.iter().map(Duration::as_nanos).collect::<Vec<_>>())
+}
+
+async fn bulk(identity: &Identity, relay: SocketAddr, leg: Leg) -> anyhow::Result<()> {
+    bulk::client(identity, relay, payloads(leg.warm_up, BULK_BYTES)).await?;
+    let took = bulk::client(identity, relay, payloads(leg.tasks, BULK_BYTES)).await?;
+    say(&took.as_secs_f64())
 }

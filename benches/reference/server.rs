@@ -16,7 +16,7 @@ use super::{
 };
 
 pub(super) async fn run(identity: Identity, relay: SocketAddr) -> anyhow::Result<()> {
-    let echo = start_echo()?;
+    let echo = start_echo(Role::Echo)?;
     let (_endpoint, connection) = tls::connect(&identity, relay).await?;
     let (mut to_relay, mut from_relay) = connection.open_bi().await?;
     to_relay.write_all(&[HELLO_SERVER]).await?;
@@ -34,11 +34,11 @@ pub(super) async fn run(identity: Identity, relay: SocketAddr) -> anyhow::Result
     Ok(())
 }
 
-fn start_echo() -> anyhow::Result<UnixStream> {
+pub(super) fn start_echo(role: Role) -> anyhow::Result<UnixStream> {
     let (ours, its) = Socket::pair()?;
     ours.set_nonblocking(true)?;
     Command::new(std::env::current_exe()?)
-        .arg(Role::Echo.argument())
+        .arg(role.argument())
         .stdin(Stdio::from(OwnedFd::from(its)))
         .spawn()
         .context("failed to start an echo process")?;

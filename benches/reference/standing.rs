@@ -21,14 +21,23 @@ pub(crate) struct Reference {
 
 impl Reference {
     pub(crate) fn start() -> anyhow::Result<Self> {
+        Self::start_as(Role::Relay, Role::Server)
+    }
+
+    /// The one for large payloads.
+    pub(crate) fn start_bulk() -> anyhow::Result<Self> {
+        Self::start_as(Role::BulkRelay, Role::BulkServer)
+    }
+
+    fn start_as(relay: Role, server: Role) -> anyhow::Result<Self> {
         let (relays, identity) = tls::identities()?;
-        let relay = start(Role::Relay, Setup { identity: relays, relay: None, leg: None })?;
+        let relay = start(relay, Setup { identity: relays, relay: None, leg: None })?;
         let said: String = relay.hear(START_DEADLINE)?;
         let address = said.parse()?;
         let server = || {
             let identity = identity.clone();
             let setup = Setup { identity, relay: Some(address), leg: None };
-            let server = start(Role::Server, setup)?;
+            let server = start(server, setup)?;
             let said: String = server.hear(START_DEADLINE)?;
             ensure!(said == "ready", "a server of the reference said {said}");
             Ok(server)
@@ -47,13 +56,29 @@ impl Reference {
         self.client(Role::Ping, leg)
     }
 
+    /// Seconds for the leg's large payloads there and back, all handed in at once.
+    pub(crate) fn bulk(&self, leg: Leg) -> anyhow::Result<f64> {
+        self.client(Role::Bulk, leg)
+    }
+
+    /// A client that floods until it is dropped.
+    pub(crate) fn load(&self, leg: Leg) -> anyhow::Result<Process> {
+        let client = self.start_client(Role::Load, leg)?;
+        let said: String = client.hear(START_DEADLINE)?;
+        ensure!(said == "floods", "a client of the reference said {said}");
+        Ok(client)
+    }
+
     fn client<T: DeserializeOwned>(&self, role: Role, leg: Leg) -> anyhow::Result<T> {
-        let identity = self.identity.clone();
-        let setup = Setup { identity, relay: Some(self.address), leg: Some(leg) };
-        let client = start(role, setup)?;
+        let client = self.start_client(role, leg)?;
         let measured = client.hear(LEG_DEADLINE)?;
         client.end(START_DEADLINE)?;
         Ok(measured)
+    }
+
+    fn start_client(&self, role: Role, leg: Leg) -> anyhow::Result<Process> {
+        let identity = self.identity.clone();
+        start(role, Setup { identity, relay: Some(self.address), leg: Some(leg) })
     }
 }
 

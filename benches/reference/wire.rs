@@ -13,7 +13,7 @@ use tokio::{
     sync::Notify,
 };
 
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 const KIND_AND_ID_BYTES: usize = 4;
 
 // The sizes of `cw`'s frames, without the length before them. Keep in step with its `wire` module.
@@ -30,7 +30,7 @@ pub(super) const CLIENT_WINDOW: usize = 4096;
 /// Tasks a server has unanswered at most.
 pub(super) const SERVER_WINDOW: usize = 1024;
 
-/// Said once by a peer that opens its stream, and by the relay in return.
+/// Said once by a peer that opens its stream, and by the relay in return; to a client with its number.
 pub(super) const HELLO_CLIENT: u8 = b'c';
 pub(super) const HELLO_SERVER: u8 = b's';
 pub(super) const WELCOME: u8 = b'w';
@@ -47,7 +47,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn head_bytes(self) -> usize {
+    pub(super) fn head_bytes(self) -> usize {
         match self {
             Self::Task => TASK_HEAD_BYTES,
             Self::Result => RESULT_HEAD_BYTES,
@@ -81,11 +81,24 @@ pub(super) fn put(out: &mut Vec<u8>, kind: Kind, id: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// What a whole frame is and whose.
+pub(super) fn kind_and_id(frame: &[u8]) -> (Kind, u32) {
+    let head = frame[LENGTH_BYTES..].first_chunk::<KIND_AND_ID_BYTES>();
+    let head = head.expect("a frame holds a kind and an id");
+    (Kind::of(head[0]), u32::from_le_bytes(*head) >> 8)
+}
+
 /// What was read and not yet handled. Frames may end anywhere in a read.
 pub(super) struct Inbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Inbox {
