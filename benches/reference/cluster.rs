@@ -119,6 +119,20 @@ fn start_workers(home: &Path, workers: usize) -> anyhow::Result<Vec<Process>> {
     (0..workers).map(|_| start("a worker", command(home, flags)?)).collect()
 }
 
+/// What the bench's own client function measures in a process that has no cluster.
+pub(crate) fn alone<T: DeserializeOwned>(
+    flags: &[&str],
+    leg: Leg,
+    environment: &[(&str, &str)],
+) -> anyhow::Result<T> {
+    let mut command = process::this_bench()?;
+    command.args(flags).env(LEG, serde_json::to_string(&leg)?).envs(environment.iter().copied());
+    let client = start("the client", command)?;
+    let measured = client.hear(LEG_DEADLINE)?;
+    client.end(START_DEADLINE)?;
+    Ok(measured)
+}
+
 fn start_client(home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
     start("the client", client_command(home, leg, environment)?)
 }
