@@ -36,8 +36,21 @@ impl Cluster {
 
     /// The same with so many workers.
     pub(crate) fn start_with(workers: usize) -> anyhow::Result<Self> {
+        Self::start_as(workers, master_command)
+    }
+
+    /// The same with a master of which nothing is read.
+    pub(crate) fn start_silent(workers: usize) -> anyhow::Result<Self> {
+        Self::start_as(workers, |home| {
+            let mut command = master_command(home)?;
+            command.stderr(Stdio::null());
+            Ok(command)
+        })
+    }
+
+    fn start_as(workers: usize, master: fn(&Path) -> anyhow::Result<Command>) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
-        let mut master = start_master(home.path())?;
+        let mut master = start("the master", master(home.path())?)?;
         wait_for_files(home.path(), &mut master)?;
         let workers = start_workers(home.path(), workers)?;
         Ok(Self { _workers: workers, master, home })
@@ -62,7 +75,12 @@ impl Cluster {
 
     /// A client that says one word and then goes on until it is dropped.
     pub(crate) fn load(&self, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
-        let client = start_client(self.home.path(), Leg { warm_up: 0, tasks: 0 }, environment)?;
+        self.load_with(Leg { warm_up: 0, tasks: 0 }, environment)
+    }
+
+    /// The same with a leg.
+    pub(crate) fn load_with(&self, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
+        let client = start_client(self.home.path(), leg, environment)?;
         let _: String = client.hear(START_DEADLINE)?;
         Ok(client)
     }
@@ -98,7 +116,7 @@ pub(crate) struct Starting {
 impl Starting {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
-        let master = start_master(home.path())?;
+        let master = start("the master", master_command(home.path())?)?;
         let workers = start_workers(home.path(), 2)?;
         let client = start_client(home.path(), Leg { warm_up: 0, tasks: 1 }, &[])?;
         Ok(Self { client, _cluster: Cluster { _workers: workers, master, home } })
@@ -110,8 +128,8 @@ impl Starting {
     }
 }
 
-fn start_master(home: &Path) -> anyhow::Result<Process> {
-    start("the master", command(home, &["--role", "master", "--listen", "127.0.0.1:0"])?)
+fn master_command(home: &Path) -> anyhow::Result<Command> {
+    command(home, &["--role", "master", "--listen", "127.0.0.1:0"])
 }
 
 fn start_workers(home: &Path, workers: usize) -> anyhow::Result<Vec<Process>> {

@@ -56,7 +56,7 @@ pub mod private {
     pub use crate::job::private::*;
     pub use crate::start::{MainArgs, MainResult, NoOpts, Program};
 
-    /// What the benches' reference must have in common with cw.
+    /// What the benches' reference must have in common with cw, and what a bench needs many of.
     pub mod bench {
         use std::{
             io,
@@ -64,7 +64,7 @@ pub mod private {
         };
 
         use crate::net::endpoint;
-        pub use crate::net::endpoint::transport;
+        pub use crate::net::{connect::idle::IdleWorker, endpoint::transport};
 
         /// The transport of clients and workers.
         pub fn peer_transport() -> quinn::TransportConfig {

@@ -1,5 +1,7 @@
 //! Finding the master and being let in: waits for a master that is not up yet, and says so.
 
+pub(crate) mod idle;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
