@@ -15,7 +15,7 @@ use std::{env, fs, iter, path::Path, time::Instant};
 
 use anyhow::ensure;
 use cw::__private::bench::IdleWorker;
-use reference::{Cluster, Figure, LEG_DEADLINE, Leg, measuring, pairs, say};
+use reference::{Figure, LEG_DEADLINE, Leg, Plan, measuring, pairs, say};
 
 /// The access file with which a client's process has workers join.
 const JOIN: &str = "CW_BENCH_JOIN";
@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
         cw: Vec::new(),
     };
     for _ in pairs()? {
-        let cluster = Cluster::start_silent(2)?;
+        let cluster = Plan { silent: true, ..Plan::default() }.start()?;
         let leg = calibrated(cluster.client(CALIBRATION)?);
         rate.reference.push(leg.tasks as f64 / cluster.client::<f64>(leg)?);
         let access = cluster.folder().join("default").join("worker.json");

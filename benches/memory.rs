@@ -10,7 +10,7 @@ mod reference;
 use std::{env, fs, iter, path::Path, process, thread, time::Duration, time::Instant};
 
 use anyhow::{Context, ensure};
-use reference::{Cluster, Figure, Leg, measuring, memory, pairs, say};
+use reference::{Cluster, Figure, Leg, Plan, measuring, memory, pairs, say};
 
 /// The process of the master, for a client that measures a map.
 const MASTER: &str = "CW_BENCH_MASTER";
@@ -63,7 +63,7 @@ fn map(tasks: u64) -> anyhow::Result<[f64; 3]> {
 /// Bytes of the master for each task that waits there, beside its argument of one byte. Each client has one task there
 /// when the memory before is looked at.
 fn queue(clients: usize) -> anyhow::Result<f64> {
-    let cluster = Cluster::start_with(0)?;
+    let cluster = Plan { workers: 0, ..Plan::default() }.start()?;
     let signal = cluster.folder().join("signal");
     let path = signal.to_str().context("a temporary folder")?;
     let crowd = cluster.crowd(clients, &[(SIGNAL, path)])?;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use reference::{Cluster, Figure, Leg, Reference, alone, measuring, pairs};
+use reference::{Cluster, Figure, Leg, Plan, Reference, alone, measuring, pairs};
 
 /// Which way a client takes.
 const WAY: &str = "CW_BENCH_WAY";
@@ -64,7 +64,7 @@ fn workers() -> anyhow::Result<[Figure; 2]> {
     let mut one = figure("workers_1", "map with one worker; the reference is cw with two", 0.5, 0.7);
     let mut eight = figure("workers_8", "map with eight workers; the reference is cw with two", 0.5, 0.7);
     let of = |workers| {
-        let cluster = Cluster::start_with(workers)?;
+        let cluster = Plan { workers, ..Plan::default() }.start()?;
         Rate::new(move |leg| cluster.client_with(leg, &[(WAY, "map")]))
     };
     let [of_one, of_two, of_eight] = [of(1)?, of(2)?, of(8)?];

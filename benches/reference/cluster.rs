@@ -2,7 +2,7 @@
 //! for each leg. All of them are this executable again, told apart by the flags that users have.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -21,39 +21,77 @@ use super::{
 /// Between two looks whether the master has written its files.
 const FILES_POLL: Duration = Duration::from_millis(2);
 
+/// What a cluster is to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) workers: usize,
+    /// Whether nothing is read of what its master says.
+    pub(crate) silent: bool,
+    /// Whether each process has a folder for temporary files of its own, and with that a cache, as on a node of its own.
+    pub(crate) apart: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { workers: 2, silent: false, apart: false }
+    }
+}
+
 pub(crate) struct Cluster {
     // Before `home`: fields drop in order, and the processes must be gone before their files.
     _workers: Vec<Process>,
     master: Process,
     home: TempDir,
+    plan: Plan,
+}
+
+impl Plan {
+    /// The workers may still be on their way; a client finds them when they come.
+    pub(crate) fn start(self) -> anyhow::Result<Cluster> {
+        let home = tempfile::tempdir()?;
+        let mut master = self.start_master(home.path())?;
+        wait_for_files(home.path(), &mut master)?;
+        let workers = self.start_workers(home.path())?;
+        Ok(Cluster { _workers: workers, master, home, plan: self })
+    }
+
+    fn start_master(self, home: &Path) -> anyhow::Result<Process> {
+        let mut command = self.command(home, &["--role", "master", "--listen", "127.0.0.1:0"])?;
+        if self.silent {
+            command.stderr(Stdio::null());
+        }
+        Process::start("the master", &mut command)
+    }
+
+    fn start_workers(self, home: &Path) -> anyhow::Result<Vec<Process>> {
+        let flags = &["--role", "worker", "--slots", "1"];
+        let start = |_| Process::start("a worker", &mut self.command(home, flags)?);
+        (0..self.workers).map(start).collect()
+    }
+
+    fn client_command(self, home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Command> {
+        let mut command = self.command(home, &["--cluster", "default"])?;
+        command.env(LEG, serde_json::to_string(&leg)?).envs(environment.iter().copied());
+        Ok(command)
+    }
+
+    fn command(self, home: &Path, flags: &[&str]) -> anyhow::Result<Command> {
+        let mut command = process::this_bench()?;
+        command.args(flags).env("CW_HOME", home).env("TMPDIR", self.node(home)?);
+        Ok(command)
+    }
+
+    /// Where a process has its temporary files: they go with the cluster.
+    fn node(self, home: &Path) -> anyhow::Result<PathBuf> {
+        let own = || Ok(tempfile::Builder::new().prefix("node-").tempdir_in(home)?.keep());
+        if self.apart { own() } else { Ok(home.to_owned()) }
+    }
 }
 
 impl Cluster {
-    /// The workers may still be on their way; a client finds them when they come.
+    /// The usual one.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        Self::start_with(2)
-    }
-
-    /// The same with so many workers.
-    pub(crate) fn start_with(workers: usize) -> anyhow::Result<Self> {
-        Self::start_as(workers, master_command)
-    }
-
-    /// The same with a master of which nothing is read.
-    pub(crate) fn start_silent(workers: usize) -> anyhow::Result<Self> {
-        Self::start_as(workers, |home| {
-            let mut command = master_command(home)?;
-            command.stderr(Stdio::null());
-            Ok(command)
-        })
-    }
-
-    fn start_as(workers: usize, master: fn(&Path) -> anyhow::Result<Command>) -> anyhow::Result<Self> {
-        let home = tempfile::tempdir()?;
-        let mut master = start("the master", master(home.path())?)?;
-        wait_for_files(home.path(), &mut master)?;
-        let workers = start_workers(home.path(), workers)?;
-        Ok(Self { _workers: workers, master, home })
+        Plan::default().start()
     }
 
     /// What the bench's own client function measures, in a process of its own.
@@ -67,7 +105,7 @@ impl Cluster {
         leg: Leg,
         environment: &[(&str, &str)],
     ) -> anyhow::Result<T> {
-        let client = start_client(self.home.path(), leg, environment)?;
+        let client = self.start_client(leg, environment)?;
         let measured = client.hear(LEG_DEADLINE)?;
         client.end(START_DEADLINE)?;
         Ok(measured)
@@ -80,7 +118,7 @@ impl Cluster {
 
     /// The same with a leg.
     pub(crate) fn load_with(&self, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
-        let client = start_client(self.home.path(), leg, environment)?;
+        let client = self.start_client(leg, environment)?;
         let _: String = client.hear(START_DEADLINE)?;
         Ok(client)
     }
@@ -88,12 +126,19 @@ impl Cluster {
     /// Many such clients, started at once. What they say of what they wait for is not shown.
     pub(crate) fn crowd(&self, clients: usize, environment: &[(&str, &str)]) -> anyhow::Result<Vec<Process>> {
         let leg = Leg { warm_up: 0, tasks: 0 };
-        let start = |_| start_quiet_client(self.home.path(), leg, environment);
+        let start = |_| {
+            let mut command = self.plan.client_command(self.home.path(), leg, environment)?;
+            Process::start("a client", command.stderr(Stdio::null()))
+        };
         let crowd = (0..clients).map(start).collect::<anyhow::Result<Vec<_>>>()?;
         for client in &crowd {
             let _: String = client.hear(LEG_DEADLINE)?;
         }
         Ok(crowd)
+    }
+
+    fn start_client(&self, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
+        Process::start("the client", &mut self.plan.client_command(self.home.path(), leg, environment)?)
     }
 
     /// The master's process.
@@ -116,25 +161,17 @@ pub(crate) struct Starting {
 impl Starting {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
-        let master = start("the master", master_command(home.path())?)?;
-        let workers = start_workers(home.path(), 2)?;
-        let client = start_client(home.path(), Leg { warm_up: 0, tasks: 1 }, &[])?;
-        Ok(Self { client, _cluster: Cluster { _workers: workers, master, home } })
+        let (plan, leg) = (Plan::default(), Leg { warm_up: 0, tasks: 1 });
+        let master = plan.start_master(home.path())?;
+        let workers = plan.start_workers(home.path())?;
+        let client = Process::start("the client", &mut plan.client_command(home.path(), leg, &[])?)?;
+        Ok(Self { client, _cluster: Cluster { _workers: workers, master, home, plan } })
     }
 
     /// Returns when the client has its first result.
     pub(crate) fn first_result<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         self.client.hear(START_DEADLINE)
     }
-}
-
-fn master_command(home: &Path) -> anyhow::Result<Command> {
-    command(home, &["--role", "master", "--listen", "127.0.0.1:0"])
-}
-
-fn start_workers(home: &Path, workers: usize) -> anyhow::Result<Vec<Process>> {
-    let flags = &["--role", "worker", "--slots", "1"];
-    (0..workers).map(|_| start("a worker", command(home, flags)?)).collect()
 }
 
 /// What the bench's own client function measures in a process that has no cluster.
@@ -145,36 +182,10 @@ pub(crate) fn alone<T: DeserializeOwned>(
 ) -> anyhow::Result<T> {
     let mut command = process::this_bench()?;
     command.args(flags).env(LEG, serde_json::to_string(&leg)?).envs(environment.iter().copied());
-    let client = start("the client", command)?;
+    let client = Process::start("the client", &mut command)?;
     let measured = client.hear(LEG_DEADLINE)?;
     client.end(START_DEADLINE)?;
     Ok(measured)
-}
-
-fn start_client(home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
-    start("the client", client_command(home, leg, environment)?)
-}
-
-fn start_quiet_client(home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Process> {
-    let mut command = client_command(home, leg, environment)?;
-    command.stderr(Stdio::null());
-    start("a client", command)
-}
-
-fn client_command(home: &Path, leg: Leg, environment: &[(&str, &str)]) -> anyhow::Result<Command> {
-    let mut command = command(home, &["--cluster", "default"])?;
-    command.env(LEG, serde_json::to_string(&leg)?).envs(environment.iter().copied());
-    Ok(command)
-}
-
-fn command(home: &Path, flags: &[&str]) -> anyhow::Result<Command> {
-    let mut command = process::this_bench()?;
-    command.args(flags).env("CW_HOME", home);
-    Ok(command)
-}
-
-fn start(name: &str, mut command: Command) -> anyhow::Result<Process> {
-    Process::start(name, &mut command)
 }
 
 /// The access files are written whole, so their names say enough.

@@ -26,7 +26,7 @@ mod standing;
 mod tls;
 mod wire;
 
-pub(crate) use cluster::{Cluster, Starting, alone};
+pub(crate) use cluster::{Cluster, Plan, Starting, alone};
 pub(crate) use process::Process;
 pub(crate) use report::{Figure, measuring, pairs, quantile};
 pub(crate) use role::{BULK_BYTES, Leg, child, payloads, say};
