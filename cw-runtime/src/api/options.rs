@@ -1,9 +1,9 @@
 //! How calls are made: retries, timeout, priority; and what all calls share.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{cell::Cell, path::Path, sync::Arc, time::Duration};
 
-use cw_core::Payload;
 use cw_core::{
+    Payload,
     client::Completion,
     ids::{Attempt, JobIndex, ShareId, SpecIndex, TaskId},
     wire::{Class, Failure, Spec},
@@ -114,7 +114,8 @@ impl Options {
 
     /// Encodes arguments, with what tells them from others where a store wants that.
     pub(super) fn encode<J: Job>(&self, args: &J::Args<'_>) -> Result<Encoded, Failure> {
-        let mut out = Vec::new();
+        let mut out = SCRATCH.take();
+        out.clear();
         let unencodable = |error: CodecError| unencodable(&error);
         shared::begin();
         J::encode(args, &mut out).map_err(unencodable)?;
@@ -126,8 +127,14 @@ impl Options {
             shared::aside(|| J::canonical(args, &mut canonical)).map_err(unencodable)?;
             hash = store::hash_of(&canonical);
         }
-        // Without spare room the bytes need no second allocation while the call waits.
         let shares = taken.shares.clone();
+        if shares.is_empty()
+            && let Some(args) = Payload::short(&out)
+        {
+            SCRATCH.set(out);
+            return Ok(Encoded { args, hash, shares });
+        }
+        // Without spare room the bytes need no second allocation while the call waits.
         Ok(Encoded { args: Payload::shared(taken.held_by(out.into_boxed_slice().into())), hash, shares })
     }
 
@@ -176,6 +183,11 @@ impl Options {
         }
         task
     }
+}
+
+thread_local! {
+    /// Where short arguments are encoded.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// The arguments of a call as bytes, and their hash where a store wants it.

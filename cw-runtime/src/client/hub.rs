@@ -1,6 +1,7 @@
 //! Between the program's threads and the client's own: calls in, in order; answers out.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{
         Arc, Condvar, Mutex, Weak,
@@ -76,6 +77,8 @@ pub(crate) struct StreamCall {
 
 /// The door between the program's threads and the client's.
 pub(crate) struct Hub {
+    /// No other hub of the process has it.
+    number: u64,
     inbox: Mutex<Inbox>,
     pub(crate) wake: Notify,
     specs: Mutex<Specs>,
@@ -114,9 +117,16 @@ struct Submitted {
     waiting: Vec<Waker>,
 }
 
+thread_local! {
+    /// What this thread called last, and the number of the hub that it called: its next call is most likely of the same.
+    static LAST_SPEC: RefCell<Option<(u64, Spec, SpecIndex)>> = const { RefCell::new(None) };
+}
+
 impl Hub {
     pub(crate) fn new() -> Self {
+        static HUBS: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: HUBS.fetch_add(1, Ordering::Relaxed),
             inbox: Mutex::default(),
             wake: Notify::new(),
             specs: Mutex::default(),
@@ -139,6 +149,17 @@ impl Hub {
 
     /// The index of a combination of job and options; a new one is declared.
     pub(crate) fn spec(&self, what: &Spec) -> SpecIndex {
+        LAST_SPEC.with_borrow_mut(|last| match last {
+            Some((hub, known, index)) if *hub == self.number && known == what => *index,
+            _ => {
+                let index = self.look_up(what);
+                *last = Some((self.number, what.clone(), index));
+                index
+            }
+        })
+    }
+
+    fn look_up(&self, what: &Spec) -> SpecIndex {
         let mut specs = self.specs.lock().expect("no holder panics");
         if let Some(index) = specs.indices.get(what) {
             return *index;

@@ -16,10 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cw_core::Payload;
+use bytes::BytesMut;
 use cw_core::{
+    Payload,
     ids::ExecutorId,
-    wire::{Ending, Entries, ToExecutor},
+    wire::{self, Class, Ending, Entries, FromExecutor, ToExecutor},
     worker::ExecutorSaid,
 };
 
@@ -36,8 +37,8 @@ const STACK_BYTES: usize = 8 << 20;
 /// How long a result may wait for others before it is sent.
 const BUNDLE_TIME: Duration = Duration::from_micros(100);
 
-/// Results that are sent at once, however young.
-const BUNDLE_RESULTS: usize = 64;
+/// Bytes of results that are sent at once, however young.
+const BUNDLE_BYTES: usize = 16 << 10;
 
 /// A thread that runs tasks, as seen by its worker.
 pub(crate) struct ThreadExecutor {
@@ -67,6 +68,9 @@ struct Outbox {
     /// Results that were not sent, and since when the oldest waits.
     done: Vec<ExecutorSaid>,
     since: Option<Instant>,
+    /// The ends of so many tasks, which are told in one word after those.
+    burst: BytesMut,
+    dones: u32,
     /// Since when the task that runs does. Ends with its result, under one lock.
     running: Option<Instant>,
 }
@@ -155,32 +159,57 @@ impl Shared {
 
     /// The next task, once there is one; none at the end. Before it waits, what is done goes out.
     fn next(&self) -> Option<(Assigned, Payload)> {
-        if self.inbox().tasks.is_empty() && !self.send(&mut self.outbox()) {
+        if let Some(next) = self.inbox().tasks.pop_front() {
+            return Some(next);
+        }
+        if !self.send(&mut self.outbox()) {
             return None;
         }
         let waiting = |inbox: &mut Inbox| inbox.tasks.is_empty() && !inbox.closed;
-        let mut inbox = self.fed.wait_while(self.inbox(), waiting).expect("no holder panics");
-        let next = inbox.tasks.pop_front()?;
-        drop(inbox);
-        self.outbox().running = Some(Instant::now());
-        Some(next)
+        self.fed.wait_while(self.inbox(), waiting).expect("no holder panics").tasks.pop_front()
     }
 
-    /// Adds a result; says whether anybody hears it.
-    fn add(&self, said: ExecutorSaid) -> bool {
+    /// A task begins.
+    fn begin(&self) -> Instant {
+        let now = Instant::now();
+        self.outbox().running = Some(now);
+        now
+    }
+
+    /// Adds the end of the task that ran since then; says whether anybody hears it.
+    fn add(&self, class: Class, began: Instant, result: &[u8]) -> bool {
+        let now = Instant::now();
+        let micros = u64::try_from((now - began).as_micros()).unwrap_or(u64::MAX);
         let mut outbox = self.outbox();
-        let since = *outbox.since.get_or_insert_with(Instant::now);
+        let since = *outbox.since.get_or_insert(now);
         outbox.running = None;
-        outbox.done.push(said);
-        let is_due = since.elapsed() >= BUNDLE_TIME || outbox.done.len() >= BUNDLE_RESULTS;
+        if wire::is_burst_done(&FromExecutor::Done { class, micros, output: 0 }, result) {
+            wire::put_done(micros, result, &mut outbox.burst);
+            outbox.dones += 1;
+        } else {
+            outbox.close_burst();
+            let body = Payload::copy_from_slice(result);
+            outbox.done.push(ExecutorSaid::Done { class, micros, output: 0, body });
+        }
+        let is_due = now - since >= BUNDLE_TIME || outbox.burst.len() >= BUNDLE_BYTES;
         !is_due || self.send(&mut outbox)
     }
 
     /// Sends what is done; says whether anybody hears it. Under the lock, so that all of it stays in order.
     fn send(&self, outbox: &mut Outbox) -> bool {
         outbox.since = None;
+        outbox.close_burst();
         let done = mem::take(&mut outbox.done);
         done.is_empty() || self.said.blocking_send((self.id, done)).is_ok()
+    }
+}
+
+impl Outbox {
+    fn close_burst(&mut self) {
+        let tasks = mem::take(&mut self.dones);
+        if tasks > 0 {
+            self.done.push(ExecutorSaid::Dones { tasks, body: self.burst.split().freeze().into() });
+        }
     }
 }
 
@@ -195,11 +224,9 @@ fn serve(shared: &Shared, registry: &'static Registry, desk: &Arc<Desk>) {
     }
     let mut alive = say(ExecutorSaid::Ready);
     while alive && let Some((task, args)) = shared.next() {
-        let start = Instant::now();
+        let began = shared.begin();
         let class = runner.run(&task, &args, &mut out);
-        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        alive =
-            shared.add(ExecutorSaid::Done { class, micros, output: 0, body: Payload::copy_from_slice(&out) });
+        alive = shared.add(class, began, &out);
     }
 }
 

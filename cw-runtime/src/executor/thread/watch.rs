@@ -84,10 +84,11 @@ fn look_at(shared: &Shared) -> bool {
         let tasks = std::mem::take(&mut shared.inbox().tasks).len();
         if tasks > 0 {
             let tasks = u32::try_from(tasks).unwrap_or(u32::MAX);
+            outbox.close_burst();
             outbox.done.push(ExecutorSaid::NotStarted { tasks });
         }
     }
-    if since.elapsed() >= TICK && !outbox.done.is_empty() {
+    if since.elapsed() >= TICK && (outbox.dones > 0 || !outbox.done.is_empty()) {
         shared.send(&mut outbox);
     }
     // A thread that was left behind wants no looking after.
