@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Tasks go to one worker in a row until they are expected to run for this long, in microseconds.
-const RUN_TIME: u64 = 32;
+const RUN_TIME: u64 = 64;
 
 /// An idle slot fetches what waits at a worker once nothing has moved there for this long. While things
 /// move, what waits there starts soon; and a recall that brought nothing is not repeated at once.
@@ -121,7 +121,7 @@ impl Master {
             let client = &self.clients[&id];
             let has_more = client.queued > 0
                 && !client.has_once
-                && self.workers[&to].has_room(client.program, &self.config);
+                && self.workers[&to].has_room(client.program, self.is_shared(client.program), &self.config);
             if !has_more || expected >= RUN_TIME {
                 break;
             }
@@ -337,9 +337,10 @@ impl Master {
             };
         }
         // Whether it was listed before has a say in whether it has room.
-        let has_room = |program: &&ProgramId| worker.has_room(**program, &self.config);
+        let has_room =
+            |(program, clients): &(&ProgramId, &u32)| worker.has_room(**program, **clients > 1, &self.config);
         let listed: Vec<(ProgramId, u64)> =
-            self.programs.keys().filter(has_room).map(|it| (*it, worker.rank(*it))).collect();
+            self.programs.iter().filter(has_room).map(|(it, _)| (*it, worker.rank(*it))).collect();
         if listed == worker.listed {
             return;
         }

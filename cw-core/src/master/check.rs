@@ -58,7 +58,7 @@ impl Master {
             assert_eq!(worker.sent as usize, sent, "{id}: tasks there");
             assert_eq!(worker.shares.tasks(), sent, "{id}: tasks there, by client");
             for program in self.programs.keys() {
-                let has_room = worker.has_room(*program, &self.config);
+                let has_room = worker.has_room(*program, self.is_shared(*program), &self.config);
                 assert_eq!(worker.is_listed(*program), has_room, "{id}: room");
                 let of = |client: &ClientId| self.clients[client].program == *program;
                 let there =

@@ -23,7 +23,7 @@ impl Master {
     pub(super) fn open_program(&mut self, program: ProgramId) {
         let clients = self.programs.entry(program).or_default();
         *clients += 1;
-        if *clients == 1 {
+        if *clients <= 2 {
             self.list_all();
         }
     }
@@ -33,8 +33,10 @@ impl Master {
         self.drop_clock(program);
         let Some(clients) = self.programs.get_mut(&program) else { return };
         *clients -= 1;
-        if *clients > 0 {
-            return;
+        let left = *clients;
+        if left > 0 {
+            // What is left of the clients may be one, which shares with nobody.
+            return self.list_all();
         }
         self.programs.remove(&program);
         self.workers.values_mut().for_each(|worker| worker.forget_program(program));
@@ -61,6 +63,11 @@ impl Master {
         self.workers.values_mut().for_each(|worker| worker.move_load(id, from, to));
         self.open_program(to);
         self.close_program(from);
+    }
+
+    /// Whether several clients are of a program.
+    pub(super) fn is_shared(&self, program: ProgramId) -> bool {
+        self.programs.get(&program).is_some_and(|clients| *clients > 1)
     }
 
     fn list_all(&mut self) {
