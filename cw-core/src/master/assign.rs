@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Action, Master, parked::Wish, tasks::State, workers::Worker};
 use crate::{
-    Payload,
+    Payload, Time,
     ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
     wire::ToWorker,
 };
@@ -26,7 +26,7 @@ impl Master {
         if !(self.wishful.is_empty() && self.exclusives.is_empty()) {
             self.place_wishful();
         }
-        let any_once = self.clients.values().any(|client| client.has_once);
+        let any_once = !self.once.is_empty();
         if any_once {
             self.announce_once();
         }
@@ -374,6 +374,8 @@ impl Master {
         }
         self.charge(id, charge, 0);
         self.note_waiting(id);
+        // It may be long since anything of its client's moved.
+        self.stalls_at = Time::ZERO;
         if self.is_claim(id, task_id) {
             return self.end_as_lost(id, task_id);
         }

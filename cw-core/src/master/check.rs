@@ -1,9 +1,10 @@
 //! What must hold between events, for tests.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{
     Master,
+    clients::Stalling,
     tally::Tally,
     tasks::{State, Task},
 };
@@ -44,6 +45,7 @@ impl Master {
             };
             assert_eq!(client.running as usize, client.tasks.sorted_keys(runs).len(), "{id}: running");
         }
+        self.check_lists();
         let is_laden = |worker: &super::Worker| worker.is_well() && worker.ahead() > 0;
         let is_troubled = |worker: &super::Worker| worker.record.is_set_aside() || !worker.unfit.is_empty();
         for (id, worker) in &self.workers {
@@ -66,6 +68,20 @@ impl Master {
                 assert_eq!(worker.load_of(*program).sent, there, "{id}: tasks of {program}");
             }
         }
+    }
+
+    fn check_lists(&self) {
+        for (id, client) in &self.clients {
+            assert_eq!(self.away.contains(id), client.detached.is_some(), "{id}: away");
+            assert_eq!(self.watching.contains(id), client.watch.due.is_some(), "{id}: watching");
+            assert_eq!(self.once.contains(id), client.has_once, "{id}: once");
+            assert!(self.resuming.contains(id) || client.resume.awaited.is_empty(), "{id}: resuming");
+            let was_told = matches!(client.stall, Stalling::Since { told: Some(_), .. });
+            let is_early = was_told || self.stall_due(client).is_some_and(|due| due < self.stalls_at);
+            assert!(self.now >= self.stalls_at || !is_early, "{id}: stands still, and is not looked at");
+        }
+        let known = |list: &BTreeSet<ClientId>| list.iter().all(|id| self.clients.contains_key(id));
+        assert!([&self.away, &self.resuming, &self.watching, &self.once].into_iter().all(known));
     }
 
     /// The workers that are here and were ever set aside.

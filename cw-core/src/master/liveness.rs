@@ -298,8 +298,8 @@ impl Master {
             return;
         }
         let grace = self.config.client_grace;
-        let over = self.clients.iter().filter(|(_, it)| it.ends(grace).is_some_and(|end| end <= self.now));
-        for client in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let over = self.ends(grace).filter(|(_, end)| *end <= self.now);
+        for client in over.map(|(id, _)| id).collect::<Vec<_>>() {
             self.trim(client);
             if self.clients[&client].ends(grace).is_some_and(|end| end <= self.now) {
                 self.end_session(client);
@@ -319,7 +319,12 @@ impl Master {
             return None;
         }
         let grace = self.config.client_grace;
-        self.clients.values().filter_map(|client| client.ends(grace)).min()
+        self.ends(grace).map(|(_, end)| end).min()
+    }
+
+    /// Clients whose sessions end, and when.
+    fn ends(&self, grace: Duration) -> impl Iterator<Item = (ClientId, Time)> {
+        self.away.iter().filter_map(move |id| Some((*id, self.clients[id].ends(grace)?)))
     }
 
     /// A client's connection broke: it has a while to come back.
@@ -330,6 +335,8 @@ impl Master {
         if let Some(client) = self.clients.get_mut(&id) {
             client.detached = Some(self.now);
             client.watch = Default::default();
+            self.away.insert(id);
+            self.watching.remove(&id);
         }
     }
 

@@ -188,6 +188,14 @@ pub struct Master {
     /// Workers of the master before that have not come back yet, and until when they are waited for.
     missing: BTreeSet<WorkerId>,
     recover_until: Option<Time>,
+    /// Clients without a connection, those that may wait for workers to say what they have, those whose progress somebody looks
+    /// at, and those with jobs that must not run twice: few, and asked for whenever time may have passed.
+    away: BTreeSet<ClientId>,
+    resuming: BTreeSet<ClientId>,
+    watching: BTreeSet<ClientId>,
+    once: BTreeSet<ClientId>,
+    /// Before then no client has stood still for long enough to be told, and none has been.
+    stalls_at: Time,
     unplaced: bool,
 }
 
@@ -226,6 +234,11 @@ impl Master {
             exclusives: BTreeSet::new(),
             missing: BTreeSet::new(),
             recover_until,
+            away: BTreeSet::new(),
+            resuming: BTreeSet::new(),
+            watching: BTreeSet::new(),
+            once: BTreeSet::new(),
+            stalls_at: Time::ZERO,
             unplaced: false,
         };
         master.expect_clients();
@@ -397,6 +410,9 @@ impl Master {
     fn on_declare(&mut self, client: ClientId, spec: SpecIndex, what: Spec) {
         let specs = &mut self.clients.get_mut(&client).expect("checked by on_client_said").specs;
         if specs.len() == spec.0 as usize {
+            if !what.rerun {
+                self.once.insert(client);
+            }
             self.clients.get_mut(&client).expect("just seen").declare(what);
         } else if specs.get(spec.0 as usize).is_none_or(|known| known.what != what) {
             self.disconnect_client(client, "declared its specs out of order");
@@ -469,6 +485,9 @@ impl Master {
             return;
         }
         let gone = self.clients.remove(&id).expect("just seen");
+        for list in [&mut self.away, &mut self.resuming, &mut self.watching, &mut self.once] {
+            list.remove(&id);
+        }
         self.former.values_mut().for_each(|(_, worked_for)| {
             worked_for.remove(&id);
         });

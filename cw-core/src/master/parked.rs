@@ -181,6 +181,8 @@ impl Master {
             return;
         }
         self.unplaced = true;
+        // It may be long since anything of its client's moved.
+        self.stalls_at = Time::ZERO;
         let avoids =
             wish.avoid.filter(|(worker, until)| self.now < *until && self.has_other(program, *worker));
         if wish.alone {

@@ -47,6 +47,7 @@ impl Master {
                 client.detached = Some(self.now);
                 client.resume = Resume { open: true, restored: true, ..Resume::default() };
                 self.clients.insert(ClientId(member.id), client);
+                self.away.insert(ClientId(member.id));
                 self.open_program(ProgramId::default());
             }
         }
@@ -65,6 +66,8 @@ impl Master {
         self.forgive(program);
         let client = self.clients.get_mut(&id).expect("just seen");
         client.detached = None;
+        self.away.remove(&id);
+        self.watching.remove(&id);
         client.trimmed = false;
         client.watch = Default::default();
         client.prints = Default::default();
@@ -92,6 +95,7 @@ impl Master {
         // Whoever is asked answers, or is lost by then.
         client.resume.until = self.now + self.config.recover_for + self.config.lost_after;
         client.resume.awaited = self.missing.union(&asked).copied().collect();
+        self.resuming.insert(id);
         if below > TaskId(0) {
             self.tell_client(id, ToClient::Dispatched { below }, Payload::new());
         }
@@ -240,8 +244,9 @@ impl Master {
     pub(super) fn await_again(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
         let vouched = self.clients.iter_mut().filter(|(client, _)| worker.vouches_for(**client));
-        for (_, client) in vouched.filter(|(_, client)| client.resume.open) {
+        for (client_id, client) in vouched.filter(|(_, client)| client.resume.open) {
             client.resume.awaited.insert(id);
+            self.resuming.insert(*client_id);
         }
     }
 
@@ -464,6 +469,7 @@ impl Master {
             if !resume.awaited.is_empty() {
                 continue;
             }
+            self.resuming.remove(&id);
             // Last first, as each goes to the front of the queue.
             let awaited: Vec<TaskId> = client.parked.awaited().rev().collect();
             awaited.into_iter().for_each(|task| self.stop_awaiting(id, task));
@@ -502,7 +508,8 @@ impl Master {
     }
 
     pub(super) fn next_stop_waiting(&self) -> Option<Time> {
-        let waits = self.clients.values().filter(|client| !client.resume.awaited.is_empty());
+        let resuming = self.resuming.iter().map(|id| &self.clients[id]);
+        let waits = resuming.filter(|client| !client.resume.awaited.is_empty());
         waits
             .map(|client| client.resume.until)
             .filter(|_| !planted!(AwaitForEver))
@@ -530,10 +537,9 @@ impl Master {
 
     /// Tells clients what is about to be dispatched that must not run twice: should this master die, they must know.
     pub(super) fn announce_once(&mut self) {
-        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+        for id in self.once.iter().copied().collect::<Vec<_>>() {
             let client = &self.clients[&id];
-            let next = client.first().filter(|_| client.has_once);
-            if let Some(task) = next.filter(|task| *task >= client.dispatched) {
+            if let Some(task) = client.first().filter(|task| *task >= client.dispatched) {
                 self.tell_dispatched(id, task);
             }
         }

@@ -12,8 +12,12 @@ use crate::{
 };
 
 impl Master {
-    /// Notes since when each client's tasks do not move. Runs after each pass of placement.
+    /// Notes since when each client's tasks do not move. Runs after each pass of placement, and walks over all clients only
+    /// if one may have stood still for long enough: a pass comes with every few tasks.
     pub(super) fn watch_stalls(&mut self) {
+        if self.now < self.stalls_at {
+            return;
+        }
         let mut moving = Vec::new();
         for (id, client) in &mut self.clients {
             let still = stands_still(client);
@@ -30,10 +34,25 @@ impl Master {
         moving.into_iter().for_each(|client| self.tell_client(client, ToClient::Moving, Payload::new()));
         // The reason may have changed with whatever led to this pass.
         self.tell_stalled();
+        self.stalls_at = self.first_stall();
+    }
+
+    /// Until when no pass need look at clients. Whoever begins to stand still from now on has moved until then, but for one whose
+    /// task comes back or has paused: that has all looked at with the next pass. Whoever was told is looked at in each.
+    fn first_stall(&self) -> Time {
+        let soon = self.config.stall_after;
+        let due = |client: &Client| match &client.stall {
+            Stalling::Since { told: Some(_), .. } => Some(Time::ZERO),
+            _ => stands_still(client).then(|| client.moved + soon),
+        };
+        self.clients.values().filter_map(due).fold(self.now + soon, Time::min)
     }
 
     /// Tells the clients that have waited long enough, and gives up on what cannot run.
     pub(super) fn tell_stalled(&mut self) {
+        if self.now < self.stalls_at {
+            return;
+        }
         let soon = self.config.stall_after;
         let is_due = |client: &Client| {
             let Stalling::Since { since, .. } = &client.stall else { return None };
@@ -94,12 +113,13 @@ impl Master {
     }
 
     /// When a client that stands still must next be looked at.
-    fn stall_due(&self, client: &Client) -> Option<Time> {
+    pub(super) fn stall_due(&self, client: &Client) -> Option<Time> {
         let (soon, late) = (self.config.stall_after, self.config.refuse_after);
         let begun = if client.out() > 0 { client.sent + soon } else { Time::ZERO };
         match &client.stall {
-            Stalling::No if stands_still(client) => Some((client.moved + soon).max(begun)),
-            Stalling::Since { since, told: None } => Some((*since + soon).max(begun)),
+            Stalling::No | Stalling::Since { told: None, .. } => {
+                stands_still(client).then(|| (client.moved + soon).max(begun))
+            }
             Stalling::Since { since, told: Some((_, told)) } if is_final(told) => {
                 Some((*since + late).max(begun))
             }
@@ -108,15 +128,19 @@ impl Master {
         }
     }
 
-    /// When clients must next be looked at. Those whose tasks move are looked at with each beat, if there are any.
+    /// When clients must next be looked at.
     pub(super) fn next_stall(&self) -> Option<Time> {
-        let beats = self.next_beat().is_some();
-        let waits = |client: &&Client| !beats || matches!(client.stall, Stalling::Since { .. });
-        self.clients.values().filter(waits).filter_map(|client| self.stall_due(client)).min()
+        if self.now < self.stalls_at {
+            return Some(self.stalls_at);
+        }
+        self.clients.values().filter_map(|client| self.stall_due(client)).min()
     }
 
     /// Has all clients looked at, if one may have stood still for long enough.
     pub(super) fn look_at_stalls(&mut self) {
+        if self.now < self.stalls_at {
+            return;
+        }
         let is_due = |client: &Client| self.stall_due(client).is_some_and(|due| due <= self.now);
         self.unplaced |= self.clients.values().any(is_due);
     }

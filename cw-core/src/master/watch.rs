@@ -16,7 +16,7 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// When it is told next; none if nobody watches.
-    due: Option<Time>,
+    pub(super) due: Option<Time>,
     told: Option<Counts>,
 }
 
@@ -69,17 +69,18 @@ impl Master {
         let now = self.now;
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
         client.watch = Watch { due: on.then_some(now), told: None };
+        if on {
+            self.watching.insert(id);
+        } else {
+            self.watching.remove(&id);
+        }
         self.tell_counts();
     }
 
     /// Tells the clients whose time has come where their tasks are.
     pub(super) fn tell_counts(&mut self) {
-        let due: Vec<ClientId> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.watch.due.is_some_and(|due| due <= self.now))
-            .map(|(id, _)| *id)
-            .collect();
+        let is_due = |id: &ClientId| self.clients[id].watch.due.is_some_and(|due| due <= self.now);
+        let due: Vec<ClientId> = self.watching.iter().copied().filter(is_due).collect();
         for id in due {
             let counts = self.counts(id);
             let next = self.now + TELL_EVERY;
@@ -102,7 +103,8 @@ impl Master {
     }
 
     pub(super) fn next_counts(&self) -> Option<Time> {
-        self.clients.values().filter(|client| !client.gone).filter_map(|client| client.watch.due).min()
+        let watching = self.watching.iter().map(|id| &self.clients[id]);
+        watching.filter(|client| !client.gone).filter_map(|client| client.watch.due).min()
     }
 
     /// What an attempt said of its progress is nothing to the next.
