@@ -222,18 +222,8 @@ impl Client {
         if durable && !std::mem::replace(&mut self.any_durable, true) {
             self.say_keep();
         }
-        let (priority, Size { bytes, weight }) = (self.priority(spec), self.size(spec, &args));
-        // What waits was there before, and a word about what was taken in goes first.
-        let is_next = self.connected && self.waiting.is_empty() && self.received.is_none();
-        let state = if is_next && self.in_flight.has_room(priority, weight) {
-            self.in_flight.add(priority, weight);
-            self.tell(FromClient::Submit { task, spec }, args.clone());
-            State::Sent
-        } else {
-            self.waiting.push_back(priority, task, bytes);
-            State::Waiting
-        };
-        self.tasks.insert(task, Task { spec, durable, claimed: false, args, state });
+        self.waiting.push_back(self.priority(spec), task, self.size(spec, &args).bytes);
+        self.tasks.insert(task, Task { spec, durable, claimed: false, args, state: State::Waiting });
     }
 
     fn on_claim(&mut self, task: TaskId, spec: SpecIndex) {

@@ -82,11 +82,6 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Whether nothing waits, and nothing that was cancelled is left of it.
-    pub(super) fn is_empty(&self) -> bool {
-        self.queues.is_empty()
-    }
-
     pub(super) fn tasks(&self) -> usize {
         self.tasks
     }
