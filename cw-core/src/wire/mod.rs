@@ -68,25 +68,28 @@ pub enum WireError {
     Trailing(usize),
 }
 
-/// Appends one frame. Heads of the hot path fit the buffer on the stack; longer ones take the heap.
+/// Appends one frame.
 pub fn encode<H: Head>(head: &H, body: &[u8], out: &mut BytesMut) {
-    let mut buffer = [0; 96];
-    match postcard::to_slice(head, &mut buffer) {
-        Ok(head) => put_frame(head, body, out),
-        Err(_) => put_frame(
-            &postcard::to_stdvec(head).expect("wire types are plain data, which postcard always encodes"),
-            body,
-            out,
-        ),
-    }
+    encode_before(head, body.len(), out);
+    out.put_slice(body);
 }
 
-fn put_frame(head: &[u8], body: &[u8], out: &mut BytesMut) {
-    let length = head.len() + body.len();
-    out.reserve(4 + length);
-    out.put_u32_le(u32::try_from(length).expect("payloads are at most 2 GiB"));
-    out.put_slice(head);
-    out.put_slice(body);
+/// Appends one frame but for its body of so many bytes, which is to follow. Heads of the hot path fit the buffer on the
+/// stack; longer ones take the heap.
+pub fn encode_before<H: Head>(head: &H, body_bytes: usize, out: &mut BytesMut) {
+    let mut buffer = [0; 96];
+    let mut put = |head: &[u8]| {
+        let length = head.len() + body_bytes;
+        out.reserve(4 + head.len());
+        out.put_u32_le(u32::try_from(length).expect("payloads are at most 2 GiB"));
+        out.put_slice(head);
+    };
+    match postcard::to_slice(head, &mut buffer) {
+        Ok(head) => put(head),
+        Err(_) => {
+            put(&postcard::to_stdvec(head).expect("wire types are plain data, which postcard always encodes"));
+        }
+    }
 }
 
 /// Takes a frame's contents apart. The body shares the frame's memory.

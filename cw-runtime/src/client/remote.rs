@@ -8,6 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cw_core::{
+    Payload,
     client::{Config, Event, Resumed},
     wire::{FromClient, ToClient, Welcome, Window},
 };
@@ -147,7 +148,7 @@ impl Shell {
             joined.connection.close(0u32.into(), b"it goes to a newer master");
             return Some(why);
         }
-        link.send(&FromClient::Leave, &[]);
+        link.send(&FromClient::Leave, &Payload::new());
         link.flush();
         // The master closes the connection when it has read the client's last word.
         let _ = tokio::time::timeout(CLOSE_WAIT, joined.connection.closed()).await;

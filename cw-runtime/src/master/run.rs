@@ -236,7 +236,7 @@ impl<Id: Copy + Eq + Hash + Send + 'static> Peers<Id> {
         self.all.get(&id).is_some_and(|peer| peer.number == number)
     }
 
-    fn send<H: Head>(&mut self, id: Id, head: &H, body: &[u8]) {
+    fn send<H: Head>(&mut self, id: Id, head: &H, body: &Payload) {
         if let Some(peer) = self.all.get_mut(&id) {
             peer.link.send(head, body);
             if !std::mem::replace(&mut peer.is_fresh, true) {
@@ -457,7 +457,7 @@ impl Shell {
 
     /// Sends a sign of life, and looks whether the former ones were acknowledged.
     fn beat(&mut self, worker: WorkerId, beat: &ToWorker) {
-        self.workers.send(worker, beat, &[]);
+        self.workers.send(worker, beat, &Payload::new());
         if self.workers.all.get_mut(&worker).is_some_and(Peer::has_acknowledged) {
             self.machine.handle(self.clock.now(), Event::WorkerHeard { worker });
         }

@@ -11,23 +11,31 @@
 //! Per lane there is a task that reads and one that writes. Neither `read` nor `write` of a stream is safe
 //! to cancel half-way, so no `select!` holds them; they end with their stream, or are aborted with the link.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex},
+};
 
 use bytes::{Bytes, BytesMut};
 use cw_core::{
     Payload,
-    wire::{self, Head, PAYLOAD_BYTES_DEFAULT},
+    wire::{self, Head},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     sync::{Notify, mpsc},
     task::JoinSet,
 };
 
+use super::unix;
 use crate::caught::caught;
 
 /// Bodies from this size on travel on the last lane.
 const LONG_BODY: usize = 64 << 10;
+
+/// Room for what goes before a long body.
+const HEAD_ROOM: usize = 64;
 
 /// Room made for each read. A frame that is known to be longer gets more.
 const READ_ROOM: usize = 64 << 10;
@@ -53,6 +61,8 @@ pub(crate) struct Link {
 struct Lane {
     /// Frames since the last flush. Belongs to the loop alone, so a message costs no lock.
     fresh: BytesMut,
+    /// What goes before those: long bodies, which are not copied, and what came before them.
+    ready: Vec<Bytes>,
     shared: Arc<Outgoing>,
 }
 
@@ -80,7 +90,7 @@ impl Link {
     where
         K: Copy + Send + 'static,
         H: Head + Send + 'static,
-        W: AsyncWrite + Unpin + Send + 'static,
+        W: Write,
         R: AsyncRead + Unpin + Send + 'static,
     {
         let mut link = Self::new();
@@ -96,7 +106,7 @@ impl Link {
     pub(crate) fn add_lane<K, H>(
         &mut self,
         (reader, read): (impl AsyncRead + Unpin + Send + 'static, BytesMut),
-        writer: impl AsyncWrite + Unpin + Send + 'static,
+        writer: impl Write,
         key: K,
         deliver: mpsc::Sender<(K, Incoming<H>)>,
     ) where
@@ -116,7 +126,7 @@ impl Link {
             // If nobody listens any more, nobody wants to know.
             let _ = deliver.send((key, Incoming::Ended(why))).await;
         });
-        self.lanes.push(Lane { fresh: BytesMut::new(), shared });
+        self.lanes.push(Lane { fresh: BytesMut::new(), ready: Vec::new(), shared });
     }
 
     /// Whether it has a lane to send on.
@@ -125,12 +135,15 @@ impl Link {
     }
 
     /// Queues a message; it leaves with the next [`flush`](Self::flush).
-    pub(crate) fn send<H: Head>(&mut self, head: &H, body: &[u8]) {
+    pub(crate) fn send<H: Head>(&mut self, head: &H, body: &Payload) {
         if head.on_every_lane() {
             self.lanes.iter_mut().for_each(|lane| wire::encode(head, body, &mut lane.fresh));
-        } else {
-            let lane = if body.len() >= LONG_BODY { self.lanes.len() - 1 } else { 0 };
-            wire::encode(head, body, &mut self.lanes[lane].fresh);
+        } else if body.len() < LONG_BODY {
+            wire::encode(head, body, &mut self.lanes[0].fresh);
+        } else if let Some(lane) = self.lanes.last_mut() {
+            lane.fresh.reserve(HEAD_ROOM);
+            wire::encode_before(head, body.len(), &mut lane.fresh);
+            lane.ready.extend([lane.fresh.split().freeze(), body.clone().into()]);
         }
     }
 
@@ -146,14 +159,10 @@ impl Link {
     pub(crate) fn flush(&mut self) {
         for lane in &mut self.lanes {
             if !lane.fresh.is_empty() {
-                let mut chunks = lane.shared.chunks.lock().expect("no holder panics");
-                // What a very long message needed is not kept for the next.
-                let fresh = match lane.fresh.len() > PAYLOAD_BYTES_DEFAULT {
-                    true => std::mem::take(&mut lane.fresh),
-                    false => lane.fresh.split(),
-                };
-                chunks.push(fresh.freeze());
-                drop(chunks);
+                lane.ready.push(lane.fresh.split().freeze());
+            }
+            if !lane.ready.is_empty() {
+                lane.shared.chunks.lock().expect("no holder panics").append(&mut lane.ready);
                 lane.shared.more.notify_one();
             }
         }
@@ -161,7 +170,7 @@ impl Link {
 }
 
 /// Writes what is flushed until the stream fails. The reader of the same stream reports its end.
-async fn write_all(mut writer: impl AsyncWrite + Unpin, shared: Arc<Outgoing>) {
+async fn write_all(mut writer: impl Write, shared: Arc<Outgoing>) {
     loop {
         let chunks = std::mem::take(&mut *shared.chunks.lock().expect("no holder panics"));
         if chunks.is_empty() {
@@ -169,13 +178,31 @@ async fn write_all(mut writer: impl AsyncWrite + Unpin, shared: Arc<Outgoing>) {
             continue;
         }
         for chunk in chunks {
-            if writer.write_all(&chunk).await.is_err() {
+            if writer.write(chunk).await.is_err() {
                 return;
             }
         }
-        if writer.flush().await.is_err() {
-            return;
-        }
+    }
+}
+
+/// Where chunks go.
+pub(crate) trait Write: Send + 'static {
+    /// Writes all of it. Where the writer keeps it until it is acknowledged, it keeps the chunk and not a copy.
+    ///
+    /// # Errors
+    /// The stream has failed.
+    fn write(&mut self, chunk: Bytes) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Write for quinn::SendStream {
+    async fn write(&mut self, chunk: Bytes) -> io::Result<()> {
+        Ok(self.write_chunk(chunk).await?)
+    }
+}
+
+impl Write for unix::Writer {
+    async fn write(&mut self, chunk: Bytes) -> io::Result<()> {
+        self.write_all(&chunk).await
     }
 }
 
@@ -253,7 +280,6 @@ pub(crate) async fn read_frame(
 #[cfg(test)]
 mod tests {
     use std::{
-        io,
         pin::Pin,
         task::{Context, Poll},
     };
@@ -272,17 +298,19 @@ mod tests {
         }
     }
 
-    impl AsyncWrite for Faulty {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+    impl Write for Faulty {
+        async fn write(&mut self, _: Bytes) -> io::Result<()> {
             panic!("a fault that a test made")
         }
+    }
 
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
+    /// Where a test listens, or nobody.
+    struct There(Option<tokio::io::WriteHalf<tokio::io::DuplexStream>>);
 
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
+    impl Write for There {
+        async fn write(&mut self, chunk: Bytes) -> io::Result<()> {
+            let Some(there) = &mut self.0 else { return Ok(()) };
+            there.write_all(&chunk).await
         }
     }
 
@@ -301,17 +329,17 @@ mod tests {
         let (well, other_side) = tokio::io::duplex(1 << 10);
         let mut healthy = Link::new();
         let (reader, writer) = tokio::io::split(well);
-        healthy.add_lane((reader, BytesMut::new()), writer, 0, deliver.clone());
+        healthy.add_lane((reader, BytesMut::new()), There(Some(writer)), 0, deliver.clone());
 
         let mut reading = Link::new();
-        reading.add_lane((Faulty, BytesMut::new()), tokio::io::sink(), 1, deliver.clone());
+        reading.add_lane((Faulty, BytesMut::new()), There(None), 1, deliver.clone());
         let (key, why) = end_of(&mut heard).await;
         assert!(key == 1 && why.contains("panicked"), "{key}: {why}");
 
         let mut writing = Link::new();
         let (silent, _held) = tokio::io::duplex(1);
         writing.add_lane((silent, BytesMut::new()), Faulty, 2, deliver.clone());
-        writing.send(&ToClient::Moving, &[]);
+        writing.send(&ToClient::Moving, &Payload::new());
         writing.flush();
         let (key, why) = end_of(&mut heard).await;
         assert!(key == 2 && why.contains("panicked"), "{key}: {why}");
@@ -321,7 +349,7 @@ mod tests {
         let (mut reader, mut writer) = tokio::io::split(other_side);
         writer.write_all(&frame).await.unwrap();
         assert!(matches!(heard.recv().await, Some((0, Incoming::Messages(said))) if said.len() == 1));
-        healthy.send(&ToClient::Moving, &[]);
+        healthy.send(&ToClient::Moving, &Payload::new());
         healthy.flush();
         let frame = read_frame(&mut reader, &mut BytesMut::new(), 64).await.unwrap();
         assert_eq!(wire::decode::<ToClient>(&frame).unwrap().0, ToClient::Moving);

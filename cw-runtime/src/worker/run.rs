@@ -344,7 +344,7 @@ impl<S: Future<Output = ()>> Shell<S> {
         self.link.flush();
     }
 
-    fn tell(&mut self, message: &FromWorker, body: &[u8]) {
+    fn tell(&mut self, message: &FromWorker, body: &Payload) {
         if self.link.is_open() {
             self.link.send(message, body);
         }
