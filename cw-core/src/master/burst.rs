@@ -94,7 +94,7 @@ impl Master {
         let (Some(client), Some(worker)) = (self.clients.get_mut(&id), self.workers.get_mut(&from)) else {
             return entries.next();
         };
-        if !client.takes_plainly() || planted!(KeepRoom) || planted!(IgnoreAttempt) {
+        if !client.takes_plainly() {
             return entries.next();
         }
         let before = client.usage;
@@ -134,8 +134,16 @@ impl Master {
 impl Client {
     /// Whether nothing is remembered that an end of its tasks might change, and it hears of ends.
     fn takes_plainly(&self) -> bool {
+        // The simulator's faults are by the other way.
+        if planted!(KeepRoom) {
+            return false;
+        }
+        if planted!(IgnoreAttempt) {
+            return false;
+        }
         let is_here = !self.gone && self.detached.is_none();
-        is_here && self.given_up.is_empty() && self.obituaries.is_empty()
+        let has_traces = !self.given_up.is_empty() || !self.obituaries.is_empty();
+        is_here && !has_traces
     }
 }
 

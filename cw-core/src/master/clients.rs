@@ -41,7 +41,7 @@ pub(super) struct Client {
     pub(super) queued: usize,
     /// An empty queue, whose memory the next one has.
     spare: VecDeque<TaskId>,
-    /// Payload of arguments of all its tasks.
+    /// Bytes of arguments of all its tasks.
     pub(super) bytes: u64,
     /// Tasks that it gave up and a worker has not answered for.
     pub(super) cancelling: usize,

@@ -84,9 +84,9 @@ pub struct Config {
     pub prefetch_tasks: u32,
     /// Expected run time sent ahead of a free slot, per slot. One task is sent ahead whatever it takes.
     pub prefetch_time: Duration,
-    /// Payload of arguments at one worker; a single task may exceed it.
+    /// Bytes of arguments at one worker; a single task may exceed it.
     pub prefetch_bytes: u64,
-    /// Payload of one client's results on the way from all workers together.
+    /// Bytes of one client's results on the way from all workers together.
     pub result_bytes: u64,
     /// A client whose tasks do not move is told why after this long.
     pub stall_after: Duration,
@@ -133,7 +133,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Payload of one client's results that may be on their way from one of so many workers.
+    /// Bytes of one client's results that may be on their way from one of so many workers.
     fn credit(&self, workers: usize) -> u64 {
         (self.result_bytes / workers.max(1) as u64).max(256 << 10)
     }

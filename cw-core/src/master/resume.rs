@@ -15,7 +15,7 @@ pub(super) const CLAIMS_MAX: usize = 1 << 20;
 /// Attempts of one task that a worker is taken to have: it was given the next as the one before was thought to be lost.
 const CLAIMS_PER_TASK: usize = 8;
 
-/// Payload of failures that are kept until their client is heard.
+/// Bytes of failures that are kept until their client is heard.
 const EARLY_BYTES_MAX: usize = 64 << 20;
 
 /// A client that came back hands in again what it had handed in, and workers say what they have of it.

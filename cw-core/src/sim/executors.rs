@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Payload, Time,
     ids::{Attempt, ExecutorId, TaskId},
-    wire::{Class, Ending, Failure, put_done},
+    wire::{BURST_BYTES_MAX, Class, Ending, Failure, FromExecutor, is_burst_done, put_done},
     worker::{ExecutorSaid, Origin},
 };
 
@@ -199,9 +199,12 @@ impl World {
     fn flush(&mut self, host: usize, executor: ExecutorId) {
         let Some(process) = self.process(host, executor) else { return };
         let ends = std::mem::take(&mut process.unflushed);
-        let is_plain =
-            |(class, _, output, _): &(Class, u64, u32, Payload)| *class == Class::Ok && *output == 0;
-        if ends.len() > 1 && ends.iter().all(is_plain) {
+        let is_plain = |(class, micros, output, body): &(Class, u64, u32, Payload)| {
+            let (class, micros, output) = (*class, *micros, *output);
+            is_burst_done(&FromExecutor::Done { class, micros, output }, body)
+        };
+        let bytes: usize = ends.iter().map(|(.., body)| body.len()).sum();
+        if ends.len() > 1 && bytes < BURST_BYTES_MAX / 2 && ends.iter().all(is_plain) {
             let mut body = BytesMut::new();
             ends.iter().for_each(|(_, micros, _, result)| put_done(*micros, result, &mut body));
             let (tasks, body) = (u32::try_from(ends.len()).expect("a batch is short"), body.freeze().into());

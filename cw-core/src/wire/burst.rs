@@ -15,12 +15,18 @@ use crate::{Payload, ids::TaskId};
 const ENTRY_BYTES_MAX: usize = 1 << 10;
 
 /// A burst takes in no more once its body is as long, so that it travels with the short messages.
-const BURST_BYTES_MAX: usize = 32 << 10;
+pub const BURST_BYTES_MAX: usize = 32 << 10;
+
+/// No honest burst is longer. One that is says nothing: what comes of each of its tasks is many times as long as they are.
+const BODY_BYTES_MAX: usize = BURST_BYTES_MAX + ENTRY_BYTES_MAX + 20;
 
 /// A message that may be said together with the next one.
 pub(crate) trait Joins: Head {
     /// The head of a burst of both, if this is a message, or a burst, that the next message follows.
     fn burst_with(&self, next: &Self) -> Option<Self>;
+
+    /// Whether this is a burst.
+    fn is_burst(&self) -> bool;
 
     /// The run time of a message that is not a burst, where entries have one.
     fn micros(&self) -> Option<u64> {
@@ -46,6 +52,10 @@ pub(crate) fn join<H: Joins>(
     next_body: &[u8],
     open: &mut BytesMut,
 ) -> bool {
+    // The body of a burst that has been closed is no entry of another.
+    if open.is_empty() && head.is_burst() {
+        return false;
+    }
     if open.len() > BURST_BYTES_MAX || body.len().max(next_body.len()) > ENTRY_BYTES_MAX {
         return false;
     }
@@ -119,18 +129,22 @@ pub struct Entry {
 impl Entries {
     /// Arguments of so many tasks.
     pub fn of_args(first: TaskId, tasks: u32, body: Payload) -> Self {
-        Self { next: first, left: tasks, body, at: 0, timed: false }
+        Self { next: first, left: bounded(tasks, &body), body, at: 0, timed: false }
     }
 
     /// Run times and results of so many tasks.
     pub fn of_ends(first: TaskId, tasks: u32, body: Payload) -> Self {
-        Self { next: first, left: tasks, body, at: 0, timed: true }
+        Self { next: first, left: bounded(tasks, &body), body, at: 0, timed: true }
     }
 
     /// How many tasks are left, as it was said.
     pub fn left(&self) -> u32 {
         self.left
     }
+}
+
+fn bounded(tasks: u32, body: &[u8]) -> u32 {
+    if body.len() <= BODY_BYTES_MAX { tasks } else { 0 }
 }
 
 impl Iterator for Entries {
@@ -154,6 +168,10 @@ fn follows(first: TaskId, tasks: u32, next: TaskId) -> bool {
 }
 
 impl Joins for FromClient {
+    fn is_burst(&self) -> bool {
+        matches!(self, Self::Submits { .. })
+    }
+
     fn burst_with(&self, next: &Self) -> Option<Self> {
         let Self::Submit { task, spec } = *next else { return None };
         let (first, tasks, of) = match *self {
@@ -174,6 +192,10 @@ impl Joins for FromClient {
 }
 
 impl Joins for ToWorker {
+    fn is_burst(&self) -> bool {
+        matches!(self, Self::Runs { .. })
+    }
+
     fn burst_with(&self, next: &Self) -> Option<Self> {
         let Self::Run { client, task, attempt, spec, alone: false } = *next else { return None };
         let (first, tasks, of) = match *self {
@@ -195,6 +217,10 @@ impl Joins for ToWorker {
 }
 
 impl Joins for FromWorker {
+    fn is_burst(&self) -> bool {
+        matches!(self, Self::Finishes { .. })
+    }
+
     fn burst_with(&self, next: &Self) -> Option<Self> {
         let Self::Finished { client, task, attempt, class: Class::Ok, output: 0, .. } = *next else {
             return None;
@@ -225,6 +251,10 @@ impl Joins for FromWorker {
 }
 
 impl Joins for ToClient {
+    fn is_burst(&self) -> bool {
+        matches!(self, Self::Finishes { .. })
+    }
+
     fn burst_with(&self, next: &Self) -> Option<Self> {
         let Self::Finished {
             task, attempt, attempts, worker: Some(worker), class: Class::Ok, output: 0, ..
@@ -267,6 +297,10 @@ impl Joins for ToClient {
 }
 
 impl Joins for ToExecutor {
+    fn is_burst(&self) -> bool {
+        matches!(self, Self::Runs { .. })
+    }
+
     fn burst_with(&self, next: &Self) -> Option<Self> {
         let Self::Run { job, task, attempt } = *next else { return None };
         let (first, tasks, of) = match *self {
@@ -320,6 +354,14 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_that_was_closed_takes_in_no_more() {
+        let (mut head, mut open) = (run(5), BytesMut::new());
+        assert!(join(&mut head, b"a", &run(6), b"b", &mut open));
+        let body = open.split().freeze();
+        assert!(!join(&mut head, &body, &run(7), b"c", &mut open));
+    }
+
+    #[test]
     fn run_times_of_any_length_come_out_as_they_were() {
         let mut out = BytesMut::new();
         let all = [0, 127, 128, 300, u64::from(u32::MAX), u64::MAX];
@@ -346,6 +388,8 @@ mod tests {
         assert_eq!(count(3, &[1, 7, 1]), 1);
         assert_eq!(count(u32::MAX, &[0, 0]), 2);
         assert_eq!(count(9, &[0xff; 40]), 0);
+        let too_long = Payload::from(vec![0; BODY_BYTES_MAX + 1]);
+        assert_eq!(Entries::of_args(TaskId(0), u32::MAX, too_long).count(), 0);
         assert_eq!(count(1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 1]), 0);
     }
 }

@@ -29,7 +29,7 @@ use crate::Payload;
 pub use apart::{APART_WEIGHT, Apart};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use burst::singles;
-pub use burst::{Entries, Entry, is_burst_done, put_done};
+pub use burst::{BURST_BYTES_MAX, Entries, Entry, is_burst_done, put_done};
 pub(crate) use burst::{Joins, join};
 pub use client::{Counts, FromClient, Output, Spec, Stall, ToClient, Window};
 pub use executor::{FromExecutor, ToExecutor};

@@ -47,7 +47,7 @@ impl Worker {
         }
     }
 
-    /// Feeds a busy executor that takes more what is like the next task, as far as all of it is short. Only where nothing else
+    /// Feeds a busy executor what is like the last task that it was fed, as far as all of it is short. Only where nothing else
     /// waits, whose turn might come between.
     pub(super) fn feed_alike(&mut self, slot: usize) {
         if self.queue.lines().nth(1).is_some() {
@@ -57,7 +57,7 @@ impl Worker {
         let state = &mut slots[slot];
         let (Some(line), Some(executor)) = (queue.line_of(state.origin), state.id) else { return };
         let Executor::Busy { batch, expected, .. } = &mut state.executor else { return };
-        let Some((client, spec)) = line.front().map(|next| (next.client, next.spec)) else { return };
+        let Some((client, spec)) = batch.back().map(|last| (last.client, last.spec)) else { return };
         let Some(known) = clients.get(&client).and_then(|client| client.spec(spec)) else { return };
         if !known.what.shares.is_empty() || known.what.apart {
             return;

@@ -30,9 +30,9 @@ pub(super) struct Client {
     lowest: Option<i32>,
     /// Whether the present master has given credit.
     open: bool,
-    /// Payload that may be sent and not acknowledged.
+    /// Bytes that may be sent and not acknowledged.
     credit: u64,
-    /// Payload that are.
+    /// Bytes that are.
     sent_bytes: u64,
     sent: TaskMap<Held>,
     /// Results of other attempts of tasks in `sent`. Few, as one of the two was given up.

@@ -35,7 +35,7 @@ use crate::{
 /// Tasks in flight unless said otherwise: enough to keep a thousand slots busy.
 const IN_FLIGHT: usize = 4_096;
 
-/// Payload of arguments in flight, and of results expected or not yet read; a single task may exceed it.
+/// Bytes of arguments in flight, and of results expected or not yet read; a single task may exceed it.
 const BYTES_MAX: usize = 64 << 20;
 
 /// Arguments are encoded into pieces of this size, many to a piece.

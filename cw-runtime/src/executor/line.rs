@@ -20,7 +20,7 @@ use bytes::BytesMut;
 use cw_core::{
     Payload,
     ids::{Attempt, JobIndex, ShareId},
-    wire::{self, Entries, FromExecutor, PAYLOAD_BYTES_DEFAULT, ToExecutor},
+    wire::{self, BURST_BYTES_MAX, Entries, FromExecutor, PAYLOAD_BYTES_DEFAULT, ToExecutor},
 };
 use rustix::net::RecvFlags;
 
@@ -230,6 +230,9 @@ impl Results {
             FromExecutor::Done { micros, .. } if wire::is_burst_done(ended, result) => {
                 wire::put_done(*micros, result, &mut self.burst);
                 self.dones += 1;
+                if self.burst.len() > BURST_BYTES_MAX {
+                    self.close_burst();
+                }
             }
             _ => {
                 self.close_burst();

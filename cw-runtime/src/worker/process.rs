@@ -52,7 +52,7 @@ use crate::{
     particulars::Outfit,
 };
 
-/// Payload of what it printed that are kept as evidence of a crash.
+/// Bytes of what it printed that are kept as evidence of a crash.
 const TAIL_BYTES: u64 = 4 << 10;
 
 /// How long the end of its words is waited for after the process has ended.

@@ -77,7 +77,9 @@ fn look_at(shared: &Shared) -> bool {
     let mut outbox = shared.outbox();
     let Some(since) = outbox.running else {
         let inbox = shared.inbox();
-        return !inbox.tasks.is_empty() && !inbox.closed;
+        // It may have taken the last, and be about to begin it.
+        let is_unsent = outbox.dones > 0 || !outbox.done.is_empty();
+        return (is_unsent || !inbox.tasks.is_empty()) && !inbox.closed;
     };
     // Under the lock it cannot end, so whatever was fed was fed after it.
     if since.elapsed() > LONG {
