@@ -9,7 +9,7 @@ mod reference;
 
 use std::{env, iter, time::Instant};
 
-use reference::{Cluster, Figure, Leg, Reference, measuring, pairs, quantile, say};
+use reference::{Cluster, Latency, Leg, Reference, measuring, pairs, say};
 
 /// Set for the client that floods.
 const FLOODS: &str = "CW_BENCH_FLOODS";
@@ -29,33 +29,22 @@ fn main() -> anyhow::Result<()> {
     let leg = Leg { warm_up: 100, tasks: if measuring() { 1_000 } else { 100 } };
     let standing = Reference::start()?;
     let cluster = Cluster::start()?;
-    let mut p50 = figure("flood_p50", "one task at a time beside a client that floods, median", 2.0, 1.5);
-    let mut p99 =
-        figure("flood_p99", "one task at a time beside a client that floods, 99th percentile", 3.0, 2.0);
+    let mut latency = Latency::new(
+        ["flood_p50", "one task at a time beside a client that floods, median"],
+        ["flood_p99", "one task at a time beside a client that floods, 99th percentile"],
+    );
     for _ in pairs()? {
         let reference = {
             let _flood = standing.load(Leg { warm_up: FLOODED, tasks: 0 })?;
-            micros(standing.ping(leg)?)
+            standing.ping(leg)?
         };
         let cw = {
             let _flood = cluster.load(&[(FLOODS, "1")])?;
-            micros(cluster.client(leg)?)
+            cluster.client(leg)?
         };
-        for (figure, q) in [(&mut p50, 0.5), (&mut p99, 0.99)] {
-            figure.reference.push(quantile(&reference, q));
-            figure.cw.push(quantile(&cw, q));
-        }
+        latency.add(reference, cw);
     }
-    p50.report()?;
-    p99.report()
-}
-
-fn figure(name: &'static str, what: &'static str, floor: f64, goal: f64) -> Figure {
-    Figure { name, what, unit: "us", floor, goal, reference: Vec::new(), cw: Vec::new() }
-}
-
-fn micros(nanos: Vec<u64>) -> Vec<f64> {
-    nanos.into_iter().map(|nanos| nanos as f64 / 1e3).collect()
+    latency.report()
 }
 
 /// Nanoseconds of each task; or no end, if this is the client that floods.

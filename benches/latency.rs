@@ -8,7 +8,7 @@ mod reference;
 
 use std::time::Instant;
 
-use reference::{Cluster, Figure, Leg, Reference, pairs, quantile};
+use reference::{Cluster, Latency, Leg, Reference, pairs};
 
 const LEG: Leg = Leg { warm_up: 200, tasks: 2_000 };
 
@@ -23,26 +23,14 @@ fn main() -> anyhow::Result<()> {
     }
     let standing = Reference::start()?;
     let cluster = Cluster::start()?;
-    let mut p50 = figure("latency_p50", "one task at a time, median", 2.0, 1.5);
-    let mut p99 = figure("latency_p99", "one task at a time, 99th percentile", 3.0, 2.0);
+    let mut latency = Latency::new(
+        ["latency_p50", "one task at a time, median"],
+        ["latency_p99", "one task at a time, 99th percentile"],
+    );
     for _ in pairs()? {
-        let reference = micros(standing.ping(LEG)?);
-        let cw = micros(cluster.client(LEG)?);
-        for (figure, q) in [(&mut p50, 0.5), (&mut p99, 0.99)] {
-            figure.reference.push(quantile(&reference, q));
-            figure.cw.push(quantile(&cw, q));
-        }
+        latency.add(standing.ping(LEG)?, cluster.client(LEG)?);
     }
-    p50.report()?;
-    p99.report()
-}
-
-fn figure(name: &'static str, what: &'static str, floor: f64, goal: f64) -> Figure {
-    Figure { name, what, unit: "us", floor, goal, reference: Vec::new(), cw: Vec::new() }
-}
-
-fn micros(nanos: Vec<u64>) -> Vec<f64> {
-    nanos.into_iter().map(|nanos| nanos as f64 / 1e3).collect()
+    latency.report()
 }
 
 /// Nanoseconds of each task.

@@ -28,7 +28,7 @@ mod wire;
 
 pub(crate) use cluster::{Cluster, Plan, Starting, alone};
 pub(crate) use process::Process;
-pub(crate) use report::{Figure, measuring, pairs, quantile};
+pub(crate) use report::{Figure, Latency, measuring, pairs, quantile};
 pub(crate) use role::{BULK_BYTES, Leg, child, payloads, say};
 pub(crate) use standing::Reference;
 

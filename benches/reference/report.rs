@@ -27,6 +27,41 @@ pub(crate) struct Figure {
     pub(crate) cw: Vec<f64>,
 }
 
+/// How long one task takes, as two figures: the median and the 99th percentile, in microseconds.
+pub(crate) struct Latency([(Figure, f64); 2]);
+
+impl Latency {
+    /// Each with its name, and what is measured.
+    pub(crate) fn new(p50: [&'static str; 2], p99: [&'static str; 2]) -> Self {
+        let figure = |[name, what]: [&'static str; 2], floor, goal| Figure {
+            name,
+            what,
+            unit: "us",
+            floor,
+            goal,
+            reference: Vec::new(),
+            cw: Vec::new(),
+        };
+        Self([(figure(p50, 2.0, 1.5), 0.5), (figure(p99, 3.0, 2.0), 0.99)])
+    }
+
+    /// Takes in a pair: what each task took, in nanoseconds.
+    pub(crate) fn add(&mut self, reference: Vec<u64>, cw: Vec<u64>) {
+        let micros =
+            |nanos: Vec<u64>| nanos.into_iter().map(|nanos| nanos as f64 / 1e3).collect::<Vec<f64>>();
+        let (reference, cw) = (micros(reference), micros(cw));
+        for (figure, q) in &mut self.0 {
+            figure.reference.push(quantile(&reference, *q));
+            figure.cw.push(quantile(&cw, *q));
+        }
+    }
+
+    /// As [`Figure::report`].
+    pub(crate) fn report(&self) -> anyhow::Result<()> {
+        self.0.iter().try_for_each(|(figure, _)| figure.report())
+    }
+}
+
 /// Counts the pairs to run (`CW_BENCH_PAIRS`; else 7, or 1 under `cargo test`) and says on standard error where it is.
 pub(crate) fn pairs() -> anyhow::Result<impl Iterator<Item = usize>> {
     let pairs = match env::var(PAIRS) {

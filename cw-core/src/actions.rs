@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-use crate::{Payload, wire::Joins};
+use crate::Payload;
 
 /// Actions in order. What is told of consecutive tasks to the same peer joins into one message while it is the last.
 #[derive(Debug)]
@@ -70,13 +70,4 @@ impl<A: Tells> Actions<A> {
         let body = self.queue.back_mut().and_then(A::body).expect("what is open is the last action's");
         *body = self.open.split().freeze().into();
     }
-}
-
-/// [`Tells::join`] for a message and its body.
-pub(crate) fn join<H: Joins>(
-    (head, body): (&mut H, &[u8]),
-    (next, next_body): (&H, &[u8]),
-    open: &mut BytesMut,
-) -> bool {
-    crate::wire::join(head, body, next, next_body, open)
 }

@@ -2,8 +2,8 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use cw_core::Payload;
 use cw_core::{
+    Payload,
     ids::TaskId,
     wire::{Ending, Failure, PAYLOAD_BYTES_MAX, Printed},
 };

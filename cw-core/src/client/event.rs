@@ -4,9 +4,9 @@ use bytes::BytesMut;
 
 use crate::{
     Payload,
-    actions::{Tells, join},
+    actions::Tells,
     ids::{Attempt, SpecIndex, TaskId, WorkerId},
-    wire::{Class, Counts, FromClient, Spec, Stall, ToClient, Window},
+    wire::{Class, Counts, FromClient, Spec, Stall, ToClient, Window, join},
 };
 
 /// Something that happened.

@@ -2,7 +2,7 @@
 //! burst is looked up, or noted, once.
 
 use super::{
-    Action, Master, PAYLOAD_BYTES_MAX, TASKS_END,
+    Action, Master, PAYLOAD_BYTES_MAX,
     clients::{Bounds, Client},
     finish::Report,
     stall,
@@ -48,7 +48,7 @@ impl Master {
         }
         // A client that is back may hand in as many beside those that are here and that it will not.
         let windows = if client.resume.open { 4 } else { 2 };
-        let bounds = Bounds { end: TASKS_END, tasks: window_told * windows, bytes };
+        let bounds = Bounds { tasks: window_told * windows, bytes };
         let mut claimed = Vec::new();
         let mut wrong = None;
         for (task, entry) in tasks {

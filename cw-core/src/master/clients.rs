@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    TASKS_END,
     parked::ParkedTasks,
     resume::{CLAIMS_MAX, Resume},
     tally::Tally,
@@ -101,8 +102,6 @@ pub(super) struct Client {
 
 /// What one client may hand in.
 pub(super) struct Bounds {
-    /// No task is numbered as high.
-    pub(super) end: TaskId,
     /// So many tasks at once.
     pub(super) tasks: usize,
     /// So many bytes of arguments, and one task beyond.
@@ -268,7 +267,7 @@ impl Client {
     /// # Errors
     /// Why it is to be shown out.
     pub(super) fn admit(&mut self, id: TaskId, task: Task, bounds: &Bounds) -> Result<bool, &'static str> {
-        if id >= bounds.end {
+        if id >= TASKS_END {
             return Err("numbered a task beyond all bounds");
         }
         let Some(declared) = self.specs.get(task.spec.0 as usize) else {

@@ -4,9 +4,9 @@ use bytes::BytesMut;
 
 use crate::{
     Payload,
-    actions::{Tells, join},
+    actions::Tells,
     ids::{ClientId, ProgramId, WorkerId},
-    wire::{FromClient, FromWorker, Programs, ToClient, ToWorker, Token},
+    wire::{FromClient, FromWorker, Programs, ToClient, ToWorker, Token, join},
 };
 
 /// Something that happened.

@@ -211,7 +211,7 @@ fn bursts() {
 fn entries() {
     let (mut head, mut body) = (FromClient::Submit { task: TASK, spec: SpecIndex(1) }, BytesMut::new());
     let next = FromClient::Submit { task: TaskId(TASK.0 + 1), spec: SpecIndex(1) };
-    assert!(wire::join(&mut head, b"ab", &next, b"c", &mut body));
+    assert!(wire::join((&mut head, b"ab"), (&next, b"c"), &mut body));
     assert_eq!(head, FromClient::Submits { first: TASK, tasks: 2, spec: SpecIndex(1) });
     assert_eq!(body[..], *b"\x02ab\x01c");
     body.clear();

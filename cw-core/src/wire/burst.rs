@@ -46,10 +46,8 @@ pub(crate) fn singles<H: Joins + Clone>(message: &H, body: &Payload) -> Vec<(H, 
 
 /// Says `next` together with `head`, if it can be. `open` is empty, or the body of a burst that `head` is.
 pub(crate) fn join<H: Joins>(
-    head: &mut H,
-    body: &[u8],
-    next: &H,
-    next_body: &[u8],
+    (head, body): (&mut H, &[u8]),
+    (next, next_body): (&H, &[u8]),
     open: &mut BytesMut,
 ) -> bool {
     // The body of a burst that has been closed is no entry of another.
@@ -344,9 +342,9 @@ mod tests {
     #[test]
     fn consecutive_tasks_become_one_message_and_come_out_as_they_were() {
         let (mut head, mut open) = (run(5), BytesMut::new());
-        assert!(join(&mut head, b"a", &run(6), &[7; 200], &mut open));
-        assert!(join(&mut head, b"", &run(7), b"", &mut open));
-        assert!(!join(&mut head, b"", &run(9), b"", &mut open), "8 is missing");
+        assert!(join((&mut head, b"a"), (&run(6), &[7; 200]), &mut open));
+        assert!(join((&mut head, b""), (&run(7), b""), &mut open));
+        assert!(!join((&mut head, b""), (&run(9), b""), &mut open), "8 is missing");
         let ToWorker::Runs { first: TaskId(5), tasks: 3, .. } = head else { panic!("{head:?}") };
         let body = Payload::from(open.freeze());
         let entries: Vec<_> = Entries::of_args(TaskId(5), 3, body).map(|it| it.bytes.to_vec()).collect();
@@ -356,9 +354,9 @@ mod tests {
     #[test]
     fn a_burst_that_was_closed_takes_in_no_more() {
         let (mut head, mut open) = (run(5), BytesMut::new());
-        assert!(join(&mut head, b"a", &run(6), b"b", &mut open));
+        assert!(join((&mut head, b"a"), (&run(6), b"b"), &mut open));
         let body = open.split().freeze();
-        assert!(!join(&mut head, &body, &run(7), b"c", &mut open));
+        assert!(!join((&mut head, &body), (&run(7), b"c"), &mut open));
     }
 
     #[test]
@@ -374,9 +372,9 @@ mod tests {
     #[test]
     fn long_arguments_are_sent_alone_and_a_burst_has_an_end() {
         let (mut head, mut open) = (run(0), BytesMut::new());
-        assert!(!join(&mut head, b"", &run(1), &[0; ENTRY_BYTES_MAX + 1], &mut open));
-        assert!(!join(&mut head, &[0; ENTRY_BYTES_MAX + 1], &run(1), b"", &mut open));
-        let joined = (1..1_000).take_while(|n| join(&mut head, &[0], &run(*n), &[0; 1_000], &mut open));
+        assert!(!join((&mut head, b""), (&run(1), &[0; ENTRY_BYTES_MAX + 1]), &mut open));
+        assert!(!join((&mut head, &[0; ENTRY_BYTES_MAX + 1]), (&run(1), b""), &mut open));
+        let joined = (1..1_000).take_while(|n| join((&mut head, &[0]), (&run(*n), &[0; 1_000]), &mut open));
         assert!((32..40).contains(&joined.count()));
     }
 

@@ -5,9 +5,9 @@ use bytes::BytesMut;
 use super::NoShare;
 use crate::{
     Payload,
-    actions::{Tells, join},
+    actions::Tells,
     ids::{ExecutorId, ProgramId, ShareId},
-    wire::{Class, Ending, FromWorker, ToExecutor, ToWorker},
+    wire::{Class, Ending, FromWorker, ToExecutor, ToWorker, join},
 };
 
 /// Something that happened.

@@ -12,8 +12,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use cw_core::Payload;
-use cw_core::wire::Failure;
+use cw_core::{Payload, wire::Failure};
 use futures_core::Stream;
 
 use super::{

@@ -10,9 +10,8 @@ use std::{
     task::Waker,
 };
 
-use cw_core::Payload;
 use cw_core::{
-    TaskMap, Time,
+    Payload, TaskMap, Time,
     client::{self, Action, Client, Completion, Event},
     ids::{SpecIndex, TaskId},
     wire::{APART_WEIGHT, Class, Counts, FromClient, Session, Spec},

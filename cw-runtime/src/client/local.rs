@@ -4,9 +4,8 @@
 
 use std::{os::unix::ffi::OsStringExt, sync::Arc, time::Duration};
 
-use cw_core::Payload;
 use cw_core::{
-    Time,
+    Payload, Time,
     client::{self, Event as ClientEvent, Resumed},
     ids::{ClientId, ProgramId, ShareId, WorkerId},
     master::{self, Master},

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use cw_core::Payload;
 use cw_core::{
+    Payload,
     client::{Config, Introduction},
     ids::SettingId,
     wire::Role,

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use cw_core::Payload;
 use cw_core::{
+    Payload,
     ids::TaskId,
     wire::{Class, Output, Printed},
 };

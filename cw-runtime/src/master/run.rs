@@ -10,9 +10,8 @@
 
 use std::{collections::HashMap, future::Future, hash::Hash, pin::Pin, sync::Arc, time::Duration};
 
-use cw_core::Payload;
 use cw_core::{
-    IdHash, Time,
+    IdHash, Payload, Time,
     ids::{ClientId, WorkerId},
     master::{Action, Admitted, Config, Event, Master},
     wire::{self, FromClient, FromWorker, Head, Programs, Reply, Role, ToWorker, Welcome},

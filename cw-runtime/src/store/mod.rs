@@ -49,8 +49,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cw_core::Payload;
 use cw_core::{
+    Payload,
     client::Completion,
     ids::{SpecIndex, TaskId},
     resume::Place,

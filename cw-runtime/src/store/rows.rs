@@ -1,7 +1,6 @@
 //! Rows, and what is written: statements in, errors out. Nothing here decides anything.
 
-use cw_core::Payload;
-use cw_core::{resume::Place, wire::Class};
+use cw_core::{Payload, resume::Place, wire::Class};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// The first 16 bytes of a BLAKE3 hash.

@@ -7,8 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use cw_core::Payload;
 use cw_core::{
+    Payload,
     client::Completion,
     ids::{Attempt, SpecIndex},
     wire::Class,

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use cw_core::Payload;
 use cw_core::{
-    IdHash,
+    IdHash, Payload,
     ids::{ExecutorId, ProgramId},
     wire::{Ending, Particulars, ToExecutor},
     worker::ExecutorSaid,

@@ -24,8 +24,8 @@ use std::{
 };
 
 use bytes::BytesMut;
-use cw_core::Payload;
 use cw_core::{
+    Payload,
     ids::ExecutorId,
     wire::{Ending, FromExecutor, ToExecutor},
     worker::ExecutorSaid,

@@ -16,9 +16,8 @@ use std::{
     time::Duration,
 };
 
-use cw_core::Payload;
 use cw_core::{
-    Time,
+    Payload, Time,
     ids::{ProgramId, ShareId},
     wire::{FromWorker, ToWorker, Welcome},
     worker::{Action, Config, Event, ExecutorSaid, NoShare, Worker},
