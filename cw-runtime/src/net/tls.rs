@@ -128,8 +128,7 @@ pub(super) fn finish_client(mut tls: rustls::ClientConfig) -> Result<quinn::Clie
     tls.enable_sni = false;
     let crypto = QuicClientConfig::try_from(tls).map_err(KeyError::Suite)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    let transport = endpoint::transport_with_mtu(endpoint::MTU_PEER);
-    config.transport_config(Arc::new(transport));
+    config.transport_config(Arc::new(endpoint::transport_to_master()?));
     Ok(config)
 }
 
