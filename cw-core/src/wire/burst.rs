@@ -9,7 +9,10 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{Class, FromClient, FromExecutor, FromWorker, Head, ToClient, ToExecutor, ToWorker};
-use crate::{Payload, ids::TaskId};
+use crate::{
+    Payload,
+    ids::{Attempt, ClientId, JobIndex, SpecIndex, TaskId, WorkerId},
+};
 
 /// Longer arguments and results are sent alone.
 const ENTRY_BYTES_MAX: usize = 1 << 10;
@@ -21,9 +24,15 @@ pub const BURST_BYTES_MAX: usize = 32 << 10;
 const BODY_BYTES_MAX: usize = BURST_BYTES_MAX + ENTRY_BYTES_MAX + 20;
 
 /// A message that may be said together with the next one.
-pub(crate) trait Joins: Head {
-    /// The head of a burst of both, if this is a message, or a burst, that the next message follows.
-    fn burst_with(&self, next: &Self) -> Option<Self>;
+pub(crate) trait Joins: Head + Sized {
+    /// What messages have in common that are said together.
+    type Same: PartialEq;
+
+    /// The first task, how many there are, and what is the same for all of them; if this is such a message, or a burst.
+    fn of(&self) -> Option<(TaskId, u32, Self::Same)>;
+
+    /// The head of a burst.
+    fn burst(first: TaskId, tasks: u32, same: Self::Same) -> Self;
 
     /// Whether this is a burst.
     fn is_burst(&self) -> bool;
@@ -50,20 +59,29 @@ pub(crate) fn join<H: Joins>(
     (next, next_body): (&H, &[u8]),
     open: &mut BytesMut,
 ) -> bool {
-    // The body of a burst that has been closed is no entry of another.
-    if open.is_empty() && head.is_burst() {
-        return false;
-    }
-    if open.len() > BURST_BYTES_MAX || body.len().max(next_body.len()) > ENTRY_BYTES_MAX {
-        return false;
-    }
-    let Some(burst) = head.burst_with(next) else { return false };
+    let (Some((first, tasks, same)), Some((after, more, of))) = (head.of(), next.of()) else { return false };
+    let all =
+        tasks.checked_add(more).filter(|_| same == of && first.0.checked_add(tasks.into()) == Some(after.0));
+    let Some(all) = all.filter(|_| fits(open, body, next_body)) else { return false };
     if open.is_empty() {
-        put_entry(head.micros(), body, open);
+        put(head, body, open);
     }
-    put_entry(next.micros(), next_body, open);
-    *head = burst;
+    put(next, next_body, open);
+    *head = H::burst(first, all, same);
     true
+}
+
+/// Whether a message is short enough to be said together with what comes before it.
+fn fits(open: &[u8], body: &[u8], next_body: &[u8]) -> bool {
+    // Of bursts too, which could be passed on as they came: only short ones are worth a copy.
+    let is_short = (!open.is_empty() || body.len() <= ENTRY_BYTES_MAX) && next_body.len() <= ENTRY_BYTES_MAX;
+    is_short && open.len() <= BURST_BYTES_MAX
+}
+
+/// Puts what a message says of its tasks into the body of a burst.
+#[inline]
+fn put<H: Joins>(message: &H, body: &[u8], out: &mut BytesMut) {
+    if message.is_burst() { out.extend_from_slice(body) } else { put_entry(message.micros(), body, out) }
 }
 
 #[inline]
@@ -142,7 +160,20 @@ impl Entries {
 }
 
 fn bounded(tasks: u32, body: &[u8]) -> u32 {
-    if body.len() <= BODY_BYTES_MAX { tasks } else { 0 }
+    if is_short_enough(body) { tasks } else { 0 }
+}
+
+/// Whether an honest burst may have such a body.
+pub(super) fn is_short_enough(body: &[u8]) -> bool {
+    body.len() <= BODY_BYTES_MAX
+}
+
+/// Where the entry that begins at `at` ends; none if it is cut short.
+#[inline]
+pub(super) fn skip(body: &[u8], at: usize, timed: bool) -> Option<usize> {
+    let at = if timed { number(body, at)?.1 } else { at };
+    let (length, start) = number(body, at)?;
+    start.checked_add(usize::try_from(length).ok()?).filter(|end| *end <= body.len())
 }
 
 impl Iterator for Entries {
@@ -161,24 +192,23 @@ impl Iterator for Entries {
     }
 }
 
-fn follows(first: TaskId, tasks: u32, next: TaskId) -> bool {
-    tasks < u32::MAX && first.0.checked_add(u64::from(tasks)) == Some(next.0)
-}
-
 impl Joins for FromClient {
+    type Same = SpecIndex;
+
     fn is_burst(&self) -> bool {
         matches!(self, Self::Submits { .. })
     }
 
-    fn burst_with(&self, next: &Self) -> Option<Self> {
-        let Self::Submit { task, spec } = *next else { return None };
-        let (first, tasks, of) = match *self {
-            Self::Submit { task, spec } => (task, 1, spec),
-            Self::Submits { first, tasks, spec } => (first, tasks, spec),
-            _ => return None,
-        };
-        let fits = of == spec && follows(first, tasks, task);
-        fits.then_some(Self::Submits { first, tasks: tasks + 1, spec })
+    fn of(&self) -> Option<(TaskId, u32, Self::Same)> {
+        match *self {
+            Self::Submit { task, spec } => Some((task, 1, spec)),
+            Self::Submits { first, tasks, spec } => Some((first, tasks, spec)),
+            _ => None,
+        }
+    }
+
+    fn burst(first: TaskId, tasks: u32, spec: Self::Same) -> Self {
+        Self::Submits { first, tasks, spec }
     }
 
     #[cfg(any(test, feature = "sim"))]
@@ -190,19 +220,26 @@ impl Joins for FromClient {
 }
 
 impl Joins for ToWorker {
+    type Same = (ClientId, Attempt, SpecIndex);
+
     fn is_burst(&self) -> bool {
         matches!(self, Self::Runs { .. })
     }
 
-    fn burst_with(&self, next: &Self) -> Option<Self> {
-        let Self::Run { client, task, attempt, spec, alone: false } = *next else { return None };
-        let (first, tasks, of) = match *self {
-            Self::Run { client, task, attempt, spec, alone: false } => (task, 1, (client, attempt, spec)),
-            Self::Runs { client, first, tasks, attempt, spec } => (first, tasks, (client, attempt, spec)),
-            _ => return None,
-        };
-        let fits = of == (client, attempt, spec) && follows(first, tasks, task);
-        fits.then_some(Self::Runs { client, first, tasks: tasks + 1, attempt, spec })
+    fn of(&self) -> Option<(TaskId, u32, Self::Same)> {
+        match *self {
+            Self::Run { client, task, attempt, spec, alone: false } => {
+                Some((task, 1, (client, attempt, spec)))
+            }
+            Self::Runs { first, tasks, client, attempt, spec } => {
+                Some((first, tasks, (client, attempt, spec)))
+            }
+            _ => None,
+        }
+    }
+
+    fn burst(first: TaskId, tasks: u32, (client, attempt, spec): Self::Same) -> Self {
+        Self::Runs { first, tasks, client, attempt, spec }
     }
 
     #[cfg(any(test, feature = "sim"))]
@@ -215,23 +252,24 @@ impl Joins for ToWorker {
 }
 
 impl Joins for FromWorker {
+    type Same = (ClientId, Attempt);
+
     fn is_burst(&self) -> bool {
         matches!(self, Self::Finishes { .. })
     }
 
-    fn burst_with(&self, next: &Self) -> Option<Self> {
-        let Self::Finished { client, task, attempt, class: Class::Ok, output: 0, .. } = *next else {
-            return None;
-        };
-        let (first, tasks, of) = match *self {
+    fn of(&self) -> Option<(TaskId, u32, Self::Same)> {
+        match *self {
             Self::Finished { client, task, attempt, class: Class::Ok, output: 0, .. } => {
-                (task, 1, (client, attempt))
+                Some((task, 1, (client, attempt)))
             }
-            Self::Finishes { client, first, tasks, attempt } => (first, tasks, (client, attempt)),
-            _ => return None,
-        };
-        let fits = of == (client, attempt) && follows(first, tasks, task);
-        fits.then_some(Self::Finishes { client, first, tasks: tasks + 1, attempt })
+            Self::Finishes { first, tasks, client, attempt } => Some((first, tasks, (client, attempt))),
+            _ => None,
+        }
+    }
+
+    fn burst(first: TaskId, tasks: u32, (client, attempt): Self::Same) -> Self {
+        Self::Finishes { first, tasks, client, attempt }
     }
 
     fn micros(&self) -> Option<u64> {
@@ -249,18 +287,14 @@ impl Joins for FromWorker {
 }
 
 impl Joins for ToClient {
+    type Same = (Attempt, u32, WorkerId);
+
     fn is_burst(&self) -> bool {
         matches!(self, Self::Finishes { .. })
     }
 
-    fn burst_with(&self, next: &Self) -> Option<Self> {
-        let Self::Finished {
-            task, attempt, attempts, worker: Some(worker), class: Class::Ok, output: 0, ..
-        } = *next
-        else {
-            return None;
-        };
-        let (first, tasks, of) = match *self {
+    fn of(&self) -> Option<(TaskId, u32, Self::Same)> {
+        match *self {
             Self::Finished {
                 task,
                 attempt,
@@ -269,14 +303,16 @@ impl Joins for ToClient {
                 class: Class::Ok,
                 output: 0,
                 ..
-            } => (task, 1, (attempt, attempts, worker)),
+            } => Some((task, 1, (attempt, attempts, worker))),
             Self::Finishes { first, tasks, attempt, attempts, worker } => {
-                (first, tasks, (attempt, attempts, worker))
+                Some((first, tasks, (attempt, attempts, worker)))
             }
-            _ => return None,
-        };
-        let fits = of == (attempt, attempts, worker) && follows(first, tasks, task);
-        fits.then_some(Self::Finishes { first, tasks: tasks + 1, attempt, attempts, worker })
+            _ => None,
+        }
+    }
+
+    fn burst(first: TaskId, tasks: u32, (attempt, attempts, worker): Self::Same) -> Self {
+        Self::Finishes { first, tasks, attempt, attempts, worker }
     }
 
     fn micros(&self) -> Option<u64> {
@@ -295,19 +331,22 @@ impl Joins for ToClient {
 }
 
 impl Joins for ToExecutor {
+    type Same = (JobIndex, Attempt);
+
     fn is_burst(&self) -> bool {
         matches!(self, Self::Runs { .. })
     }
 
-    fn burst_with(&self, next: &Self) -> Option<Self> {
-        let Self::Run { job, task, attempt } = *next else { return None };
-        let (first, tasks, of) = match *self {
-            Self::Run { job, task, attempt } => (task, 1, (job, attempt)),
-            Self::Runs { job, first, tasks, attempt } => (first, tasks, (job, attempt)),
-            _ => return None,
-        };
-        let fits = of == (job, attempt) && follows(first, tasks, task);
-        fits.then_some(Self::Runs { job, first, tasks: tasks + 1, attempt })
+    fn of(&self) -> Option<(TaskId, u32, Self::Same)> {
+        match *self {
+            Self::Run { job, task, attempt } => Some((task, 1, (job, attempt))),
+            Self::Runs { first, tasks, job, attempt } => Some((first, tasks, (job, attempt))),
+            _ => None,
+        }
+    }
+
+    fn burst(first: TaskId, tasks: u32, (job, attempt): Self::Same) -> Self {
+        Self::Runs { first, tasks, job, attempt }
     }
 
     #[cfg(any(test, feature = "sim"))]
@@ -352,11 +391,27 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_that_was_closed_takes_in_no_more() {
+    fn a_burst_that_was_closed_goes_on_with_others() {
         let (mut head, mut open) = (run(5), BytesMut::new());
         assert!(join((&mut head, b"a"), (&run(6), b"b"), &mut open));
         let body = open.split().freeze();
+        assert!(join((&mut head, &body), (&run(7), b"c"), &mut open));
+        let (mut next, mut more) = (run(8), BytesMut::new());
+        assert!(join((&mut next, b"d"), (&run(9), b"e"), &mut more));
+        assert!(join((&mut head, b""), (&next, &more), &mut open));
+        let ToWorker::Runs { first: TaskId(5), tasks: 5, .. } = head else { panic!("{head:?}") };
+        let body = Payload::from(open.freeze());
+        let entries: Vec<_> = Entries::of_args(TaskId(5), 5, body).map(|it| it.bytes.to_vec()).collect();
+        assert_eq!(entries, [b"a", b"b", b"c", b"d", b"e"]);
+    }
+
+    #[test]
+    fn a_long_burst_is_passed_on_as_it_came() {
+        let (mut head, mut open) = (run(5), BytesMut::new());
+        assert!(join((&mut head, &[0; 900]), (&run(6), &[0; 900]), &mut open));
+        let body = open.split().freeze();
         assert!(!join((&mut head, &body), (&run(7), b"c"), &mut open));
+        assert!(!join((&mut run(4), b"c"), (&head, &body), &mut open));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod frame;
 mod hello;
 mod particulars;
 mod printed;
+mod stretch;
 mod worker;
 
 use std::ops::Range;
@@ -43,6 +44,7 @@ pub use hello::{
 };
 pub use particulars::{EXECUTOR_PROTOCOL, PARTICULARS_BYTES_MAX, Particulars};
 pub use printed::{Printed, split_output};
+pub use stretch::Stretch;
 pub use worker::{Doing, FromWorker, Returned, ToWorker};
 
 /// The head of a message: all of it that is ours.
