@@ -301,7 +301,10 @@ fn arguments_that_lie_apart_are_there_before_their_task_begins_and_until_it_has_
     let share = ShareId([3; 32]);
     let args = Apart { share, bytes: 5 << 20 }.encode();
     let program = ProgramId::default();
-    assert_eq!(run(&mut worker, 1, args.clone()), [worker::Action::FetchShare { share, program }]);
+    assert_eq!(
+        run(&mut worker, 1, args.clone()),
+        [worker::Action::FetchShare { share, program, passing: true }]
+    );
     assert_eq!(run(&mut worker, 2, args), [], "they are on their way");
     let path = Payload::from_static(b"/p");
     worker.handle(at(1), worker::Event::Shared { share, result: Ok(path.clone()) });

@@ -147,6 +147,8 @@ pub enum Action {
         share: ShareId,
         /// Of which program's clients it can be had.
         program: ProgramId,
+        /// Whether it is only the arguments of tasks here, and goes with them.
+        passing: bool,
     },
     /// Forget a shared value.
     DropShare {

@@ -63,7 +63,7 @@ impl Worker {
         if !self.shares.contains_key(&share) {
             let program = self.origin_of(client).program;
             self.shares.insert(share, Share::Fetching { failures: 0, asked: 0, again: None });
-            self.actions.push_back(Action::FetchShare { share, program });
+            self.fetch(share, program);
         }
     }
 
@@ -153,8 +153,14 @@ impl Worker {
                 self.shares.remove(&share);
                 continue;
             };
-            self.actions.push_back(Action::FetchShare { share, program });
+            self.fetch(share, program);
         }
+    }
+
+    fn fetch(&mut self, share: ShareId, program: ProgramId) {
+        let is_shared = || self.clients.values().any(|client| client.shares().contains(&share));
+        let passing = self.apart.contains_key(&share) && !is_shared();
+        self.actions.push_back(Action::FetchShare { share, program, passing });
     }
 
     pub(super) fn next_share(&self) -> Option<Time> {

@@ -3,14 +3,13 @@
 use std::{fs::File, net::SocketAddr};
 
 use bytes::BytesMut;
-use cw_core::ids::ProgramId;
 use tokio::sync::watch;
 
 use super::{
-    BlobId, Outline,
+    Outline,
     cache::{Begin, Cache, CacheError, Part},
     on_disk,
-    talk::{self, Answer, Ask, Start},
+    talk::{self, Answer, Ask, Start, Wish},
 };
 
 /// What came of asking.
@@ -72,14 +71,14 @@ impl Follower for Alone {
 pub(crate) async fn fetch(
     connection: &quinn::Connection,
     cache: &Cache,
-    (id, program): (BlobId, ProgramId),
-    others_failed: bool,
+    wish: Wish,
     follower: &mut impl Follower,
 ) -> Result<Fetched, Failed> {
+    let id = wish.id;
     let broken = |error: quinn::ConnectionError| Failed::Broken(error.to_string());
     let (mut send, mut receive) = connection.open_bi().await.map_err(broken)?;
     let mut buffer = BytesMut::new();
-    talk::say(&mut send, &Ask::Blob { id, program, others_failed }).await.map_err(Failed::Broken)?;
+    talk::say(&mut send, &Ask::Blob(wish)).await.map_err(Failed::Broken)?;
     let outline = match talk::hear(&mut receive, &mut buffer).await.map_err(Failed::Broken)? {
         Answer::Here(outline) => outline,
         Answer::At(others) => return Ok(Fetched::At(others)),

@@ -2,12 +2,13 @@
 //!
 //! `tree` names content and checks it piece by piece; `cache` keeps it on a node for all processes of one user there;
 //! `talk` is what two processes say about one, over a stream of its own; `fetch` gets one into the cache, `serve` gives
-//! one away, also while it is still on its way.
+//! one away, also while it is still on its way, `pass` passes one on that nobody on its way need keep.
 //!
 //! Nothing here is trusted but hashes: whoever serves a blob can be anybody who was let in.
 
 pub(crate) mod cache;
 pub(crate) mod fetch;
+pub(crate) mod pass;
 pub(crate) mod rooms;
 pub(crate) mod serve;
 pub(crate) mod talk;

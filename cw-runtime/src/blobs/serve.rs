@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Streams of blobs wait for the lanes of tasks.
-const PRIORITY: i32 = -1;
+pub(super) const PRIORITY: i32 = -1;
 
 /// Why a blob was not given away.
 #[derive(Debug)]
@@ -98,8 +98,12 @@ pub(crate) async fn serve(
         let bytes = source.chunk(index).await?.ok_or(Unserved::Damaged)?;
         talk::in_time(async { send.write_chunk(bytes).await.map_err(|error| error.to_string()) }).await?;
     }
+    Ok(wait_for_end(send).await?)
+}
+
+/// Ends a stream and waits until the other side has all of it, or wants none of it any more.
+pub(super) async fn wait_for_end(send: &mut quinn::SendStream) -> Result<(), String> {
     send.finish().map_err(|error| error.to_string())?;
-    // Until the other side has all of it, or none of it any more.
     let _ = tokio::time::timeout(talk::PATIENCE, send.stopped()).await;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! asks                          answers
-//! Ask::Blob { id, .. }  ---->
+//! Ask::Blob(wish)       ---->
 //!                       <----   Answer::Here(outline)   or At(..), Gone(why), Away(why): the end
 //! Start { chunk }       ---->
 //!                       <----   the chunks from there on, bare, to the end of the stream
@@ -30,14 +30,7 @@ const WORD_BYTES_MAX: usize = 4 << 20;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
     /// A blob is wanted.
-    Blob {
-        /// Which.
-        id: BlobId,
-        /// Of which program's clients it can be had.
-        program: ProgramId,
-        /// Whether other nodes were asked in vain.
-        others_failed: bool,
-    },
+    Blob(Wish),
     /// This worker serves other workers.
     Serves {
         /// At this port of its address.
@@ -48,6 +41,25 @@ pub(crate) enum Ask {
         /// Which.
         id: BlobId,
     },
+}
+
+/// A blob that is wanted.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Wish {
+    pub(crate) id: BlobId,
+    /// Of which program's clients it can be had.
+    pub(crate) program: ProgramId,
+    /// Whether other nodes were asked in vain.
+    pub(crate) others_failed: bool,
+    /// Whether it is only the arguments of a task, which nobody need keep.
+    pub(crate) passing: bool,
+}
+
+impl Wish {
+    /// For something that is kept wherever it comes through.
+    pub(crate) fn of(id: BlobId, program: ProgramId) -> Self {
+        Self { id, program, others_failed: false, passing: false }
+    }
 }
 
 /// What follows when a blob was asked for.

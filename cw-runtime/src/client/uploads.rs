@@ -12,7 +12,7 @@ use crate::{
     blobs::{
         BlobId, Outline, on_disk,
         serve::{Source, serve},
-        talk::{self, Answer, Ask},
+        talk::{self, Answer, Ask, Wish},
     },
     program, shared,
 };
@@ -29,7 +29,7 @@ pub(super) async fn answer(connection: quinn::Connection) {
 }
 
 async fn answer_one(mut send: quinn::SendStream, mut receive: quinn::RecvStream) -> Result<(), String> {
-    let Ask::Blob { id, .. } = talk::hear(&mut receive, &mut BytesMut::new()).await? else {
+    let Ask::Blob(Wish { id, .. }) = talk::hear(&mut receive, &mut BytesMut::new()).await? else {
         return Err("it asks what only masters are asked".to_owned());
     };
     let own = program::own_blob().map_err(|error| error.to_string())?;

@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     fs::File,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,9 +21,10 @@ use crate::blobs::{
     cache::Cache,
     fetch::{Failed, Fetched, Follower, fetch},
     folder, on_disk,
+    pass::Passing,
     rooms::Rooms,
     serve::{Source, Unserved, serve},
-    talk::{self, Answer, Ask},
+    talk::{self, Answer, Ask, Wish},
 };
 
 /// So many workers are sent blobs of one program at once; more are told who else has them, or wait.
@@ -54,6 +58,8 @@ struct Known {
     holders: Mutex<Vec<usize>>,
     /// Another worker has it.
     more: Notify,
+    /// Whether it was passed on to a worker and not kept.
+    passed: AtomicBool,
 }
 
 /// Where a blob is. What is complete is not kept open, as the cache may have to make room.
@@ -120,9 +126,7 @@ impl Blobs {
                 self.note_holder(&self.known(id), worker);
                 Ok(())
             }
-            Ok(Ask::Blob { id, program, others_failed }) => {
-                self.give((id, program), others_failed, (worker, from), (&mut send, &mut receive)).await
-            }
+            Ok(Ask::Blob(wish)) => self.give(wish, (worker, from), (&mut send, &mut receive)).await,
             Err(why) => Err(why),
         };
         if let Err(why) = answered {
@@ -132,12 +136,17 @@ impl Blobs {
 
     async fn give(
         self: &Arc<Self>,
-        (id, program): (BlobId, ProgramId),
-        others_failed: bool,
+        wish: Wish,
         worker: (usize, IpAddr),
         (send, receive): (&mut quinn::SendStream, &mut quinn::RecvStream),
     ) -> Result<(), String> {
+        let Wish { id, program, others_failed, passing } = wish;
         let known = self.known(id);
+        // What is asked for again is not only passing.
+        if passing && !known.passed.swap(true, Ordering::Relaxed) {
+            let _permit = self.rooms.of(program).acquire_owned().await.map_err(|error| error.to_string())?;
+            return self.pass_on(wish, (send, receive)).await;
+        }
         let source = match self.source((id, program), &known).await {
             Ok(source) => source,
             Err(Missing::There(why)) => return talk::say(send, &Answer::Gone(why)).await,
@@ -172,6 +181,24 @@ impl Blobs {
             }
         }
         Ok(())
+    }
+
+    /// Passes a blob on from whichever client has it.
+    async fn pass_on(
+        &self,
+        wish: Wish,
+        (send, receive): (&mut quinn::SendStream, &mut quinn::RecvStream),
+    ) -> Result<(), String> {
+        let mut missing = Answer::Away("no client of its program is here".to_owned());
+        let mut tried = Vec::new();
+        while let Some(connection) = self.client_of(wish.program, &tried) {
+            tried.push(connection.stable_id());
+            match Passing::from(&connection, wish).await {
+                Ok(passing) => return passing.to(send, receive).await,
+                Err(answer) => missing = answer,
+            }
+        }
+        talk::say(send, &missing).await
     }
 
     fn known(&self, id: BlobId) -> Arc<Known> {
@@ -288,7 +315,7 @@ impl Blobs {
         while let Some(connection) = self.client_of(program, &tried) {
             tried.push(connection.stable_id());
             loop {
-                match fetch(&connection, cache, (id, program), false, follower).await {
+                match fetch(&connection, cache, Wish::of(id, program), follower).await {
                     Ok(Fetched::File(file, outline)) => {
                         return Ok(Source::in_file(id, Arc::new(outline), file));
                     }

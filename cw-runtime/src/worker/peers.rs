@@ -17,7 +17,7 @@ use crate::{
     blobs::{
         BlobId, Outline, on_disk,
         serve::{Source, serve},
-        talk::{self, Answer, Ask},
+        talk::{self, Answer, Ask, Wish},
     },
     net::{
         endpoint::{self, EndpointKeys},
@@ -132,7 +132,7 @@ async fn serve_one(
     send: &mut quinn::SendStream,
     receive: &mut quinn::RecvStream,
 ) -> Result<(), String> {
-    let Ask::Blob { id, .. } = hear_ask(receive).await? else {
+    let Ask::Blob(Wish { id, .. }) = hear_ask(receive).await? else {
         return Err("it asks what only a master is asked".to_owned());
     };
     let Ok(_permit) = room.try_acquire() else {

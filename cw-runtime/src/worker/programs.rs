@@ -1,7 +1,7 @@
 //! How programs come to a worker: its own, what lies at the client's path, or a blob; always as a private copy that was
 //! verified.
 
-use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs::File, os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cw_core::{
@@ -10,9 +10,9 @@ use cw_core::{
     worker::NoShare,
 };
 
-use super::upstream::Upstream;
+use super::upstream::{Got, Upstream};
 use crate::{
-    blobs::{self, BlobId, Outline, fetch::Failed, on_disk},
+    blobs::{self, BlobId, Outline, fetch::Failed, on_disk, talk::Wish},
     executor::scratch,
     image::{Image, Unfit},
     program,
@@ -67,10 +67,10 @@ impl Fetcher {
     async fn fetch(&self, program: ProgramId, id: BlobId, name: String) -> Result<Image, String> {
         // The second time what was damaged in the cache has been removed.
         for last in [false, true] {
-            let file = self.upstream.get(id, program).await.map_err(Failed::into_words)?;
+            let got = self.upstream.get(Wish::of(id, program)).await.map_err(Failed::into_words)?;
             let copied = {
                 let name = name.clone();
-                on_disk(move || Ok(Image::copy_of(file, id, name))).await?
+                on_disk(move || Ok(Image::copy_of(got.file, id, name))).await?
             };
             match copied {
                 Ok(image) => {
@@ -92,22 +92,34 @@ impl Fetcher {
 }
 
 impl Fetcher {
-    /// Gets a value that tasks share, verified.
+    /// Gets a value that tasks share, verified. What is only passing leaves the cache at once, where it would be in the way of
+    /// what can be used again.
     ///
     /// # Errors
     /// Why it cannot be had, in one line.
-    pub(super) async fn share(&self, share: ShareId, program: ProgramId) -> Result<PathBuf, NoShare> {
+    pub(super) async fn share(
+        &self,
+        share: ShareId,
+        program: ProgramId,
+        passing: bool,
+    ) -> Result<PathBuf, NoShare> {
         let id = BlobId(share.0);
         for _ in 0..4 {
-            let got = self.upstream.get(id, program).await;
-            got.map_err(|failed| match failed {
+            let got = self.upstream.get(Wish { passing, ..Wish::of(id, program) }).await;
+            let got = got.map_err(|failed| match failed {
                 Failed::Here(why) => NoShare::Here(why),
                 Failed::TooBig(why) => NoShare::TooBig(why),
                 Failed::Away(why) => NoShare::Away(why),
                 other => NoShare::There(other.into_words()),
             })?;
-            match on_disk(move || keep(id)).await.map_err(NoShare::Here)? {
-                Kept::Whole(path) => return Ok(path),
+            let is_new = got.is_new;
+            match on_disk(move || keep(id, &got)).await.map_err(NoShare::Here)? {
+                Kept::Whole(path) => {
+                    if passing && is_new {
+                        self.upstream.discard(id).await.map_err(NoShare::Here)?;
+                    }
+                    return Ok(path);
+                }
                 // The cache had to make room for something else.
                 Kept::Gone => {}
                 Kept::Damaged => self.upstream.discard(id).await.map_err(NoShare::Here)?,
@@ -127,8 +139,9 @@ enum Kept {
     Damaged,
 }
 
-/// Gives a blob of the cache such a name, under which it stays whatever the cache makes room for, and verifies it there.
-fn keep(id: BlobId) -> Result<Kept, String> {
+/// Gives a blob of the cache such a name, under which it stays whatever the cache makes room for, and verifies it there,
+/// unless it has just come.
+fn keep(id: BlobId, got: &Got) -> Result<Kept, String> {
     let path = scratch::private_file(&format!("share-{id}")).map_err(|error| error.to_string())?;
     // What it was forgotten under before may have stayed.
     let _ = std::fs::remove_file(&path);
@@ -138,11 +151,17 @@ fn keep(id: BlobId) -> Result<Kept, String> {
         Err(error) => return Err(format!("{}: {error}", path.display())),
     }
     let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    if Outline::of(&file).is_ok_and(|(found, _)| found == id) {
+    let is_verified = got.is_new && is_same(&file, &got.file);
+    if is_verified || Outline::of(&file).is_ok_and(|(found, _)| found == id) {
         return Ok(Kept::Whole(path));
     }
     let _ = std::fs::remove_file(&path);
     Ok(Kept::Damaged)
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    let place = |file: &File| file.metadata().map(|it| (it.dev(), it.ino())).ok();
+    place(one).is_some_and(|it| place(other) == Some(it))
 }
 
 /// What can be told without the executable.

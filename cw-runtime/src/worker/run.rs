@@ -312,10 +312,10 @@ impl<S: Future<Output = ()>> Shell<S> {
         });
     }
 
-    fn fetch_share(&self, share: ShareId, program: ProgramId) {
+    fn fetch_share(&self, share: ShareId, program: ProgramId, passing: bool) {
         let (fetcher, done) = (self.fetcher.clone(), self.fetched.0.clone());
         tokio::spawn(async move {
-            let got = caught(fetcher.share(share, program)).await;
+            let got = caught(fetcher.share(share, program, passing)).await;
             let path = got.unwrap_or_else(|why| Err(NoShare::Here(why)));
             let _ = done.send(Fetched::Share(share, path));
         });
@@ -327,7 +327,7 @@ impl<S: Future<Output = ()>> Shell<S> {
                 Action::Tell { message, body } => self.tell(&message, &body),
                 Action::Start { executor, program, body } => self.pool.start(executor, program, &body),
                 Action::Fetch { program, body } => self.fetch(program, body),
-                Action::FetchShare { share, program } => self.fetch_share(share, program),
+                Action::FetchShare { share, program, passing } => self.fetch_share(share, program, passing),
                 Action::DropShare { share } => {
                     // What stays is swept by another process of this user's.
                     self.shares.remove(&share).map(std::fs::remove_file);

@@ -10,7 +10,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use cw_core::ids::ProgramId;
 use tokio::sync::{Notify, OnceCell};
 
 use super::peers::Peers;
@@ -20,7 +19,7 @@ use crate::blobs::{
     fetch::{Alone, Failed, Fetched, fetch},
     folder, on_disk,
     rooms::Rooms,
-    talk::{self, Ask},
+    talk::{self, Ask, Wish},
 };
 
 /// How often a blob is looked for that another process of this node fetches.
@@ -56,6 +55,13 @@ pub(crate) struct Upstream {
     under_way: Mutex<HashMap<BlobId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// A blob of this node's cache.
+pub(super) struct Got {
+    pub(super) file: File,
+    /// Whether it has just come, and was verified; else whoever uses it does that once more.
+    pub(super) is_new: bool,
+}
+
 impl Upstream {
     pub(crate) fn new(cache_bytes: u64) -> Self {
         Self {
@@ -85,24 +91,25 @@ impl Upstream {
         });
     }
 
-    /// A blob that clients of a program have, as it is in the cache: whoever uses it verifies it once more.
+    /// A blob that clients of a program have, as it is in the cache.
     ///
     /// # Errors
     /// Why it cannot be had, in one line.
-    pub(super) async fn get(&self, id: BlobId, program: ProgramId) -> Result<File, Failed> {
+    pub(super) async fn get(&self, wish: Wish) -> Result<Got, Failed> {
         let turn = {
             let mut under_way = self.under_way.lock().expect("no holder panics");
-            Arc::clone(under_way.entry(id).or_default())
+            Arc::clone(under_way.entry(wish.id).or_default())
         };
         let got = {
             let _turn = turn.lock().await;
-            self.get_alone(id, program).await
+            self.get_alone(wish).await
         };
-        self.under_way.lock().expect("no holder panics").remove(&id);
+        self.under_way.lock().expect("no holder panics").remove(&wish.id);
         got
     }
 
-    async fn get_alone(&self, id: BlobId, program: ProgramId) -> Result<File, Failed> {
+    async fn get_alone(&self, wish: Wish) -> Result<Got, Failed> {
+        let id = wish.id;
         let cache = self.cache().await.map_err(Failed::Here)?.clone();
         let (mut breaks, mut stuck, mut others_failed) = (0, 0, false);
         loop {
@@ -111,18 +118,20 @@ impl Upstream {
                 on_disk(move || Ok(cache.find(id))).await.map_err(Failed::Here)?
             };
             if let Some(file) = found {
-                return Ok(file);
+                return Ok(Got { file, is_new: false });
             }
             let master = self.wait_for_master().await.map_err(Failed::Away)?;
             let fetched = {
-                let room = self.transfers.of(program);
+                let room = self.transfers.of(wish.program);
                 let _transfer = room.acquire().await.map_err(|error| Failed::Here(error.to_string()))?;
-                fetch(&master, &cache, (id, program), others_failed, &mut Alone).await
+                fetch(&master, &cache, Wish { others_failed, ..wish }, &mut Alone).await
             };
             match fetched {
                 Ok(Fetched::File(file, outline)) => {
-                    self.keep(&master, id, outline, false).await;
-                    return Ok(file);
+                    if !wish.passing {
+                        self.keep(&master, id, outline, false).await;
+                    }
+                    return Ok(Got { file, is_new: true });
                 }
                 Ok(Fetched::Busy) if stuck < BUSY_MAX => {
                     stuck = if self.wait_for_other(&cache, id).await.map_err(Failed::Here)? {
@@ -137,10 +146,12 @@ impl Upstream {
                         folder().display()
                     )));
                 }
-                Ok(Fetched::At(others)) => match self.ask_others(&cache, (id, program), others).await {
+                Ok(Fetched::At(others)) => match self.ask_others(&cache, wish, others).await {
                     Some((file, outline)) => {
-                        self.keep(&master, id, outline, true).await;
-                        return Ok(file);
+                        if !wish.passing {
+                            self.keep(&master, id, outline, true).await;
+                        }
+                        return Ok(Got { file, is_new: true });
                     }
                     None => others_failed = true,
                 },
@@ -178,7 +189,7 @@ impl Upstream {
     async fn ask_others(
         &self,
         cache: &Cache,
-        blob: (BlobId, ProgramId),
+        wish: Wish,
         others: Vec<SocketAddr>,
     ) -> Option<(File, Outline)> {
         for address in others {
@@ -189,7 +200,7 @@ impl Upstream {
                     continue;
                 }
             };
-            let got = fetch(&connection, cache, blob, true, &mut Alone).await;
+            let got = fetch(&connection, cache, Wish { others_failed: true, ..wish }, &mut Alone).await;
             connection.close(0u32.into(), b"that was all");
             match got {
                 Ok(Fetched::File(file, outline)) => return Some((file, outline)),
