@@ -6,7 +6,7 @@ use crate::{
     Payload,
     actions::Tells,
     ids::{Attempt, SpecIndex, TaskId, WorkerId},
-    wire::{Class, Counts, FromClient, Spec, Stall, ToClient, Window, join},
+    wire::{Class, Counts, FromClient, Spec, Stall, Stretch, ToClient, Window, join},
 };
 
 /// Something that happened.
@@ -22,6 +22,13 @@ pub enum Event {
         durable: bool,
         /// The encoded arguments.
         args: Payload,
+    },
+    /// The program calls a job with many arguments. None of their results is recorded.
+    Submits {
+        /// Job and options, declared before.
+        spec: SpecIndex,
+        /// The tasks' names, new, and the encoded arguments.
+        args: Stretch,
     },
     /// Another process of this program called a job in this client's session, and has ended. What there is of the task
     /// is wanted, and recorded; if there is nothing, it ends as lost. Comes before the first master.
@@ -84,12 +91,21 @@ pub enum Action {
         /// The message's body.
         body: Payload,
     },
-    /// Give the caller its answer. Comes once for every task.
+    /// Give the caller its answer. This or the next comes once for every task.
     Complete {
         /// The task.
         task: TaskId,
         /// The answer.
         completion: Completion,
+    },
+    /// Give the callers their answers: consecutive tasks ended well, and printed nothing.
+    Completes {
+        /// What they have in common.
+        of: Common,
+        /// Their run times and results.
+        ends: Stretch,
+        /// How many bytes their arguments were.
+        args_bytes: u64,
     },
     /// Write a result to disk, then say [`Event::Recorded`].
     Record {
@@ -153,6 +169,27 @@ pub struct Completion {
     pub output: Payload,
     /// Result, or encoded failure.
     pub body: Payload,
+}
+
+/// What the ends of consecutive tasks have in common that are told together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Common {
+    /// The last attempt of each, as their worker knows it.
+    pub attempt: Attempt,
+    /// How many attempts of each ended with an outcome.
+    pub attempts: u32,
+    /// The worker that keeps the results until they are acknowledged.
+    pub worker: WorkerId,
+}
+
+impl Common {
+    /// How one of the tasks ended.
+    #[inline]
+    pub fn completion(self, micros: u64, body: Payload) -> Completion {
+        let Self { attempt, attempts, worker } = self;
+        let (class, worker, output) = (Class::Ok, Some(worker), Payload::new());
+        Completion { class, attempt, attempts, worker, micros, output, body }
+    }
 }
 
 /// What a master that welcomed a client knows of it.

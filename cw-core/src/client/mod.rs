@@ -27,23 +27,32 @@
 //! A process that goes on with the session of one that has died *claims* that one's tasks: it begins with them in `Again`,
 //! without their arguments, and says `Claim` for each. What neither the master nor a worker has ends as lost.
 //!
+//! Tasks that were called together stay together (`stretches.rs`) while they wait, and while they are with the master, until
+//! something befalls one of them alone.
+//!
 //! Where the user set a limit, tasks of which none has moved for so long end with the reason.
 
 mod event;
 mod patience;
+mod received;
+mod stretches;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::time::Duration;
 
-pub use event::{Action, Completion, Event, Resumed};
+pub use event::{Action, Common, Completion, Event, Resumed};
 
 use crate::{
     Payload, TaskMap, Time,
     actions::Actions,
     ids::{Attempt, SettingId, SpecIndex, TaskId, WorkerId},
-    wire::{Class, Entries, Entry, Failure, FromClient, Output, Spec, ToClient, Window, split_output},
+    wire::{Class, Failure, FromClient, Output, Spec, ToClient, Window, split_output},
 };
 use patience::Patience;
+use received::Received;
+use stretches::Stretches;
 use window::{InFlight, Waiting};
 
 /// What the user wants of a client.
@@ -76,6 +85,8 @@ pub struct Client {
     in_flight: InFlight,
     specs: Vec<Spec>,
     tasks: TaskMap<Task>,
+    /// Tasks that are not among those yet: nothing has to be known of each.
+    plain: Stretches,
     /// What is on its way to the disk. Apart, as many tasks wait and few are here.
     recording: TaskMap<Completion>,
     /// Results of other attempts of those.
@@ -97,15 +108,6 @@ pub struct Client {
     config: Config,
     patience: Patience,
     actions: Actions<Action>,
-}
-
-/// Results of consecutive tasks that one worker may forget.
-#[derive(Debug)]
-struct Received {
-    worker: WorkerId,
-    attempt: Attempt,
-    first: TaskId,
-    tasks: u32,
 }
 
 #[derive(Debug)]
@@ -142,6 +144,7 @@ impl Client {
             in_flight: InFlight::default(),
             specs: Vec::new(),
             tasks: TaskMap::default(),
+            plain: Stretches::default(),
             recording: TaskMap::default(),
             others: Vec::new(),
             waiting: Waiting::default(),
@@ -162,6 +165,7 @@ impl Client {
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Submit { task, spec, durable, args } => self.on_submit(task, spec, durable, args),
+            Event::Submits { spec, args } => self.on_submits(spec, args),
             Event::Claim { task, spec } => self.on_claim(task, spec),
             Event::MasterSaid { message, body } => self.on_master_said(now, message, body),
             Event::Recorded { task } => self.on_recorded(task),
@@ -183,7 +187,7 @@ impl Client {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.patience.due().filter(|_| !self.tasks.is_empty())
+        self.patience.due().filter(|_| self.open_tasks() > 0)
     }
 
     /// The next thing to do; drain it after every batch of events.
@@ -198,7 +202,7 @@ impl Client {
 
     /// Tasks that have not ended.
     pub fn open_tasks(&self) -> usize {
-        self.tasks.len()
+        self.tasks.len() + self.plain.tasks()
     }
 
     fn size(&self, spec: SpecIndex, args: &[u8]) -> Size {
@@ -222,7 +226,7 @@ impl Client {
         if durable && !std::mem::replace(&mut self.any_durable, true) {
             self.say_keep();
         }
-        self.waiting.push_back(self.priority(spec), task, self.size(spec, &args).bytes);
+        self.waiting.push_back(self.priority(spec), task, (1, self.size(spec, &args).bytes));
         self.tasks.insert(task, Task { spec, durable, claimed: false, args, state: State::Waiting });
     }
 
@@ -257,10 +261,16 @@ impl Client {
         while self.connected
             && let Some((priority, task)) = self.waiting.first()
         {
+            if self.plain.has(task) {
+                if !self.send_plain(priority, task) {
+                    return;
+                }
+                continue;
+            }
             let waits = |entry: &&mut Task| matches!(entry.state, State::Waiting | State::Again);
             let Some(entry) = self.tasks.get_mut(task).filter(waits) else {
                 // Cancelled while it waited.
-                self.waiting.drop_first();
+                self.waiting.drop_first(1);
                 continue;
             };
             let Size { bytes, weight } = size(&self.specs, entry.spec, &entry.args);
@@ -269,8 +279,8 @@ impl Client {
             if !self.in_flight.has_room(urgency, weight) {
                 return;
             }
-            self.waiting.pop_first(bytes);
-            self.in_flight.add(priority, weight);
+            self.waiting.pop_first((1, bytes));
+            self.in_flight.add(priority, (1, weight));
             let (spec, claimed) = (entry.spec, entry.claimed);
             let message = match std::mem::replace(&mut entry.state, State::Sent) {
                 State::Again => {
@@ -298,7 +308,7 @@ impl Client {
 
     /// Takes a task out of what is with the master.
     fn settle(&mut self, spec: SpecIndex, weight: u64) {
-        self.in_flight.remove(self.priority(spec), weight);
+        self.in_flight.remove(self.priority(spec), (1, weight));
     }
 
     fn on_watch(&mut self, on: bool) {
@@ -315,13 +325,7 @@ impl Client {
                 self.on_finished(task, Completion { class, attempt, attempts, worker, micros, output, body });
             }
             ToClient::Finishes { first, tasks, attempt, attempts, worker } => {
-                for Entry { task, micros, bytes: body } in Entries::of_ends(first, tasks, body) {
-                    let (class, worker, output) = (Class::Ok, Some(worker), Payload::new());
-                    self.on_finished(
-                        task,
-                        Completion { class, attempt, attempts, worker, micros, output, body },
-                    );
-                }
+                self.on_finishes(Common { attempt, attempts, worker }, first, tasks, body);
             }
             ToClient::Window(window) => self.in_flight.window = window,
             ToClient::Stalled(why) => {
@@ -347,7 +351,8 @@ impl Client {
     fn on_output(&mut self, task: TaskId, from: u64, body: Payload) {
         let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
         self.tell(FromClient::Heard { bytes }, Payload::new());
-        if self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Sent)) {
+        let is_sent = self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Sent));
+        if is_sent || self.plain.is_sent(task) {
             self.actions.push_back(Action::Output { task, from, body });
         }
     }
@@ -361,11 +366,12 @@ impl Client {
     }
 
     fn on_finished(&mut self, task: TaskId, completion: Completion) {
+        self.set_apart(task);
         let Some(entry) = self.tasks.get_mut(task) else {
             if planted!(AckNothingUnknown) {
                 return;
             }
-            return self.acknowledge(task, completion.attempt, completion.worker);
+            return self.acknowledge((task, 1), completion.attempt, completion.worker);
         };
         let (spec, durable) = (entry.spec, entry.durable);
         let Size { bytes, weight } = size(&self.specs, spec, &entry.args);
@@ -389,7 +395,7 @@ impl Client {
         entry.state = State::Recording;
         self.actions.push_back(Action::Record { task, completion: completion.clone() });
         if planted!(AckBeforeRecorded) {
-            self.acknowledge(task, completion.attempt, completion.worker);
+            self.acknowledge((task, 1), completion.attempt, completion.worker);
         }
         self.recording.insert(task, completion);
     }
@@ -409,40 +415,18 @@ impl Client {
         let (done, others) = std::mem::take(&mut self.others).into_iter().partition(|other| other.0 == task);
         self.others = others;
         let done: Vec<(TaskId, Attempt, Option<WorkerId>)> = done;
-        done.into_iter().for_each(|(task, attempt, worker)| self.acknowledge(task, attempt, worker));
+        done.into_iter().for_each(|(task, attempt, worker)| self.acknowledge((task, 1), attempt, worker));
     }
 
     fn complete(&mut self, task: TaskId, completion: Completion) {
         let (attempt, worker) = (completion.attempt, completion.worker);
         self.actions.push_back(Action::Complete { task, completion });
-        self.acknowledge(task, attempt, worker);
-    }
-
-    fn acknowledge(&mut self, task: TaskId, attempt: Attempt, worker: Option<WorkerId>) {
-        let Some(worker) = worker.filter(|_| self.connected) else { return };
-        match &mut self.received {
-            Some(received)
-                if received.worker == worker
-                    && received.attempt == attempt
-                    && received.first.0 + u64::from(received.tasks) == task.0 =>
-            {
-                received.tasks += 1;
-            }
-            _ => {
-                self.say_received();
-                self.received = Some(Received { worker, attempt, first: task, tasks: 1 });
-            }
-        }
-    }
-
-    fn say_received(&mut self) {
-        if let Some(Received { worker, attempt, first, tasks }) = self.received.take() {
-            self.tell(FromClient::Received { first, tasks, attempt, worker }, Payload::new());
-        }
+        self.acknowledge((task, 1), attempt, worker);
     }
 
     /// The caller does not want the result: it gets its answer now, and the master is told.
     fn on_cancel(&mut self, task: TaskId) {
+        self.set_apart(task);
         let Some(entry) = self.tasks.get(task) else { return };
         let (spec, Size { bytes, weight }) = (entry.spec, self.size(entry.spec, &entry.args));
         match entry.state {
@@ -526,6 +510,7 @@ impl Client {
         self.in_flight.clear();
         self.received = None;
         self.actions.retain(|action| !matches!(action, Action::Tell { .. }));
+        self.spread(|plain| plain.is_sent);
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Sent)).into_iter().rev() {
             let entry = self.tasks.get_mut(task).expect("just listed");
             entry.state = State::Again;
@@ -546,6 +531,7 @@ impl Client {
 
     /// Ends all that is open and not on its way to the disk.
     fn end_all(&mut self, failure: &Failure) {
+        self.spread(|_| true);
         let is_open = |task: &Task| !matches!(task.state, State::Recording);
         for task in self.tasks.sorted_keys(is_open) {
             let entry = self.tasks.remove(task).expect("just listed");

@@ -12,7 +12,7 @@ use crate::{
     Payload, Time, client,
     ids::{Attempt, ClientId, ExecutorId, TaskId, WorkerId},
     master::{self, RosterLine},
-    wire::{FromClient, FromWorker, ToClient, ToExecutor, ToWorker, singles},
+    wire::{Entry, FromClient, FromWorker, ToClient, ToExecutor, ToWorker, singles},
     worker,
 };
 
@@ -234,18 +234,11 @@ impl World {
                 }
                 self.send(host, true, Word::FromClient(message, body));
             }
-            client::Action::Complete { task, completion } => {
-                self.say(|| format!("client host {host}: {task} is complete: {:?}", completion.class));
-                self.mix(&[task.0, completion.class as u64, u64::from(completion.attempt.0)]);
-                let client = self.hosts[host].client().expect("it has just said so");
-                client.in_flight.remove(&task);
-                let is_recorded = client.recorded.contains(&task);
-                self.ledger.note_complete(host, task, &completion, is_recorded);
-                self.check_output(host, task, &completion);
-                self.keep_complete(host, task, &completion);
-                let client = self.hosts[host].client().expect("it has just said so");
-                let before = client.done.insert(task, completion);
-                self.ledger.rule(before.is_none(), "every task is reported once", || format!("{task} again"));
+            client::Action::Complete { task, completion } => self.complete(host, task, completion),
+            client::Action::Completes { of, ends, .. } => {
+                for Entry { task, micros, bytes } in ends.entries() {
+                    self.complete(host, task, of.completion(micros, bytes));
+                }
             }
             client::Action::Record { task, completion } => {
                 if self.keep_ended(host, task, &completion) {

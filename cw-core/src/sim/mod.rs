@@ -6,6 +6,7 @@
 //! (`checks`). Then all is healed, and within a bounded time every task of every living client must have its answer and
 //! nobody may hold anything any more.
 
+mod calls;
 mod carry;
 mod checks;
 mod executors;

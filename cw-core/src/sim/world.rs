@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Payload, Time, client,
-    ids::{ClientId, ExecutorId, ProgramId, TaskId, WorkerId},
+    ids::{ClientId, ExecutorId, ProgramId, WorkerId},
     master::{self, Admitted, Master},
     wire::singles,
     wire::{Ending, FromClient, Session, ToWorker},
@@ -573,15 +573,6 @@ impl World {
             }
             (Role::Client(_), Input::Submit { first, tasks }) => self.submit(peer, first, tasks),
             _ => {}
-        }
-    }
-
-    fn submit(&mut self, peer: usize, first: TaskId, tasks: u32) {
-        let local = self.hosts[peer].node.clock.local(self.now);
-        for task in (first.0..first.0 + u64::from(tasks)).map(TaskId) {
-            let event = self.ledger.submission(peer, task);
-            let client = self.hosts[peer].client().expect("only clients submit");
-            client.machine.handle(local, event);
         }
     }
 }

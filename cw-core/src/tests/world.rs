@@ -18,8 +18,8 @@ use crate::{
     master::{self, Admitted, Master, Member, RosterLine},
     wire::singles,
     wire::{
-        self, Class, Counts, Ending, Failure, FromClient, FromWorker, Head, Programs, Session, Spec, Stall,
-        ToClient, ToExecutor, ToWorker, Token,
+        self, Class, Counts, Ending, Entry, Failure, FromClient, FromWorker, Head, Programs, Session, Spec,
+        Stall, ToClient, ToExecutor, ToWorker, Token,
     },
     worker::{self, ExecutorSaid, Worker},
 };
@@ -747,6 +747,12 @@ impl World {
                 let now = self.now;
                 let before = self.clients[index].done.insert(task, (now, completion));
                 assert!(before.is_none(), "{task} was completed twice");
+            }
+            client::Action::Completes { of, ends, .. } => {
+                for Entry { task, micros, bytes: body } in ends.entries() {
+                    let completion = of.completion(micros, body);
+                    self.client_does(index, client::Action::Complete { task, completion });
+                }
             }
             client::Action::Record { task, .. } => {
                 self.clients[index].recorded.push(task);

@@ -6,6 +6,8 @@
 //! An entry is, where the message tells of ends, the run time in microseconds; then the length of what follows; then so
 //! many bytes, the task's arguments or result. Numbers are LEB128.
 
+use std::ops::Range;
+
 use bytes::{BufMut, BytesMut};
 
 use super::{Class, FromClient, FromExecutor, FromWorker, Head, ToClient, ToExecutor, ToWorker};
@@ -171,9 +173,16 @@ pub(super) fn is_short_enough(body: &[u8]) -> bool {
 /// Where the entry that begins at `at` ends; none if it is cut short.
 #[inline]
 pub(super) fn skip(body: &[u8], at: usize, timed: bool) -> Option<usize> {
+    Some(span(body, at, timed)?.end)
+}
+
+/// Where what that entry says lies.
+#[inline]
+pub(super) fn span(body: &[u8], at: usize, timed: bool) -> Option<Range<usize>> {
     let at = if timed { number(body, at)?.1 } else { at };
     let (length, start) = number(body, at)?;
-    start.checked_add(usize::try_from(length).ok()?).filter(|end| *end <= body.len())
+    let end = start.checked_add(usize::try_from(length).ok()?).filter(|end| *end <= body.len())?;
+    Some(start..end)
 }
 
 impl Iterator for Entries {
@@ -366,6 +375,16 @@ pub fn put_done(micros: u64, result: &[u8], out: &mut BytesMut) {
 pub fn is_burst_done(message: &FromExecutor, result: &[u8]) -> bool {
     matches!(message, FromExecutor::Done { class: Class::Ok, output: 0, .. })
         && result.len() <= ENTRY_BYTES_MAX
+}
+
+/// Puts the arguments of one more task into the body of a burst of [`FromClient::Submits`].
+pub fn put_args(args: &[u8], out: &mut BytesMut) {
+    put_entry(None, args, out);
+}
+
+/// Whether such arguments may be told in a burst.
+pub fn is_burst_args(args: &[u8]) -> bool {
+    args.len() <= ENTRY_BYTES_MAX
 }
 
 #[cfg(test)]

@@ -54,6 +54,15 @@ impl Stretch {
         &self.body
     }
 
+    /// How many bytes their arguments or results are.
+    pub fn bytes(&self) -> u64 {
+        let next = |(bytes, at): (usize, usize), _| {
+            let span = burst::span(&self.body, at, self.timed).expect("a stretch has all its entries");
+            (bytes + span.len(), span.end)
+        };
+        (0..self.tasks).fold((0, 0), next).0 as u64
+    }
+
     /// Each of them.
     pub fn entries(&self) -> Entries {
         let of = if self.timed { Entries::of_ends } else { Entries::of_args };
@@ -101,6 +110,8 @@ mod tests {
         let again: Vec<_> =
             parts.iter().flat_map(Stretch::entries).map(|it| (it.task, it.micros, it.bytes)).collect();
         assert_eq!(again, whole);
+        let bytes = |of: &[Stretch]| of.iter().map(Stretch::bytes).sum::<u64>();
+        assert_eq!(bytes(&parts), whole.iter().map(|it| it.2.len() as u64).sum());
     }
 
     #[test]

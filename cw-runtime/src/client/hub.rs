@@ -14,7 +14,7 @@ use cw_core::{
     Payload, TaskMap, Time,
     client::{self, Action, Client, Completion, Event},
     ids::{SpecIndex, TaskId},
-    wire::{APART_WEIGHT, Class, Counts, FromClient, Session, Spec},
+    wire::{APART_WEIGHT, Class, Counts, Entry, FromClient, Session, Spec},
 };
 use tokio::sync::Notify;
 
@@ -494,14 +494,10 @@ impl Desk {
             any = true;
             match action {
                 Action::Tell { message, body } => tell(message, body),
-                Action::Complete { task, completion } => {
-                    self.shown.end(task, completion.class, &completion.output);
-                    if !self.tickets.is_empty() {
-                        self.end_ticket(task, &completion);
-                    }
-                    // Without a sink nobody wants it: its map was dropped.
-                    if let Some(sink) = self.sinks.remove(task) {
-                        self.answer(task, sink, completion);
+                Action::Complete { task, completion } => self.complete(task, completion),
+                Action::Completes { of, ends, .. } => {
+                    for Entry { task, micros, bytes } in ends.entries() {
+                        self.complete(task, of.completion(micros, bytes));
                     }
                 }
                 Action::Record { task, completion } => self.record(task, completion),
@@ -517,6 +513,17 @@ impl Desk {
         self.shown.write();
         self.tell_backlog();
         any
+    }
+
+    fn complete(&mut self, task: TaskId, completion: Completion) {
+        self.shown.end(task, completion.class, &completion.output);
+        if !self.tickets.is_empty() {
+            self.end_ticket(task, &completion);
+        }
+        // Without a sink nobody wants it: its map was dropped.
+        if let Some(sink) = self.sinks.remove(task) {
+            self.answer(task, sink, completion);
+        }
     }
 
     /// A task ended without a record, which its store has to know of what another process or nobody goes on with.
