@@ -1,7 +1,6 @@
 //! One job over many inputs: lazily read, bounded in flight, streamed or collected.
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::Future,
     marker::PhantomData,
@@ -12,18 +11,23 @@ use std::{
 };
 
 use bytes::BytesMut;
-use cw_core::{Payload, wire::Failure};
+use cw_core::{
+    Payload,
+    wire::{Failure, is_burst_args},
+};
 use futures_core::Stream;
 
 use super::{
     block::block_on,
+    gather::Gathering,
     options::{Caller, Reading, Way, refused, unencodable},
 };
 use crate::{
     client::{
-        hub::{Command, Hub, StreamCall},
+        hub::{Command, Hub},
         progress::Progress,
-        sink::{Answer, Sink, StreamQueue},
+        ready::{Answer, Came, Ready},
+        sink::{Sink, StreamQueue},
     },
     error::TaskError,
     job::CodecError,
@@ -113,9 +117,10 @@ impl<'i, R> Map<'i, R> {
             canonical: Vec::new(),
             queue: Arc::default(),
             is_shown: false,
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             scratch: Vec::new(),
             piece: BytesMut::new(),
+            body: BytesMut::new(),
             next_index: 0,
             open: 0,
             args_bytes: 0,
@@ -179,9 +184,11 @@ pub struct Unordered<'i, R> {
     queue: Arc<StreamQueue>,
     /// Whether the progress is shown, if it is asked for.
     is_shown: bool,
-    ready: VecDeque<Answer>,
+    ready: Ready,
     scratch: Vec<u8>,
     piece: BytesMut,
+    /// Memory for the arguments of calls that go together.
+    body: BytesMut,
     next_index: u64,
     /// Tasks under way or ready.
     open: usize,
@@ -217,7 +224,7 @@ impl<'i, R> Unordered<'i, R> {
             if self.ready.is_empty() {
                 return Poll::Pending;
             }
-            self.ready_bytes = self.ready.iter().map(|answer| answer.completion.body.len()).sum();
+            self.ready_bytes = self.ready.bytes();
             // While these are read the next ones should be running.
             self.fill();
         }
@@ -262,46 +269,43 @@ impl<'i, R> Unordered<'i, R> {
         let job = self.map.caller.job();
         // Few tasks share something else than the one before.
         let (mut shares, mut spec) = (Vec::new(), self.map.caller.spec(&hub, Vec::new()));
-        let (mut commands, mut calls, mut direct) = (Vec::new(), Vec::new(), Vec::new());
-        commands.extend(self.show_progress().map(Command::Watch));
+        let watch = self.show_progress().map(Command::Watch);
+        let (mut calls, body) = (Vec::new(), std::mem::take(&mut self.body));
+        let mut gathering = Gathering::new(Arc::clone(&hub), Arc::clone(&self.queue), body);
+        watch.into_iter().for_each(|watch| gathering.push(watch));
         while self.has_room() {
             let Some(input) = self.next_input() else { break };
             if let Some(others) = shared::taken_unless(&shares) {
                 (shares, spec) = (others.shares.clone(), self.map.caller.spec(&hub, others.shares));
                 self.kept.extend(others.kept);
             }
-            let (task, bytes) = (hub.new_task(), hub.weight(input.as_ref().map_or(0, |args| args.len())));
-            let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");
             let index = self.next_index;
-            let sink = || Sink::Stream(Arc::clone(&self.queue), index, args_bytes);
             self.next_index += 1;
             self.open += 1;
-            self.args_bytes += args_bytes as usize;
-            match input {
-                Err(failure) => {
-                    let (sink, completion) = (sink(), refused(&failure));
-                    commands.push(Command::Answer { task, sink, completion });
-                }
-                Ok(args) if store.is_none() => {
-                    let bytes = args.len() as u64;
-                    let (spec, args) = hub.part(spec, args);
-                    direct.push(StreamCall { task, spec, args, bytes, index, args_bytes });
-                }
-                Ok(args) => {
-                    let hash = store::hash_of(&self.canonical);
-                    calls.push(Call { task, spec, job, hash, args, sink: sink(), input: Some(index) });
-                }
+            if let Err(failure) = input {
+                gathering.answer(index, refused(&failure));
+                continue;
             }
+            let bytes = hub.weight(self.scratch.len());
+            self.args_bytes += bytes;
+            if store.is_none() && is_burst_args(&self.scratch) {
+                gathering.call(spec, index, &self.scratch);
+                continue;
+            }
+            let args_bytes = u32::try_from(bytes).expect("arguments are limited far below 4 GiB");
+            let args = self.cut_piece();
+            if store.is_none() {
+                gathering.call_alone(spec, index, args, args_bytes);
+                continue;
+            }
+            let (hash, task) = (store::hash_of(&self.canonical), hub.new_task());
+            let sink = Sink::Stream(Arc::clone(&self.queue), index, args_bytes);
+            calls.push(Call { task, spec, job, hash, args, sink, input: Some(index) });
         }
         if let Some(store) = store.filter(|_| !calls.is_empty()) {
             store.push(ToStore::Calls { hub: Arc::clone(&hub), map: self.number, calls });
         }
-        if !direct.is_empty() {
-            commands.push(Command::Calls { stream: Arc::clone(&self.queue), calls: direct });
-        }
-        if !commands.is_empty() {
-            hub.push(commands);
-        }
+        self.body = gathering.finish();
     }
 
     fn begin(&mut self, way: Way) -> Way {
@@ -327,8 +331,8 @@ impl<'i, R> Unordered<'i, R> {
         }
     }
 
-    /// The next input, encoded; `None` at the end of the iterator, which is not read again.
-    fn next_input(&mut self) -> Option<Result<Payload, Failure>> {
+    /// Encodes the next input into `scratch`; `None` at the end of the iterator, which is not read again.
+    fn next_input(&mut self) -> Option<Result<(), Failure>> {
         self.scratch.clear();
         self.canonical.clear();
         let canonical = self.map.caller.store.is_some().then_some(&mut self.canonical);
@@ -339,10 +343,8 @@ impl<'i, R> Unordered<'i, R> {
             }
             return None;
         };
-        let checked = encoded
-            .map_err(|error| unencodable(&error))
-            .and_then(|()| self.map.caller.check_size(self.scratch.len()));
-        Some(checked.map(|()| self.cut_piece()))
+        let encoded = encoded.map_err(|error| unencodable(&error));
+        Some(encoded.and_then(|()| self.map.caller.check_size(self.scratch.len())))
     }
 
     /// Moves the encoded arguments into a piece they share with others, so that few are allocated.
@@ -368,7 +370,7 @@ impl<'i, R> Unordered<'i, R> {
         let (index, task, completion) = (self.next_index, hub.new_task(), refused(failure));
         self.next_index += 1;
         self.open += 1;
-        self.ready.push_back(Answer { index, args_bytes: 0, task, completion });
+        self.ready.push(Came::One(Answer { index, args_bytes: 0, task, completion }));
     }
 }
 

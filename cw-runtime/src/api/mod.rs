@@ -2,6 +2,7 @@
 
 mod block;
 mod cluster;
+mod gather;
 mod handle;
 mod map;
 mod options;

@@ -13,8 +13,9 @@ use super::{Map, TaskHandle, map::Source};
 use crate::{
     client::{
         hub::{Command, Hub},
+        ready::{Answer, Came},
         session,
-        sink::{Answer, Sink, Slot},
+        sink::{Sink, Slot},
     },
     error::TaskError,
     executor::{self, run::check_size},
@@ -318,7 +319,7 @@ fn answer_without_client(task: TaskId, sink: Sink, completion: Completion) {
         // Not on the caller's thread, which may hold what the callback wants.
         Sink::Callback(callback) => drop(std::thread::spawn(move || callback(task, completion))),
         Sink::Stream(stream, index, args_bytes) => {
-            stream.put(&mut vec![Answer { index, args_bytes, task, completion }]);
+            stream.put(&mut vec![Came::One(Answer { index, args_bytes, task, completion })]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A set of calls, joined in the order in which they end.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fmt,
     future::Future,
     pin::Pin,
@@ -19,8 +19,9 @@ use super::{
 use crate::{
     client::{
         hub::{Command, Hub},
+        ready::{Answer, Ready},
         session,
-        sink::{Answer, Sink, StreamQueue},
+        sink::{Sink, StreamQueue},
     },
     error::TaskError,
     job::{IntoArgs, Job},
@@ -36,14 +37,14 @@ pub struct TaskSet<R> {
     hub: Option<Arc<Hub>>,
     queue: Arc<StreamQueue>,
     /// Answers that were taken off the queue and not joined.
-    ready: VecDeque<Answer>,
+    ready: Ready,
     open: HashMap<TaskId, fn() -> Reading<R>, IdHash>,
 }
 
 impl<R> TaskSet<R> {
     /// An empty set.
     pub fn new() -> Self {
-        Self { hub: None, queue: Arc::default(), ready: VecDeque::new(), open: HashMap::default() }
+        Self { hub: None, queue: Arc::default(), ready: Ready::default(), open: HashMap::default() }
     }
 
     /// Calls a job, as [`spawn`](super::spawn) does; its result comes from [`join_next`](Self::join_next).

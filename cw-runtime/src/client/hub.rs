@@ -12,20 +12,23 @@ use std::{
 
 use cw_core::{
     Payload, TaskMap, Time,
-    client::{self, Action, Client, Completion, Event},
+    client::{self, Action, Client, Common, Completion, Event},
     ids::{SpecIndex, TaskId},
-    wire::{APART_WEIGHT, Class, Counts, Entry, FromClient, Session, Spec},
+    wire::{APART_WEIGHT, Class, Counts, FromClient, Session, Spec, Stretch},
 };
 use tokio::sync::Notify;
 
 use super::{
     apart,
     backlog::Backlog,
-    notice::{Notices, say},
+    callbacks,
+    notice::Notices,
     progress::Progress,
+    ready::{Answer, Came, Many},
     session,
     shown::Shown,
-    sink::{Answer, Answers, Callback, Sink, StreamQueue},
+    sink::{Answers, Callback, Sink, StreamQueue},
+    together::{Calls, Together},
 };
 use crate::store::Ticket;
 
@@ -46,6 +49,8 @@ pub(crate) enum Command {
     },
     /// Calls of one map.
     Calls { stream: Arc<StreamQueue>, calls: Vec<StreamCall> },
+    /// Calls of one map that stay together.
+    Together(Calls),
     /// What there is of a call of an earlier process, whose session this is.
     Claim { task: TaskId, spec: SpecIndex, ticket: Box<Ticket> },
     /// The ends of these tasks are on the disk.
@@ -141,9 +146,14 @@ impl Hub {
 
     /// A name for a new task.
     pub(crate) fn new_task(&self) -> TaskId {
+        self.new_tasks(1)
+    }
+
+    /// Names for so many new tasks, one after the other; the first of them.
+    pub(crate) fn new_tasks(&self, tasks: u32) -> TaskId {
         // One count for the process, so that the name of a call that was refused is no other's.
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        TaskId(NEXT.fetch_add(1, Ordering::Relaxed))
+        TaskId(NEXT.fetch_add(tasks.into(), Ordering::Relaxed))
     }
 
     /// The index of a combination of job and options; a new one is declared.
@@ -235,6 +245,9 @@ impl Hub {
                 let more = calls.iter().map(|call| call.bytes).sum::<u64>();
                 (tasks, bytes) = (tasks + calls.len(), bytes + more);
             }
+            Command::Together(calls) => {
+                (tasks, bytes) = (tasks + calls.args.tasks() as usize, bytes + calls.bytes);
+            }
             _ => {}
         };
         let mut inbox = self.inbox.lock().expect("no holder panics");
@@ -269,7 +282,7 @@ impl Hub {
     }
 
     /// A callback has returned.
-    fn called_back(&self) {
+    pub(super) fn called_back(&self) {
         let mut submitted = self.submitted.lock().expect("no holder panics");
         submitted.open -= 1;
         if submitted.open == 0 {
@@ -344,10 +357,11 @@ pub(crate) struct Desk {
     hub: Arc<Hub>,
     pub(crate) machine: Client,
     sinks: TaskMap<Sink>,
+    together: Together,
     tickets: TaskMap<Box<Ticket>>,
     commands: Vec<Command>,
     answers: Answers,
-    callbacks: Option<std::sync::mpsc::Sender<(TaskId, Completion, Callback)>>,
+    callbacks: Option<callbacks::Sender>,
     notices: Notices,
     shown: Shown,
     watching: Vec<Weak<Progress>>,
@@ -365,6 +379,7 @@ impl Desk {
             hub,
             machine: Client::new(config),
             sinks: TaskMap::default(),
+            together: Together::default(),
             tickets: TaskMap::default(),
             commands: Vec::new(),
             answers: Answers::default(),
@@ -417,6 +432,13 @@ impl Desk {
                     self.machine.handle(now, Event::Submit { task, spec, durable: false, args });
                 }
             }
+            Command::Together(calls) => {
+                self.waited.0 += calls.args.tasks() as usize;
+                self.waited.1 += calls.bytes;
+                let (spec, args) = (calls.spec, calls.args.clone());
+                self.together.insert(calls);
+                self.machine.handle(now, Event::Submits { spec, args });
+            }
             Command::Claim { task, spec, ticket } => {
                 self.tickets.insert(task, ticket);
                 self.machine.handle(now, Event::Claim { task, spec });
@@ -462,9 +484,11 @@ impl Desk {
     }
 
     fn show_part(&self, task: TaskId, thousandths: u16) {
-        if let Some(Sink::Stream(stream, ..)) = self.sinks.get(task)
-            && let Some(progress) = stream.progress()
-        {
+        let stream = match self.sinks.get(task) {
+            Some(Sink::Stream(stream, ..)) => Some(stream),
+            _ => self.together.stream(task),
+        };
+        if let Some(progress) = stream.and_then(|stream| stream.progress()) {
             progress.note_part(task, thousandths);
         }
     }
@@ -485,6 +509,7 @@ impl Desk {
             self.sinks.remove(task);
             self.machine.handle(now, Event::Cancel { task });
         }
+        self.together.remove(stream).for_each(|task| self.machine.handle(now, Event::Cancel { task }));
     }
 
     /// Carries out what the machine wants, passing messages for the master to `tell`.
@@ -495,11 +520,7 @@ impl Desk {
             match action {
                 Action::Tell { message, body } => tell(message, body),
                 Action::Complete { task, completion } => self.complete(task, completion),
-                Action::Completes { of, ends, .. } => {
-                    for Entry { task, micros, bytes } in ends.entries() {
-                        self.complete(task, of.completion(micros, bytes));
-                    }
-                }
+                Action::Completes { of, ends, args_bytes } => self.complete_many(of, &ends, args_bytes),
                 Action::Record { task, completion } => self.record(task, completion),
                 Action::Output { task, from, body } => self.shown.add(task, from, &body),
                 Action::Remark { worker, what } => self.notices.remark(&worker, &what),
@@ -521,8 +542,16 @@ impl Desk {
             self.end_ticket(task, &completion);
         }
         // Without a sink nobody wants it: its map was dropped.
-        if let Some(sink) = self.sinks.remove(task) {
+        if let Some(sink) = self.sinks.remove(task).or_else(|| self.together.end_one(task)) {
             self.answer(task, sink, completion);
+        }
+    }
+
+    /// Calls that were handed in together have ended together.
+    fn complete_many(&mut self, of: Common, ends: &Stretch, args_bytes: u64) {
+        self.shown.end_many(ends.first().0..ends.end().0);
+        if let Some((stream, index)) = self.together.end_many(ends.first(), ends.tasks()) {
+            self.answers.add(stream, Came::Many(Many::new(index, args_bytes, of, ends)));
         }
     }
 
@@ -543,7 +572,7 @@ impl Desk {
         match sink {
             Sink::Slot(slot) => slot.put(completion),
             Sink::Stream(stream, index, args_bytes) => {
-                self.answers.add(stream, Answer { index, args_bytes, task, completion });
+                self.answers.add(stream, Came::One(Answer { index, args_bytes, task, completion }));
             }
             Sink::Callback(callback) => self.call_back(task, completion, callback),
         }
@@ -556,24 +585,7 @@ impl Desk {
 
     fn call_back(&mut self, task: TaskId, completion: Completion, callback: Callback) {
         let hub = &self.hub;
-        let sender = self.callbacks.get_or_insert_with(|| start_callbacks(Arc::clone(hub)));
+        let sender = self.callbacks.get_or_insert_with(|| callbacks::start(Arc::clone(hub)));
         sender.send((task, completion, callback)).expect("the thread for callbacks catches every panic");
     }
-}
-
-/// Starts the thread that callbacks run on, one after the other.
-fn start_callbacks(hub: Arc<Hub>) -> std::sync::mpsc::Sender<(TaskId, Completion, Callback)> {
-    let (send, receive) = std::sync::mpsc::channel::<(TaskId, Completion, Callback)>();
-    let body = move || {
-        for (task, completion, callback) in receive {
-            let call = std::panic::AssertUnwindSafe(|| callback(task, completion));
-            if std::panic::catch_unwind(call).is_err() {
-                say(&format!("the callback of {task} panicked; the others go on"));
-            }
-            hub.called_back();
-        }
-    };
-    let named = std::thread::Builder::new().name("cw-callbacks".to_owned());
-    named.spawn(body).expect("a process that runs a client can start one more thread");
-    send
 }

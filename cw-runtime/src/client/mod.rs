@@ -6,13 +6,16 @@
 
 mod apart;
 mod backlog;
+mod callbacks;
 pub(crate) mod hub;
 pub(crate) mod local;
 pub(crate) mod notice;
 pub(crate) mod progress;
+pub(crate) mod ready;
 pub(crate) mod remote;
 pub(crate) mod session;
 pub(crate) mod shown;
 mod signals;
 pub(crate) mod sink;
+pub(crate) mod together;
 mod uploads;

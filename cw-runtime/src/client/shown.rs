@@ -1,6 +1,6 @@
 //! What tasks print, shown to the program's user: line by line, each with its task's name before it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use cw_core::{
     Payload,
@@ -88,6 +88,13 @@ impl Shown {
         };
         if is_shown {
             self.show_rest(task, running.unwrap_or_default(), &Printed::decode(output));
+        }
+    }
+
+    /// Tasks have ended well that printed nothing but what was shown.
+    pub(super) fn end_many(&mut self, tasks: Range<u64>) {
+        if !self.running.is_empty() {
+            tasks.for_each(|task| self.end(TaskId(task), Class::Ok, &Payload::new()));
         }
     }
 

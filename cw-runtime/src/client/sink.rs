@@ -1,14 +1,16 @@
 //! Where answers go: a handle's slot, a map's queue, a callback.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
     task::Waker,
 };
 
-use cw_core::{client::Completion, ids::TaskId, wire::Class};
+use cw_core::{client::Completion, ids::TaskId};
 
-use super::progress::Progress;
+use super::{
+    progress::Progress,
+    ready::{Came, Ready},
+};
 
 /// What is done with a task's answer.
 pub(crate) enum Sink {
@@ -67,14 +69,6 @@ impl Slot {
     }
 }
 
-/// An answer for a map: index, bytes of its arguments, answer, and the task it was.
-pub(crate) struct Answer {
-    pub(crate) index: u64,
-    pub(crate) args_bytes: u32,
-    pub(crate) task: TaskId,
-    pub(crate) completion: Completion,
-}
-
 /// The answers of one map. Its reader takes all that are there at once.
 #[derive(Default)]
 pub(crate) struct StreamQueue {
@@ -85,7 +79,7 @@ pub(crate) struct StreamQueue {
 
 #[derive(Default)]
 struct StreamState {
-    answers: VecDeque<Answer>,
+    answers: Ready,
     /// Nobody reads it any more.
     closed: bool,
     waker: Option<Waker>,
@@ -102,16 +96,15 @@ impl StreamQueue {
     }
 
     /// Adds answers, emptying `answers`, and wakes the reader once.
-    pub(crate) fn put(&self, answers: &mut Vec<Answer>) {
+    pub(crate) fn put(&self, answers: &mut Vec<Came>) {
         if let Some(progress) = &self.progress {
-            let ended = |answer: &Answer| (answer.task, answer.completion.class == Class::Ok);
-            progress.note_ended(answers.iter().map(ended));
+            progress.note_ended(answers.iter().flat_map(Came::ended));
         }
         let mut state = self.state.lock().expect("no holder panics");
         if state.closed {
             answers.clear();
         }
-        state.answers.extend(answers.drain(..));
+        answers.drain(..).for_each(|came| state.answers.push(came));
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -127,7 +120,7 @@ impl StreamQueue {
     }
 
     /// Moves all answers into `ready`, which is empty; if there are none, has `waker` called when some come.
-    pub(crate) fn take(&self, ready: &mut VecDeque<Answer>, waker: &Waker) {
+    pub(crate) fn take(&self, ready: &mut Ready, waker: &Waker) {
         let mut state = self.state.lock().expect("no holder panics");
         std::mem::swap(&mut state.answers, ready);
         if ready.is_empty() {
@@ -139,15 +132,15 @@ impl StreamQueue {
 /// Answers of one wake-up, so that each map is locked and woken once for all of them.
 #[derive(Default)]
 pub(crate) struct Answers {
-    streams: Vec<(Arc<StreamQueue>, Vec<Answer>)>,
+    streams: Vec<(Arc<StreamQueue>, Vec<Came>)>,
 }
 
 impl Answers {
-    pub(crate) fn add(&mut self, stream: Arc<StreamQueue>, answer: Answer) {
+    pub(crate) fn add(&mut self, stream: Arc<StreamQueue>, came: Came) {
         // A program has few maps at a time, and answers of one come together: the last is nearly always it.
         match self.streams.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, &stream)) {
-            Some((_, answers)) => answers.push(answer),
-            None => self.streams.push((stream, vec![answer])),
+            Some((_, answers)) => answers.push(came),
+            None => self.streams.push((stream, vec![came])),
         }
     }
 
