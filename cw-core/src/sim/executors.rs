@@ -58,6 +58,12 @@ impl World {
         });
         let worker = self.hosts[host].worker().expect("only workers feed");
         let Some(process) = worker.processes.get_mut(&executor) else { return };
+        // What comes behind a task that has run long is handed back like what was there before.
+        let (run, runs) = (process.run, process.runs);
+        if runs && self.now.since(process.started) > LONG {
+            self.after(LONG, Happening::Executor { host, executor, what: Doing::IsLong { run } });
+        }
+        let Some(process) = self.process(host, executor) else { return };
         process.queue.push_back((task, attempt, args));
         if process.queue.len() == 1 && !process.dying {
             self.begin_next(host, executor);
@@ -216,16 +222,20 @@ impl World {
     }
 
     fn task_is_long(&mut self, host: usize, executor: ExecutorId, run: u64) {
+        let now = self.now;
         let Some(process) = self.process(host, executor) else { return };
         if process.run != run || process.dying || !process.runs {
             return;
         }
+        let is_first = now.since(process.started) <= LONG;
         let tasks = u32::try_from(process.queue.len() - 1).expect("a batch is short");
         process.queue.truncate(1);
         let task = process.queue[0].0;
         self.flush(host, executor);
-        let said = ExecutorSaid::Output { from: 0, body: prints(task) };
-        self.executor_says(host, executor, said);
+        if is_first {
+            let said = ExecutorSaid::Output { from: 0, body: prints(task) };
+            self.executor_says(host, executor, said);
+        }
         if tasks > 0 {
             self.executor_says(host, executor, ExecutorSaid::NotStarted { tasks });
         }

@@ -25,6 +25,8 @@ pub(super) struct Knobs {
     pub(super) delay: Duration,
     pub(super) slow_permille: u64,
     pub(super) bundle: usize,
+    /// Whether most tasks are alike and short.
+    pub(super) floods: bool,
     pub(super) faults: Faults,
     pub(super) habits: Habits,
     pub(super) master: master::Config,
@@ -97,8 +99,9 @@ impl Knobs {
         let delay = if slow { rng.time(ms(1), ms(5_000)) } else { rng.time(ms(1) / 20, ms(20)) };
         let most_tasks = if rng.permille(100) { 200 } else { 60 };
         let longest = if rng.permille(200) { 90_000 } else { 35_000 };
-        Self {
+        let knobs = Self {
             seed,
+            floods: (seed / 2).is_multiple_of(4),
             scripted: seed % 2 == 1,
             clients: rng.between(1, 3) as u32,
             workers: workers as u32,
@@ -122,7 +125,16 @@ impl Knobs {
             trouble_for: ms(rng.between(10_000, longest)),
             rejoins_within: rng.pick(&[ms(1_000), ms(1_000), ms(8_000)]),
             replaces_silently: rng.coin(),
-        }
+        };
+        if knobs.floods { knobs.flooded() } else { knobs }
+    }
+
+    /// The same where tasks are sent ahead, and fed, and their results told, many at a time.
+    fn flooded(mut self) -> Self {
+        self.bundle *= 4;
+        self.master.prefetch_time = ms(200);
+        self.worker.batch_time = ms(50);
+        self
     }
 
     /// Whether any two sides may disagree about the time by more than the difference between a lease and a suspicion.

@@ -143,7 +143,9 @@ fn draw_specs(knobs: &Knobs, rng: &mut Rng) -> Vec<Spec> {
 
 fn draw_task(knobs: &Knobs, specs: &[Spec], rng: &mut Rng) -> TaskPlan {
     let habits = &knobs.habits;
-    let spec = rng.below(specs.len() as u64) as usize;
+    let drawn = rng.below(specs.len() as u64) as usize;
+    // Tasks of one spec that are handed in together may go all the way together.
+    let spec = if knobs.floods && drawn + 1 < specs.len() { 0 } else { drawn };
     let does = match rng.below(20) {
         0 | 1 if habits.failures => Does::FailTimes(rng.between(1, 4) as u32),
         2 if habits.failures => Does::Fail,
@@ -161,6 +163,7 @@ fn draw_task(knobs: &Knobs, specs: &[Spec], rng: &mut Rng) -> TaskPlan {
     } else {
         rng.time(ms(1), longest)
     };
+    let runs_for = if knobs.floods && !is_long { runs_for / 1_000 } else { runs_for };
     let result_bytes = if habits.big_results { rng.spread(16, 2 << 20) } else { rng.below(100) } as usize;
     let args_bytes =
         if habits.big_args && rng.permille(200) { rng.spread(1_000, 100_000) } else { 0 } as usize;
