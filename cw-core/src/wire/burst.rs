@@ -110,7 +110,7 @@ fn put_number(mut number: u64, out: &mut [u8; 20], mut at: usize) -> usize {
 
 /// Reads a number; gives it and where the next thing begins. None where there is no number.
 #[inline]
-fn number(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
+pub(super) fn number(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let byte = *bytes.get(at)?;

@@ -69,6 +69,24 @@ impl Stretch {
         of(self.first, self.tasks, self.body.clone())
     }
 
+    /// The run time of each, 0 where it is yet to run, and how many bytes are said of it.
+    pub fn sizes(&self) -> impl Iterator<Item = (u64, usize)> {
+        let mut at = 0;
+        (0..self.tasks).map_while(move |_| {
+            let (micros, head) = if self.timed { burst::number(&self.body, at)? } else { (0, at) };
+            let (length, start) = burst::number(&self.body, head)?;
+            let length = usize::try_from(length).ok()?;
+            at = start + length;
+            Some((micros, length))
+        })
+    }
+
+    /// The same of other tasks. None if there are no such tasks.
+    pub fn named(self, first: TaskId) -> Option<Self> {
+        first.0.checked_add(self.tasks.into())?;
+        Some(Self { first, ..self })
+    }
+
     /// Takes the first so many off.
     ///
     /// # Panics
@@ -112,6 +130,15 @@ mod tests {
         assert_eq!(again, whole);
         let bytes = |of: &[Stretch]| of.iter().map(Stretch::bytes).sum::<u64>();
         assert_eq!(bytes(&parts), whole.iter().map(|it| it.2.len() as u64).sum());
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_entries() {
+        let ends = ends(100).named(TaskId(9)).unwrap();
+        let entries = ends.entries().map(|it| (it.micros, it.bytes.len()));
+        assert!(ends.sizes().eq(entries));
+        assert_eq!((ends.first(), ends.end()), (TaskId(9), TaskId(109)));
+        assert!(ends.named(TaskId(u64::MAX)).is_none());
     }
 
     #[test]

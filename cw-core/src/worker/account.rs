@@ -66,7 +66,8 @@ impl Worker {
 
     fn say_all_of(&mut self, client: ClientId) {
         let queued = self.queue.iter().filter(|pending| pending.client == client);
-        let mut all: Vec<_> = queued.map(|pending| (pending.task, pending.attempt, Doing::Waiting)).collect();
+        let each = queued.flat_map(|pending| pending.ids().map(|task| (task, pending.attempt)));
+        let mut all: Vec<_> = each.map(|(task, attempt)| (task, attempt, Doing::Waiting)).collect();
         let fed = self.slots.iter().flat_map(super::Slot::fed);
         // What was given up will end without a word that anybody waits for.
         let wanted = fed

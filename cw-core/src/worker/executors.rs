@@ -1,12 +1,8 @@
 //! The slots and their executors: what each runs, how it ends, who is to blame.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Action, ExecutorSaid, Origin, Worker, held::End};
+use super::{Action, ExecutorSaid, Origin, Worker, batch::Batch, held::End};
 use crate::{
     Payload, Time,
     ids::{Attempt, ClientId, ExecutorId, ShareId, SpecIndex, TaskId},
@@ -43,7 +39,7 @@ pub(super) enum Executor {
         since: Time,
     },
     Busy {
-        batch: VecDeque<Running>,
+        batch: Batch,
         /// Since when the first of the batch is taken to run.
         since: Time,
         /// Expected run time of the batch, in microseconds.
@@ -55,7 +51,7 @@ pub(super) enum Executor {
     },
     /// Killed, and not yet known to be dead.
     Dying {
-        batch: VecDeque<Running>,
+        batch: Batch,
         why: Death,
     },
 }
@@ -72,7 +68,6 @@ pub(super) struct Running {
     pub(super) timeout: Option<Duration>,
     pub(super) cancelled: bool,
     /// Where its arguments lie apart: which they are.
-    #[expect(dead_code, reason = "they are kept for as long as this is")]
     pub(super) apart: Option<Arc<ShareId>>,
 }
 
@@ -115,8 +110,8 @@ impl Slot {
         matches!(self.executor, Executor::Down | Executor::Dying { .. })
     }
 
-    pub(super) fn batch(&self) -> &VecDeque<Running> {
-        static NONE: VecDeque<Running> = VecDeque::new();
+    pub(super) fn batch(&self) -> &Batch {
+        static NONE: Batch = Batch::new();
         match &self.executor {
             Executor::Busy { batch, .. } | Executor::Dying { batch, .. } => batch,
             _ => &NONE,
@@ -125,7 +120,7 @@ impl Slot {
 
     /// What the executor was fed, and whether it is known to run. Of several, any may have ended without a word, or be
     /// the one that runs, so none is said to; unless the master was told that the first does.
-    pub(super) fn fed(&self) -> impl Iterator<Item = (&Running, Doing)> {
+    pub(super) fn fed(&self) -> impl Iterator<Item = (Running, Doing)> {
         let is_told = matches!(self.executor, Executor::Busy { reported: true, .. });
         let is_known = is_told || self.batch().len() == 1;
         let doing = move |place| if place == 0 && is_known { Doing::Running } else { Doing::Waiting };
@@ -201,14 +196,25 @@ impl Worker {
     }
 
     pub(super) fn on_done(&mut self, executor: ExecutorId, end: End) {
+        let Some(running) = self.take_done(executor, 1) else { return };
+        if running.cancelled {
+            self.hand_back(&running, Returned::Cancelled);
+        } else {
+            self.finish(&running, end);
+        }
+    }
+
+    /// Takes so many tasks that have ended out of an executor's batch, several only where they are alike and it goes on;
+    /// gives the first.
+    pub(super) fn take_done(&mut self, executor: ExecutorId, tasks: u32) -> Option<Running> {
         let now = self.now;
-        let Some(slot) = self.slot_of(executor) else { return };
-        let running = match &mut slot.executor {
+        let slot = self.slot_of(executor)?;
+        match &mut slot.executor {
             Executor::Busy { batch, since, expected, stuck, reported } => {
                 *since = now;
                 (*stuck, *reported) = (false, false);
-                let done = batch.pop_front();
-                *expected -= done.as_ref().map_or(0, |done| u64::from(done.expected));
+                let done = batch.pop(tasks);
+                *expected -= done.as_ref().map_or(0, |done| u64::from(done.expected) * u64::from(tasks));
                 let kill = batch.front().is_some_and(|next| next.cancelled);
                 if batch.is_empty() {
                     slot.executor = Executor::Idle { since: now };
@@ -222,15 +228,9 @@ impl Worker {
                 if matches!(why, Death::Cancelled | Death::TimedOut { .. }) {
                     *why = Death::Spent;
                 }
-                batch.pop_front()
+                batch.pop(tasks)
             }
             _ => None,
-        };
-        let Some(running) = running else { return };
-        if running.cancelled {
-            self.hand_back(&running, Returned::Cancelled);
-        } else {
-            self.finish(&running, end);
         }
     }
 
@@ -260,15 +260,11 @@ impl Worker {
         let back: Vec<Running> = match &mut slot.executor {
             Executor::Busy { batch, expected, stuck, .. } => {
                 *stuck = true;
-                let last = batch.len().min(1 + tasks as usize);
-                let back: Vec<Running> = batch.drain(1.min(last)..last).collect();
+                let back = batch.take_behind(tasks);
                 *expected -= back.iter().map(|running| u64::from(running.expected)).sum::<u64>();
                 back
             }
-            Executor::Dying { batch, .. } => {
-                let last = batch.len().min(1 + tasks as usize);
-                batch.drain(1.min(last)..last).collect()
-            }
+            Executor::Dying { batch, .. } => batch.take_behind(tasks),
             _ => return,
         };
         back.iter().for_each(|running| self.hand_back_fed(running, Returned::NotStarted));
@@ -286,12 +282,11 @@ impl Worker {
         }
         match before {
             Executor::Starting { .. } => self.on_start_failed(origin, evidence),
-            Executor::Busy { batch, .. } if batch.len() == 1 => self.blame(&batch[0], printed, evidence),
-            Executor::Busy { batch, .. } if planted!(BlameAll) => {
-                batch.iter().for_each(|running| self.blame(running, printed, evidence));
+            Executor::Busy { batch, .. } if batch.len() == 1 || planted!(BlameAll) => {
+                batch.iter().for_each(|running| self.blame(&running, printed, evidence));
             }
             Executor::Busy { batch, .. } => {
-                batch.iter().for_each(|running| self.hand_back_fed(running, Returned::Suspect));
+                batch.iter().for_each(|running| self.hand_back_fed(&running, Returned::Suspect));
             }
             Executor::Dying { batch, why } => self.bury(batch, why, printed),
             Executor::Idle { .. } | Executor::Down => {}
@@ -310,8 +305,8 @@ impl Worker {
     }
 
     /// A killed executor is dead: the first of its batch had it coming, the others did not.
-    fn bury(&mut self, mut batch: VecDeque<Running>, why: Death, printed: &Payload) {
-        let first = batch.pop_front();
+    fn bury(&mut self, mut batch: Batch, why: Death, printed: &Payload) {
+        let first = batch.pop(1);
         match (first, why) {
             (Some(first), Death::TimedOut { after }) => {
                 let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
@@ -323,7 +318,7 @@ impl Worker {
             (None, _) | (_, Death::Abandoned | Death::Replaced) => {}
         }
         let back = if why == Death::Leaving { Returned::Leaving } else { Returned::NotStarted };
-        batch.iter().for_each(|running| self.hand_back_fed(running, back));
+        batch.iter().for_each(|running| self.hand_back_fed(&running, back));
     }
 
     fn on_start_failed(&mut self, origin: Origin, evidence: &Failure) {
@@ -362,11 +357,9 @@ impl Worker {
 
     /// Cancels a task that was fed: at once if it runs, else when its turn comes.
     pub(super) fn cancel_fed(&mut self, client: ClientId, task: TaskId, attempt: Attempt) {
-        let is_it = |r: &Running| (r.client, r.task, r.attempt) == (client, task, attempt);
         let found = self.slots.iter_mut().find_map(|slot| {
             let Executor::Busy { batch, .. } = &mut slot.executor else { return None };
-            let place = batch.iter().position(is_it)?;
-            batch[place].cancelled = true;
+            let place = batch.cancel(client, task, attempt)?;
             Some((slot.id?, place))
         });
         if let Some((executor, 0)) = found {
@@ -376,7 +369,8 @@ impl Worker {
 
     /// Cancels all that was fed of a client's.
     pub(super) fn cancel_all_fed(&mut self, client: ClientId) {
-        let fed = self.slots.iter().flat_map(Slot::batch).filter(|running| running.client == client);
+        let fed =
+            self.slots.iter().flat_map(|slot| slot.batch().iter()).filter(|running| running.client == client);
         let fed: Vec<(TaskId, Attempt)> = fed.map(|running| (running.task, running.attempt)).collect();
         // The last first: the first of a batch is killed, and the others are not to run in its place.
         fed.into_iter().rev().for_each(|(task, attempt)| self.cancel_fed(client, task, attempt));
@@ -435,7 +429,7 @@ impl Worker {
                 return;
             }
             Executor::Down => return,
-            Executor::Starting { .. } | Executor::Idle { .. } => VecDeque::new(),
+            Executor::Starting { .. } | Executor::Idle { .. } => Batch::new(),
         };
         slot.executor = Executor::Dying { batch, why };
         self.actions.push_back(Action::Kill { executor });
@@ -448,8 +442,7 @@ impl Worker {
             let slot = &self.slots[place];
             if let Some(executor) = slot.id.filter(|_| !slot.batch().is_empty()) {
                 self.kill(executor, Death::Abandoned);
-                self.slots[place].executor =
-                    Executor::Dying { batch: VecDeque::new(), why: Death::Abandoned };
+                self.slots[place].executor = Executor::Dying { batch: Batch::new(), why: Death::Abandoned };
             }
         }
     }

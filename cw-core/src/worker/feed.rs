@@ -6,12 +6,11 @@
 //! have the slot, if it has none, or would have no more of them for each of its clients than the one it takes it from has
 //! left.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
-use super::{Action, Executor, Origin, Pending, Running, Slot, Worker, executors::Death};
+use super::{
+    Action, Executor, Origin, Pending, Running, Slot, Worker, batch::Batch, executors::Death, line::Line,
+};
 use crate::{
     Time,
     ids::{ClientId, ExecutorId, JobIndex},
@@ -66,12 +65,12 @@ impl Worker {
             if self.slots[slot].batch().len() > self.config.batch_tasks / 2 {
                 continue;
             }
-            while self.takes_more(slot)
-                && !self.makes_way(slot)
-                && let Some(pending) = self.next_pending(self.slots[slot].origin)
-            {
+            while self.takes_more(slot) && !self.makes_way(slot) {
+                if self.feed_alike(slot) {
+                    continue;
+                }
+                let Some(pending) = self.next_pending(self.slots[slot].origin) else { break };
                 self.feed_slot(slot, pending);
-                self.feed_alike(slot);
             }
         }
     }
@@ -104,7 +103,7 @@ impl Worker {
             }
             lacking += match self.queue.front(own) {
                 None if self.has_rested(slot) => unserved,
-                Some(first) if line[0].at > first.at => 0,
+                Some(first) if line.first_at() > Some(first.at) => 0,
                 _ => usize::from(self.deserves(other, slot)),
             };
         }
@@ -127,7 +126,7 @@ impl Worker {
     }
 
     /// How many tasks of a line have no executor that is about to take them.
-    fn unserved(&self, origin: Origin, line: &VecDeque<Pending>) -> usize {
+    fn unserved(&self, origin: Origin, line: &Line) -> usize {
         let takes = |slot: &&Slot| {
             slot.origin == origin
                 && matches!(slot.executor, Executor::Idle { .. } | Executor::Starting { .. })
@@ -148,13 +147,12 @@ impl Worker {
 
     /// How many clients have tasks for executors of this kind.
     fn clients_of(&self, origin: Origin) -> usize {
-        let waiting = self.queue.lines().filter(|(of, _)| *of == origin).flat_map(|(_, line)| line);
-        let running = self.slots.iter().filter(|slot| slot.origin == origin).flat_map(Slot::batch);
-        let clients: BTreeSet<ClientId> = waiting
-            .take(LOOKED_AT)
-            .map(|pending| pending.client)
-            .chain(running.map(|running| running.client))
-            .collect();
+        let waiting = self.queue.lines().filter(|(of, _)| *of == origin);
+        let waiting = waiting.flat_map(|(_, line)| line.among_first(LOOKED_AT));
+        let running = self.slots.iter().filter(|slot| slot.origin == origin);
+        let running = running.flat_map(|slot| slot.batch().kinds());
+        let clients: BTreeSet<ClientId> =
+            waiting.map(|pending| pending.client).chain(running.map(|running| running.client)).collect();
         clients.len().max(1)
     }
 
@@ -201,16 +199,13 @@ impl Worker {
         match &mut slot.executor {
             Executor::Busy { batch, expected, .. } => {
                 *expected += u64::from(running.expected);
-                batch.push_back(running);
+                batch.push(running, 1);
             }
             idle => {
-                *idle = Executor::Busy {
-                    expected: u64::from(running.expected),
-                    batch: VecDeque::from([running]),
-                    since: self.now,
-                    stuck: false,
-                    reported: false,
-                }
+                let (expected, mut batch) = (u64::from(running.expected), Batch::new());
+                batch.push(running, 1);
+                let (since, stuck, reported) = (self.now, false, false);
+                *idle = Executor::Busy { batch, since, expected, stuck, reported };
             }
         }
         let Pending { task, attempt, .. } = pending;
@@ -228,10 +223,9 @@ impl Worker {
             return None;
         }
         let own = self.config.own;
-        let waits = |(origin, line): &(Origin, &VecDeque<Pending>)| {
-            may_start(self, *origin) && self.unserved(*origin, line) > 0
-        };
-        let first = self.queue.lines().filter(waits).min_by_key(|(_, line)| line[0].at);
+        let waits =
+            |(origin, line): &(Origin, &Line)| may_start(self, *origin) && self.unserved(*origin, line) > 0;
+        let first = self.queue.lines().filter(waits).min_by_key(|(_, line)| line.first_at());
         first.map(|(origin, _)| origin).or((self.early > 0 && may_start(self, own)).then_some(own))
     }
 

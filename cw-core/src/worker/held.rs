@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Config, Origin, Running, Worker};
+use super::{
+    Config, Origin, Running, Worker,
+    sent::{RESULT_OVERHEAD, Sent, bytes_of},
+};
 use crate::{
-    Payload, TaskMap,
+    Payload,
     idmap::IdMap,
     ids::{Attempt, ClientId, ShareId, SpecIndex, TaskId},
     learn::Learned,
-    wire::{Class, Failure, FromWorker, Output, Returned, Spec, split_output},
+    wire::{Class, Entry, Failure, FromWorker, Output, Returned, Spec, Stretch, split_output},
 };
-
-/// What each result counts against credit beside its bytes, so that small ones are bounded too.
-const RESULT_OVERHEAD: u64 = 64;
 
 /// A client that has, or had, tasks here.
 #[derive(Debug, Default)]
@@ -32,11 +32,8 @@ pub(super) struct Client {
     open: bool,
     /// Bytes that may be sent and not acknowledged.
     credit: u64,
-    /// Bytes that are.
-    sent_bytes: u64,
-    sent: TaskMap<Held>,
-    /// Results of other attempts of tasks in `sent`. Few, as one of the two was given up.
-    others: Vec<(TaskId, Held)>,
+    /// What was, and is not.
+    sent: Sent,
     /// Results that wait for credit, in the order they came.
     waiting: VecDeque<(TaskId, Held)>,
     waiting_bytes: u64,
@@ -74,16 +71,16 @@ impl End {
 
 /// A result that its client has not acknowledged.
 #[derive(Debug)]
-struct Held {
-    attempt: Attempt,
-    class: Class,
-    micros: u64,
-    output: u32,
-    body: Payload,
+pub(super) struct Held {
+    pub(super) attempt: Attempt,
+    pub(super) class: Class,
+    pub(super) micros: u64,
+    pub(super) output: u32,
+    pub(super) body: Payload,
 }
 
 impl Held {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.body.len() as u64 + RESULT_OVERHEAD
     }
 }
@@ -126,11 +123,14 @@ impl Client {
     /// Whether a result of this size may go now. One may always be on its way, however big.
     fn has_credit(&self, bytes: u64) -> bool {
         planted!(IgnoreCredit)
-            || self.open && (self.has_sent_none() || self.sent_bytes + bytes <= self.credit)
+            || self.open && (self.sent.is_empty() || self.sent.bytes() + bytes <= self.credit)
     }
 
-    fn has_sent_none(&self) -> bool {
-        self.sent.is_empty() && self.others.is_empty()
+    /// Whether results of tasks that follow each other may all go now, as they came: there is credit for each, none waits
+    /// before them, and no other attempt's is on its way.
+    fn may_send_all(&self, ends: &Stretch, bytes: u64) -> bool {
+        let has_credit = self.open && self.sent.bytes() + bytes <= self.credit;
+        has_credit && self.waiting.is_empty() && !self.blocked && self.sent.has_none_of(ends)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -144,34 +144,13 @@ impl Client {
     /// What was sent may not have arrived: it waits again, before all else, until there is credit.
     pub(super) fn take_back_sent(&mut self) {
         self.open = false;
-        let mut all = std::mem::take(&mut self.others);
-        for task in self.sent.sorted_keys(|_| true).into_iter().rev() {
-            all.push((task, self.sent.remove(task).expect("just listed")));
-        }
-        for (task, held) in all {
+        for (task, held) in self.sent.take_all() {
             if planted!(LoseHeld) {
                 continue;
             }
             self.waiting_bytes += held.bytes();
             self.waiting.push_front((task, held));
         }
-        self.sent_bytes = 0;
-    }
-
-    fn drop_sent(&mut self, task: TaskId, attempt: Attempt) {
-        if self.sent.get(task).is_some_and(|held| held.attempt == attempt)
-            && let Some(held) = self.sent.remove(task)
-        {
-            self.sent_bytes -= held.bytes();
-        }
-    }
-
-    fn drop_others(&mut self, is_received: impl Fn(TaskId, Attempt) -> bool) {
-        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.others)
-            .into_iter()
-            .partition(|(task, held)| is_received(*task, held.attempt));
-        self.others = kept;
-        self.sent_bytes -= gone.iter().map(|(_, held)| held.bytes()).sum::<u64>();
     }
 
     /// The results that wait.
@@ -181,7 +160,7 @@ impl Client {
 
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn is_quiet(&self) -> bool {
-        self.has_sent_none() && self.waiting.is_empty()
+        self.sent.is_empty() && self.waiting.is_empty()
     }
 }
 
@@ -201,7 +180,6 @@ impl Worker {
         }
         let held = Held { attempt: running.attempt, class, micros, output, body };
         if client.waiting.is_empty() && !client.blocked && client.has_credit(held.bytes()) {
-            client.sent_bytes += held.bytes();
             return self.tell_finished(running.client, running.task, held);
         }
         client.waiting_bytes += held.bytes();
@@ -212,6 +190,33 @@ impl Worker {
             self.tell(FromWorker::Waiting { client, task, attempt }, Payload::new());
         }
         self.send_held(running.client);
+    }
+
+    /// Takes in that tasks which are alike have succeeded, of which this is the first.
+    pub(super) fn finish_all(&mut self, first: &Running, ends: Stretch) {
+        if let Some(ends) = self.pass_on(first, ends) {
+            for Entry { task, micros, bytes: body } in ends.entries() {
+                let running = Running { task, ..first.clone() };
+                self.finish(&running, End { class: Class::Ok, micros, output: 0, body });
+            }
+        }
+    }
+
+    /// Sends results on as they came; gives them back if each is to be looked at.
+    fn pass_on(&mut self, first: &Running, ends: Stretch) -> Option<Stretch> {
+        let Running { client: id, attempt, spec, .. } = *first;
+        let bytes = bytes_of(&ends);
+        let Some(client) = self.clients.get_mut(&id).filter(|client| client.may_send_all(&ends, bytes))
+        else {
+            return Some(ends);
+        };
+        if let Some(spec) = client.specs.get_mut(spec) {
+            ends.sizes().for_each(|(micros, _)| spec.learned.learn(micros));
+        }
+        let message = FromWorker::Finishes { client: id, first: ends.first(), tasks: ends.tasks(), attempt };
+        self.actions.push_back(super::Action::Tell { message, body: ends.body().clone() });
+        client.sent.insert_burst(attempt, ends, bytes);
+        None
     }
 
     /// Drops a result that waits for credit; says whether it did.
@@ -227,18 +232,7 @@ impl Worker {
 
     pub(super) fn on_received(&mut self, id: ClientId, first: TaskId, tasks: u32, attempt: Attempt) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let last = first.0.saturating_add(u64::from(tasks));
-        // A false count costs no more than there is to forget.
-        if tasks as usize <= client.sent.len() {
-            (first.0..last).for_each(|task| client.drop_sent(TaskId(task), attempt));
-        } else {
-            let named = |task: &TaskId| (first.0..last).contains(&task.0);
-            let all = client.sent.sorted_keys(|_| true).into_iter();
-            all.filter(named).for_each(|task| client.drop_sent(task, attempt));
-        }
-        if !client.others.is_empty() {
-            client.drop_others(|task, other| (first.0..last).contains(&task.0) && other == attempt);
-        }
+        client.sent.drop_received(first.0, first.0.saturating_add(u64::from(tasks)), attempt);
         self.send_held(id);
     }
 
@@ -255,7 +249,6 @@ impl Worker {
         {
             let (task, held) = client.waiting.pop_front().expect("just seen");
             client.waiting_bytes -= held.bytes();
-            client.sent_bytes += held.bytes();
             self.tell_finished(id, task, held);
             let Some(known) = self.clients.get_mut(&id) else { return };
             client = known;
@@ -269,7 +262,7 @@ impl Worker {
         let Held { attempt, class, micros, output, .. } = held;
         let message = FromWorker::Finished { client: id, task, attempt, class, micros, output };
         self.actions.push_back(super::Action::Tell { message, body: held.body.clone() });
-        client.others.extend(client.sent.insert(task, held).map(|other| (task, other)));
+        client.sent.insert(task, held);
     }
 
     /// Tells the master when a client's results begin, or cease, to pile up here.

@@ -32,13 +32,16 @@
 //! gives tasks that have not begun to others, so none is begun once the *lease* of the last beat is over.
 
 mod account;
+mod batch;
 mod burst;
 mod event;
 mod executors;
 mod feed;
 mod held;
+mod line;
 mod programs;
 mod queue;
+mod sent;
 mod shares;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -231,7 +234,8 @@ impl Worker {
     fn on_master_said(&mut self, message: ToWorker, body: Payload) {
         match message {
             ToWorker::Run { client, task, attempt, spec, alone } => {
-                self.on_run(Pending { client, task, attempt, spec, alone, args: body, apart: None, at: 0 });
+                let (args, all, apart, at) = (body, None, None, 0);
+                self.on_run(Pending { client, task, attempt, spec, alone, args, all, apart, at });
             }
             ToWorker::Runs { client, first, tasks, attempt, spec } => {
                 self.on_runs(client, (first, tasks), (attempt, spec), body);

@@ -2,12 +2,14 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::Payload;
+use super::{Origin, line::Line};
+use crate::{
+    Payload,
+    ids::{Attempt, ClientId, ShareId, SpecIndex, TaskId},
+    wire::Stretch,
+};
 
-use super::Origin;
-use crate::ids::{Attempt, ClientId, ShareId, SpecIndex, TaskId};
-
-/// A task that waits for an executor.
+/// A task that waits for an executor; or a burst of them, where it waits as it came.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) client: ClientId,
@@ -16,6 +18,8 @@ pub(super) struct Pending {
     pub(super) spec: SpecIndex,
     pub(super) alone: bool,
     pub(super) args: Payload,
+    /// Of a burst: the arguments of all its tasks. The rest is then what the first has, but for its arguments.
+    pub(super) all: Option<Box<Stretch>>,
     /// Where its arguments lie apart: which they are. They stay as long as anybody has this.
     pub(super) apart: Option<Arc<ShareId>>,
     /// Its place in the order of all, given by the queue.
@@ -26,32 +30,21 @@ pub(super) struct Pending {
 pub(super) struct Queue {
     next: u64,
     /// Few, and looked up with every task. Those that wait for nothing stay until they are [tidied](Self::tidy) away.
-    of: Vec<(Origin, VecDeque<Pending>)>,
+    of: Vec<(Origin, Line)>,
     /// Tasks that wait for something that they share: no executor may have them.
     held: Vec<(Origin, Pending)>,
 }
 
 impl Queue {
-    /// Puts a task last.
+    /// Puts a task, or a burst, last.
     pub(super) fn push(&mut self, origin: Origin, mut pending: Pending) {
         pending.at = self.next;
-        self.next += 1;
-        self.line_mut(origin).push_back(pending);
-    }
-
-    /// Puts tasks last.
-    pub(super) fn extend(&mut self, origin: Origin, pending: impl Iterator<Item = Pending>) {
-        let mut next = self.next;
-        let numbered = pending.map(|pending| {
-            next += 1;
-            Pending { at: next - 1, ..pending }
-        });
-        self.line_mut(origin).extend(numbered);
-        self.next = next;
+        self.next += u64::from(pending.tasks());
+        self.line_mut(origin).push(pending);
     }
 
     /// The line of an origin, to be taken from.
-    pub(super) fn line_of(&mut self, origin: Origin) -> Option<&mut VecDeque<Pending>> {
+    pub(super) fn line_of(&mut self, origin: Origin) -> Option<&mut Line> {
         self.of.iter_mut().find(|(of, _)| *of == origin).map(|(_, line)| line)
     }
 
@@ -63,7 +56,7 @@ impl Queue {
         mut new: Pending,
         comes_later: impl Fn(&Pending) -> bool,
     ) {
-        let (client, line) = (new.client, self.line_mut(origin));
+        let (client, line) = (new.client, self.line_mut(origin).singles());
         let first = line.iter().position(comes_later).unwrap_or(line.len());
         for other in line.iter_mut().skip(first).filter(|other| other.client == client) {
             std::mem::swap(other, &mut new);
@@ -100,8 +93,8 @@ impl Queue {
         if let Some((_, pending)) = self.held.pop() {
             return Some(pending);
         }
-        let latest = |(_, line): &&mut (Origin, VecDeque<Pending>)| line.back().map(|pending| pending.at);
-        self.of.iter_mut().filter(|(_, line)| !line.is_empty()).max_by_key(latest)?.1.pop_back()
+        let latest = |(_, line): &&mut (Origin, Line)| line.last_at();
+        self.of.iter_mut().filter(|(_, line)| !line.is_empty()).max_by_key(latest)?.1.singles().pop_back()
     }
 
     /// Takes the first of those.
@@ -109,7 +102,7 @@ impl Queue {
         if let Some(place) = self.held.iter().position(|(_, pending)| is_it(pending)) {
             return Some(self.held.remove(place).1);
         }
-        let line = self.line_mut(origin);
+        let line = self.line_mut(origin).singles();
         line.remove(line.iter().position(is_it)?)
     }
 
@@ -123,7 +116,7 @@ impl Queue {
         let held: Vec<usize> =
             (0..self.held.len()).rev().filter(|place| is_it(&self.held[*place].1)).take(at_most).collect();
         let mut taken: Vec<Pending> = held.into_iter().map(|place| self.held.remove(place).1).collect();
-        let line = self.line_mut(origin);
+        let line = self.line_mut(origin).singles();
         let more = at_most - taken.len();
         let places: Vec<usize> =
             (0..line.len()).rev().filter(|place| is_it(&line[*place])).take(more).collect();
@@ -133,7 +126,7 @@ impl Queue {
 
     /// Takes all of those, in order.
     pub(super) fn take_all(&mut self, origin: Origin, is_it: impl Fn(&Pending) -> bool) -> Vec<Pending> {
-        let line = self.line_mut(origin);
+        let line = self.line_mut(origin).singles();
         let (mut taken, stay): (Vec<_>, VecDeque<_>) = std::mem::take(line).into_iter().fold(
             (Vec::new(), VecDeque::new()),
             |(mut taken, mut stay), pending| {
@@ -151,9 +144,9 @@ impl Queue {
         taken
     }
 
-    /// Everything, in no order.
+    /// Everything, in no order: each task or burst.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
-        self.of.iter().flat_map(|(_, line)| line).chain(self.held.iter().map(|(_, pending)| pending))
+        self.of.iter().flat_map(|(_, line)| line.iter()).chain(self.held.iter().map(|(_, pending)| pending))
     }
 
     /// Of what the tasks are that wait, for whatever.
@@ -162,7 +155,7 @@ impl Queue {
     }
 
     /// What tasks wait for, how many for each, and since when the first of them does.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (Origin, &VecDeque<Pending>)> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = (Origin, &Line)> {
         self.of.iter().filter(|(_, line)| !line.is_empty()).map(|(origin, line)| (*origin, line))
     }
 
@@ -181,13 +174,13 @@ impl Queue {
         self.of.retain(|(origin, line)| !line.is_empty() || keep(*origin));
     }
 
-    fn line(&self, origin: Origin) -> Option<&VecDeque<Pending>> {
+    fn line(&self, origin: Origin) -> Option<&Line> {
         self.of.iter().find(|(of, _)| *of == origin).map(|(_, line)| line)
     }
 
-    fn line_mut(&mut self, origin: Origin) -> &mut VecDeque<Pending> {
+    fn line_mut(&mut self, origin: Origin) -> &mut Line {
         let place = self.of.iter().position(|(of, _)| *of == origin).unwrap_or_else(|| {
-            self.of.push((origin, VecDeque::new()));
+            self.of.push((origin, Line::default()));
             self.of.len() - 1
         });
         &mut self.of[place].1

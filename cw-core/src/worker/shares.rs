@@ -18,7 +18,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Action, Origin, Running, Slot, Worker, held::End, queue::Pending};
+use super::{Action, Origin, Running, Worker, held::End, queue::Pending};
 use crate::{
     Payload, Time,
     ids::{ClientId, ProgramId, ShareId, SpecIndex},
@@ -286,7 +286,8 @@ impl Worker {
     /// What the tasks share that are here.
     fn shares_of_tasks(&self) -> BTreeSet<ShareId> {
         let waiting = self.queue.iter().map(|pending| (pending.client, pending.spec));
-        let running = self.slots.iter().flat_map(Slot::batch).map(|running| (running.client, running.spec));
+        let running = self.slots.iter().flat_map(|slot| slot.batch().kinds());
+        let running = running.map(|running| (running.client, running.spec));
         let specs: BTreeSet<(ClientId, SpecIndex)> = waiting.chain(running).collect();
         let specs = specs.into_iter().filter_map(|(client, spec)| self.clients.get(&client)?.spec(spec));
         specs.flat_map(|spec| spec.what.shares.iter().copied()).collect()
