@@ -129,6 +129,13 @@ impl Line {
         self.entries.pop_front()
     }
 
+    pub(super) fn pop_back(&mut self) -> Option<Pending> {
+        let last = self.entries.pop_back()?;
+        self.more -= last.tasks() as usize - 1;
+        self.entries.extend(last.singles());
+        self.entries.pop_back()
+    }
+
     /// Each task by itself, to be taken out, put in or moved.
     pub(super) fn singles(&mut self) -> &mut VecDeque<Pending> {
         if self.more > 0 {
@@ -202,6 +209,16 @@ mod tests {
         assert_eq!(line.pop_like(ClientId(1), SpecIndex(1), 9).map(|it| it.task), None);
         assert_eq!(pop(&mut line, 9), Some((20, 3, vec![])));
         assert_eq!((line.len(), pop(&mut line, 9)), (0, None));
+    }
+
+    #[test]
+    fn what_came_last_is_taken_without_the_bursts_before_it() {
+        let mut line = line();
+        let ids: Vec<u64> = (0..4).filter_map(|_| line.pop_back()).map(|it| it.task.0).collect();
+        assert_eq!(ids, [22, 21, 20, 9]);
+        assert_eq!((line.len(), line.last_at(), line.entries.len()), (5, Some(4), 1));
+        assert_eq!(line.pop_back().map(|it| it.args.to_vec()), Some(vec![5]));
+        assert_eq!((line.len(), line.last_at(), line.entries.len()), (4, Some(3), 4));
     }
 
     #[test]

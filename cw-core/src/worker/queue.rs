@@ -94,7 +94,7 @@ impl Queue {
             return Some(pending);
         }
         let latest = |(_, line): &&mut (Origin, Line)| line.last_at();
-        self.of.iter_mut().filter(|(_, line)| !line.is_empty()).max_by_key(latest)?.1.singles().pop_back()
+        self.of.iter_mut().filter(|(_, line)| !line.is_empty()).max_by_key(latest)?.1.pop_back()
     }
 
     /// Takes the first of those.
