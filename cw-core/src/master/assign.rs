@@ -2,15 +2,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Action, Master, parked::Wish, tasks::State, workers::Worker};
+use super::{
+    Action, Master,
+    parked::Wish,
+    tasks::State,
+    workers::{Tasks, Worker},
+};
 use crate::{
     Payload, Time,
-    ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
+    ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::ToWorker,
 };
-
-/// Tasks go to one worker in a row until they are expected to run for this long, in microseconds.
-const RUN_TIME: u64 = 64;
 
 /// An idle slot fetches what waits at a worker once nothing has moved there for this long. While things
 /// move, what waits there starts soon; and a recall that brought nothing is not repeated at once.
@@ -108,21 +110,24 @@ impl Master {
     fn send_run(&mut self, id: ClientId, to: WorkerId) {
         self.note_served(id);
         let before = self.clients[&id].usage;
+        let run_time = u64::try_from(self.config.run_time.as_micros()).unwrap_or(u64::MAX);
         let (mut expected, mut known) = (0, None);
         loop {
-            let client = self.clients.get_mut(&id).expect("listed as waiting");
-            let task = client.pop().expect("listed as waiting, so something is queued");
-            let spec = client.tasks.get(task).map(|task| task.spec);
-            if spec != known || task >= client.dispatched {
-                self.acquaint(id, task, to);
-                known = spec;
+            let stretch = self.next_stretch(id, to);
+            let (task, spec) = stretch.unwrap_or_else(|| self.next_task(id));
+            if Some(spec) != known || task >= self.clients[&id].dispatched {
+                self.acquaint(id, (task, spec), to);
+                known = Some(spec);
             }
-            expected += u64::from(self.send_acquainted(id, task, to));
+            expected += match stretch {
+                Some(_) => self.send_stretch(id, to, run_time - expected),
+                None => self.send_next(id, task, to),
+            };
             let client = &self.clients[&id];
             let has_more = client.queued > 0
                 && !client.has_once
                 && self.workers[&to].has_room(client.program, self.is_shared(client.program), &self.config);
-            if !has_more || expected >= RUN_TIME {
+            if !has_more || expected >= run_time {
                 break;
             }
         }
@@ -131,24 +136,36 @@ impl Master {
         self.note_room(to);
     }
 
+    /// A client's next task, which stands by itself.
+    fn next_task(&self, id: ClientId) -> (TaskId, SpecIndex) {
+        let client = &self.clients[&id];
+        let task = client.first().expect("listed as waiting, so something is queued");
+        (task, client.tasks.get(task).expect("what is queued is in the table").spec)
+    }
+
+    fn send_next(&mut self, id: ClientId, task: TaskId, to: WorkerId) -> u64 {
+        self.clients.get_mut(&id).expect("listed as waiting").pop();
+        self.send_acquainted(id, task, to).into()
+    }
+
     /// Sends a task that is on no list.
     pub(super) fn send_task(&mut self, id: ClientId, task: TaskId, to: WorkerId) {
-        self.acquaint(id, task, to);
+        let spec = self.clients[&id].tasks.get(task).expect("what is to be sent is in the table").spec;
+        self.acquaint(id, (task, spec), to);
         self.send_acquainted(id, task, to);
     }
 
     /// Tells whoever does not know what goes before a task: the client, that it is dispatched; the worker, whose it is, and
     /// what it is.
-    fn acquaint(&mut self, id: ClientId, task: TaskId, to: WorkerId) {
+    fn acquaint(&mut self, id: ClientId, (task, spec): (TaskId, SpecIndex), to: WorkerId) {
         if task >= self.clients[&id].dispatched {
             self.tell_dispatched(id, task);
         }
         if self.workers.get_mut(&to).expect("listed as having room").introduce(id) {
             self.introduce(id, to);
         }
-        let client = &self.clients[&id];
-        let spec = client.tasks.get(task).expect("what is to be sent is in the table").spec;
         if self.workers.get_mut(&to).expect("listed as having room").declare(id, spec) {
+            let client = &self.clients[&id];
             let what = Box::new(client.specs[spec.0 as usize].what.clone());
             let message = ToWorker::Declare { client: id, spec, what };
             self.actions.push_back(Action::TellWorker { worker: to, message, body: Payload::new() });
@@ -182,7 +199,7 @@ impl Master {
             alone: task.alone || !spec.what.rerun,
         };
         let worker = self.workers.get_mut(&to).expect("listed as having room");
-        worker.take_on(id, client.program, charge, bytes);
+        worker.take_on(id, client.program, Tasks::one(charge, bytes));
         self.actions.push_back(Action::TellWorker { worker: to, message, body: task.args.clone() });
         charge
     }

@@ -57,14 +57,18 @@ impl Record {
         self.times > 0
     }
 
-    /// A task has ended well.
-    pub(super) fn note_ok(&mut self) {
+    /// Tasks have ended well.
+    pub(super) fn note_ok(&mut self, mut tasks: u32) {
         if !self.row.is_empty() {
             self.row.clear();
             (self.fast, self.proofs) = (0, 0);
         }
-        self.ok += 1;
-        self.age();
+        while tasks > 0 {
+            let until_old = WINDOW.saturating_sub(self.ok + self.bad).clamp(1, tasks);
+            self.ok += until_old;
+            tasks -= until_old;
+            self.age();
+        }
     }
 
     fn note_bad(&mut self, client: ClientId, task: TaskId, class: Class, is_fast: bool) {

@@ -7,11 +7,12 @@ use super::{
     finish::Report,
     stall,
     tasks::{State, Task},
+    workers::Tasks,
 };
 use crate::{
     Payload,
     ids::{Attempt, ClientId, SpecIndex, TaskId, WorkerId},
-    wire::{Class, Entries, Entry, ToClient},
+    wire::{Class, Entries, Entry, Stretch, ToClient},
 };
 
 impl Master {
@@ -21,6 +22,9 @@ impl Master {
         (first, tasks): (TaskId, u32),
         (spec, body): (SpecIndex, Payload),
     ) {
+        if self.take_stretch(id, (first, tasks), (spec, &body)) {
+            return;
+        }
         let mut seen = 0;
         let entries = Entries::of_args(first, tasks, body).inspect(|_| seen += 1);
         let well = self.take_tasks(id, entries.map(|it| (it.task, Task::new(spec, it.bytes))));
@@ -35,20 +39,9 @@ impl Master {
         id: ClientId,
         tasks: impl IntoIterator<Item = (TaskId, Task)>,
     ) -> bool {
-        if self.clients[&id].queued == 0 {
-            self.level(id);
-        }
-        let (now, window_told) = (self.now, self.window_told as usize);
-        // One task may be beyond the window, however big.
-        let bytes = 2 * self.config.window.bytes + PAYLOAD_BYTES_MAX as u64;
+        self.expect_tasks(id);
+        let bounds = self.bounds(id);
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
-        // Nothing of it waited so far, or what did moves.
-        if client.queued == 0 && client.out() == 0 && !stall::stands_still(client) {
-            client.moved = now;
-        }
-        // A client that is back may hand in as many beside those that are here and that it will not.
-        let windows = if client.resume.open { 4 } else { 2 };
-        let bounds = Bounds { tasks: window_told * windows, bytes };
         let mut claimed = Vec::new();
         let mut wrong = None;
         for (task, entry) in tasks {
@@ -65,6 +58,28 @@ impl Master {
         wrong.inspect(|why| self.disconnect_client(id, why)).is_none()
     }
 
+    /// What a client may hand in.
+    pub(super) fn bounds(&self, id: ClientId) -> Bounds {
+        // A client that is back may hand in as many beside those that are here and that it will not.
+        let windows = if self.clients[&id].resume.open { 4 } else { 2 };
+        // One task may be beyond the window, however big.
+        let bytes = 2 * self.config.window.bytes + PAYLOAD_BYTES_MAX as u64;
+        Bounds { tasks: self.window_told as usize * windows, bytes }
+    }
+
+    /// A client is about to have more tasks.
+    pub(super) fn expect_tasks(&mut self, id: ClientId) {
+        if self.clients[&id].queued == 0 {
+            self.level(id);
+        }
+        let now = self.now;
+        let client = self.clients.get_mut(&id).expect("checked by on_client_said");
+        // Nothing of it waited so far, or what did moves.
+        if client.queued == 0 && client.out() == 0 && !stall::stands_still(client) {
+            client.moved = now;
+        }
+    }
+
     /// Each of these tasks succeeded. Of a worker that says less than it announced, what it said counts.
     pub(super) fn on_finishes(
         &mut self,
@@ -73,11 +88,17 @@ impl Master {
         (first, tasks): (TaskId, u32),
         (attempt, body): (Attempt, Payload),
     ) {
-        let mut entries = Entries::of_ends(first, tasks, body);
+        let ends = Stretch::of_ends(first, tasks, body.clone());
+        let mut entries = match ends.map(|ends| self.pass_stretches(worker, client, attempt, ends)) {
+            Some(None) => return,
+            Some(Some(rest)) => rest.entries(),
+            None => Entries::of_ends(first, tasks, body),
+        };
         while let Some(Entry { task, micros, bytes: body }) =
             self.pass_plain(worker, client, attempt, &mut entries)
         {
             let class = Class::Ok;
+            self.spread(client, task);
             self.on_finished(worker, Report { client, task, attempt, class, micros, output: 0, body });
         }
     }
@@ -112,8 +133,8 @@ impl Master {
             client.take_out(entry.task);
             client.settle(charge, entry.micros);
             client.resume.note_passed(entry.task);
-            worker.release(id, client.program, charge, bytes, true);
-            worker.record.note_ok();
+            worker.release(id, client.program, Tasks::one(charge, bytes), true);
+            worker.record.note_ok(1);
             passed += 1;
             let Entry { task, micros, bytes: body } = entry;
             let (attempts, worker, class, output) = (1, Some(from), Class::Ok, 0);
@@ -121,19 +142,27 @@ impl Master {
             self.actions.push_back(Action::TellClient { client: id, message, body });
         }
         if passed > 0 {
-            client.at_workers -= passed;
-            (client.moved, worker.moved) = (self.now, self.now);
-            self.note_usage(id, before);
-            // Also since whatever is left may have come to a standstill.
-            self.note_load(from);
+            self.note_passed(from, id, passed, before);
         }
         other
+    }
+
+    /// So many results of a client were passed on, which had used so much before.
+    pub(super) fn note_passed(&mut self, from: WorkerId, id: ClientId, tasks: u32, before: u64) {
+        let (Some(client), Some(worker)) = (self.clients.get_mut(&id), self.workers.get_mut(&from)) else {
+            return;
+        };
+        client.at_workers -= tasks;
+        (client.moved, worker.moved) = (self.now, self.now);
+        self.note_usage(id, before);
+        // Also since whatever is left may have come to a standstill.
+        self.note_load(from);
     }
 }
 
 impl Client {
     /// Whether nothing is remembered that an end of its tasks might change, and it hears of ends.
-    fn takes_plainly(&self) -> bool {
+    pub(super) fn takes_plainly(&self) -> bool {
         // The simulator's faults are by the other way.
         if planted!(KeepRoom) {
             return false;

@@ -1,6 +1,6 @@
 //! What must hold between events, for tests.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use super::{
     Master,
@@ -8,29 +8,43 @@ use super::{
     tally::Tally,
     tasks::{State, Task},
 };
-use crate::ids::{ClientId, WorkerId};
+use crate::ids::{ClientId, TaskId, WorkerId};
 
 impl Master {
     /// Re-derives what is kept incrementally; panics where the two differ.
     pub(crate) fn check(&self) {
         for (id, client) in &self.clients {
+            client.stretches.check(client);
+            let in_stretches = |id: &WorkerId| client.stretches.at(*id);
+            let sent = self.workers.keys().map(in_stretches).sum::<usize>();
+            assert_eq!(
+                client.stretches.tasks(),
+                client.stretches.queued() + sent,
+                "{id}: at workers that are here"
+            );
             let all = client.tasks.sorted_keys(|_| true);
             let bytes =
                 all.iter().map(|task| client.tasks.get(*task).unwrap().args.len() as u64).sum::<u64>();
-            assert_eq!(client.bytes, bytes, "{id}: bytes");
-            assert_eq!(client.queued, client.queue.values().map(VecDeque::len).sum::<usize>());
+            assert_eq!(client.bytes, bytes + client.stretches.bytes(), "{id}: bytes");
+            let single = |task: &&TaskId| !client.stretches.has(**task);
+            let singles = client.queue.values().flatten().filter(single).count();
+            assert_eq!(client.queued, singles + client.stretches.queued());
             let parked = client.tasks.sorted_keys(|task| matches!(task.state, State::Parked));
             assert_eq!(parked, client.parked.keys().collect::<Vec<_>>(), "{id}: parked tasks");
             let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));
-            assert_eq!(queued.len(), client.queued, "{id}: queued tasks and the queue differ");
+            assert_eq!(queued.len(), singles, "{id}: queued tasks and the queue differ");
             assert_eq!(self.waiting.contains(&(client.usage, *id)), client.queued > 0, "{id}: waiting list");
             let charged =
                 all.iter().map(|task| u64::from(client.tasks.get(*task).unwrap().charge)).sum::<u64>();
-            assert_eq!(client.outstanding, charged, "{id}: charges");
+            assert_eq!(client.outstanding, charged + client.stretches.charged(), "{id}: charges");
             let there = |task: &Task| task.state.takes_room();
-            assert_eq!(client.at_workers as usize, client.tasks.sorted_keys(there).len(), "{id}: at workers");
+            assert_eq!(
+                client.at_workers as usize,
+                client.tasks.sorted_keys(there).len() + sent,
+                "{id}: at workers"
+            );
             let of = |is: fn(State) -> bool| client.tasks.sorted_keys(|task| is(task.state)).len();
-            assert_eq!(client.out() as usize, of(|it| matches!(it, State::Sent { .. })), "{id}: out");
+            assert_eq!(client.out() as usize, of(|it| matches!(it, State::Sent { .. })) + sent, "{id}: out");
             let held = of(|it| matches!(it, State::Held { .. }));
             assert_eq!(client.held.total() as usize, held, "{id}: held");
             let called_back = of(|it| matches!(it, State::Cancelling { held: false, .. }));
@@ -55,7 +69,7 @@ impl Master {
             let mut sent = 0;
             for client in self.clients.values() {
                 let there = |task: &Task| task.state.worker() == Some(*id) && task.state.takes_room();
-                sent += client.tasks.sorted_keys(there).len();
+                sent += client.tasks.sorted_keys(there).len() + client.stretches.at(*id);
             }
             assert_eq!(worker.sent as usize, sent, "{id}: tasks there");
             assert_eq!(worker.shares.tasks(), sent, "{id}: tasks there, by client");
@@ -92,6 +106,6 @@ impl Master {
 
     /// Whether nothing is queued, sent or owed.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.clients.values().all(|client| client.tasks.is_empty() && client.queued == 0)
+        self.clients.values().all(|client| client.is_empty() && client.queued == 0)
     }
 }

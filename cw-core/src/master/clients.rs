@@ -10,6 +10,7 @@ use super::{
     TASKS_END,
     parked::ParkedTasks,
     resume::{CLAIMS_MAX, Resume},
+    stretches::Stretches,
     tally::Tally,
     tasks::{State, Task},
     watch::{Prints, Watch},
@@ -36,8 +37,12 @@ pub(super) struct Client {
     /// How much of what its tasks print is on its way.
     pub(super) prints: Prints,
     pub(super) specs: Vec<SpecState>,
+    /// Tasks that stand by themselves, and those that do not.
     pub(super) tasks: TaskMap<Task>,
-    /// Queued tasks, highest priority first, then in order. No queue in it is empty.
+    pub(super) stretches: Stretches,
+    /// It has had no task from this one on.
+    pub(super) newest: TaskId,
+    /// Queued tasks and stretches, highest priority first, then in order. No queue in it is empty.
     pub(super) queue: BTreeMap<Reverse<i32>, VecDeque<TaskId>>,
     pub(super) queued: usize,
     /// An empty queue, whose memory the next one has.
@@ -188,6 +193,8 @@ impl Client {
             prints: Prints::default(),
             specs: Vec::new(),
             tasks: TaskMap::default(),
+            stretches: Stretches::default(),
+            newest: TaskId(0),
             queue: BTreeMap::new(),
             queued: 0,
             spare: VecDeque::new(),
@@ -225,7 +232,10 @@ impl Client {
 
     /// Takes in its next spec.
     pub(super) fn declare(&mut self, what: Spec) {
-        self.has_once |= !what.rerun;
+        if !what.rerun {
+            self.has_once = true;
+            self.spread_all();
+        }
         self.lowest_priority = self.lowest_priority.min(what.priority);
         self.specs.push(SpecState::new(what));
     }
@@ -254,7 +264,7 @@ impl Client {
     /// Whether it has jobs whose tasks take so many microseconds, or nobody knows what they take.
     pub(super) fn is_long(&self, micros: u32) -> bool {
         let is_long = |spec: &SpecState| !spec.learned.is_known() || spec.learned.expected() >= micros;
-        !self.tasks.is_empty() && self.specs.iter().any(is_long)
+        !self.is_empty() && self.specs.iter().any(is_long)
     }
 
     /// The bytes of a task's arguments, wherever they lie.
@@ -273,7 +283,7 @@ impl Client {
         let Some(declared) = self.specs.get(task.spec.0 as usize) else {
             return Err("submitted a task without declaring its spec");
         };
-        if self.tasks.len() - self.cancelling >= bounds.tasks || self.bytes > bounds.bytes {
+        if self.count() - self.cancelling >= bounds.tasks || self.bytes > bounds.bytes {
             return Err("submitted more than its window allows");
         }
         if self.resume.open {
@@ -283,7 +293,7 @@ impl Client {
             self.resume.seen.insert(id);
         }
         // It is here, or its result is on its way to the client.
-        if self.tasks.contains(id) || (self.resume.passed.contains(&id) && !planted!(PassTwice)) {
+        if self.has(id) || (self.resume.passed.contains(&id) && !planted!(PassTwice)) {
             return Ok(false);
         }
         let priority = declared.what.priority;
@@ -309,6 +319,7 @@ impl Client {
     /// Takes in a new task.
     pub(super) fn take_in(&mut self, id: TaskId, task: Task) {
         self.bytes += task.args.len() as u64;
+        self.newest = self.newest.max(TaskId(id.0 + 1));
         self.tasks.insert(id, task);
     }
 
@@ -488,7 +499,7 @@ impl Client {
 
     /// Tasks that are with a worker.
     pub(super) fn moving(&self) -> usize {
-        self.tasks.len() - self.queued - self.parked.len()
+        self.count() - self.queued - self.parked.len()
     }
 
     pub(super) fn spec_of(&self, task: &Task) -> &SpecState {

@@ -159,7 +159,7 @@ impl Master {
     /// Has running tasks of long jobs paid for.
     pub(super) fn accrue(&mut self) {
         let Some(since) = self.accrued else {
-            if self.clients.values().any(|client| !client.tasks.is_empty()) {
+            if self.clients.values().any(|client| !client.is_empty()) {
                 self.accrued = Some(self.now);
             }
             return;

@@ -305,7 +305,7 @@ impl Master {
             self.relieve(worker_id, client, Left { charge, bytes, ran: end != End::NotRun, started });
             let worker = self.workers.get_mut(&worker_id)?;
             if end == End::Well {
-                worker.record.note_ok();
+                worker.record.note_ok(1);
             }
             worker.moved = now;
             self.note_load(worker_id);

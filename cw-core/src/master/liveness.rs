@@ -125,6 +125,7 @@ impl Master {
 
     /// Moves what a silent worker has not begun.
     fn suspect(&mut self, id: WorkerId) {
+        self.spread_at(id);
         self.workers.get_mut(&id).expect("the caller looked it up").recalling = false;
         self.set_suspect(id, true);
         self.note_load(id);
@@ -189,6 +190,7 @@ impl Master {
     /// A worker is no longer there: what it had goes back to the queue, or ends. Nobody is to blame if it was planned.
     pub(super) fn drop_worker(&mut self, id: WorkerId, is_planned: bool) {
         let before = self.window();
+        self.spread_at(id);
         self.set_suspect(id, true);
         let Some(mut worker) = self.workers.remove(&id) else { return };
         [&mut self.idle, &mut self.laden, &mut self.troubled].into_iter().for_each(|list| {
@@ -333,6 +335,7 @@ impl Master {
             return self.end_session(id);
         }
         if let Some(client) = self.clients.get_mut(&id) {
+            client.spread_all();
             client.detached = Some(self.now);
             client.watch = Default::default();
             self.away.insert(id);

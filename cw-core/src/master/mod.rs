@@ -25,6 +25,9 @@
 //! Tasks with a wish of their own wait as `Parked` (`parked`). Connections end and come back: `liveness` says who lives,
 //! `reattach` what becomes of the tasks meanwhile.
 //!
+//! Plain tasks that came in one burst are kept, sent and passed on together, as `stretches`, until something is said of one
+//! of them.
+//!
 //! Events only mark work. One pass of `assign` places tasks when the actions are drained,
 //! so a thousand submissions in one wake-up cost one pass.
 
@@ -46,6 +49,7 @@ mod reattach;
 mod resume;
 mod shares;
 mod stall;
+mod stretches;
 mod tally;
 mod tasks;
 mod watch;
@@ -84,6 +88,10 @@ pub struct Config {
     pub prefetch_tasks: u32,
     /// Expected run time sent ahead of a free slot, per slot. One task is sent ahead whatever it takes.
     pub prefetch_time: Duration,
+    /// Tasks go to one worker in a row until they are expected to run for this long.
+    pub run_time: Duration,
+    /// As many plain tasks that come in one burst are kept together.
+    pub stretch_tasks: u32,
     /// Bytes of arguments at one worker; a single task may exceed it.
     pub prefetch_bytes: u64,
     /// Bytes of one client's results on the way from all workers together.
@@ -116,6 +124,8 @@ impl Default for Config {
             window: Window { tasks: 16_384, bytes: 64 << 20 },
             prefetch_tasks: 1_024,
             prefetch_time: Duration::from_millis(4),
+            run_time: Duration::from_micros(64),
+            stretch_tasks: 8,
             prefetch_bytes: 32 << 20,
             result_bytes: 64 << 20,
             stall_after: Duration::from_secs(2),
@@ -357,10 +367,13 @@ impl Master {
     }
 
     fn on_worker_said(&mut self, worker: WorkerId, message: FromWorker, body: Payload) {
+        self.spread_named(&message);
         match message {
             FromWorker::Finished { client, task, attempt, class, micros, output } => {
                 let report = finish::Report { client, task, attempt, class, micros, output, body };
-                self.on_finished(worker, report);
+                if let Some(report) = self.pass_of_stretch(worker, report) {
+                    self.on_finished(worker, report);
+                }
             }
             FromWorker::Finishes { client, first, tasks, attempt } => {
                 self.on_finishes(worker, client, (first, tasks), (attempt, body));
@@ -424,6 +437,7 @@ impl Master {
     }
 
     fn on_cancel(&mut self, id: ClientId, task: TaskId) {
+        self.spread(id, task);
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
         client.resume.note_cancelled(task);
         let Some(state) = client.tasks.get(task).map(|task| task.state) else { return };
@@ -440,6 +454,7 @@ impl Master {
         if std::mem::replace(&mut client.gone, true) {
             return;
         }
+        client.spread_all();
         self.waiting.remove(&(client.usage, id));
         client.queue.clear();
         client.queued = 0;
@@ -464,6 +479,7 @@ impl Master {
     fn trim(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.trimmed = true;
+        client.spread_all();
         let is_new = |task: &Task| task.state == State::Queued && task.latest == Attempt(0);
         let new = client.tasks.sorted_keys(is_new);
         if new.is_empty() {
@@ -481,7 +497,7 @@ impl Master {
 
     /// Removes a client that has gone once no worker owes an answer about its tasks.
     fn forget_if_done(&mut self, id: ClientId) {
-        if !self.clients.get(&id).is_some_and(|client| client.gone && client.tasks.is_empty()) {
+        if !self.clients.get(&id).is_some_and(|client| client.gone && client.is_empty()) {
             return;
         }
         let gone = self.clients.remove(&id).expect("just seen");
@@ -516,6 +532,7 @@ impl Master {
         }
         if returned {
             worker.come_back(self.now);
+            self.spread_at(id);
             self.forget_asked(id);
             self.forget_claims(id);
             self.await_again(id);

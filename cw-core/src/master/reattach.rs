@@ -26,6 +26,7 @@ use super::{
     resume::{CLAIMS_MAX, Claim, Resume},
     stall::Left,
     tasks::{State, Task},
+    workers::Tasks,
 };
 use crate::{
     Payload, Time,
@@ -65,6 +66,7 @@ impl Master {
         self.change_program(id, former, program);
         self.forgive(program);
         let client = self.clients.get_mut(&id).expect("just seen");
+        client.spread_all();
         client.detached = None;
         self.away.remove(&id);
         self.watching.remove(&id);
@@ -128,7 +130,7 @@ impl Master {
         if let Some((attempts, verdict)) = self.clients[&id].verdicts.get(&task).cloned() {
             return self.end_here(id, task, attempts, &verdict);
         }
-        let is_known = self.clients[&id].tasks.contains(task);
+        let is_known = self.clients[&id].has(task);
         let is_back = self.want_again(id, task);
         if is_back && self.state_of(id, task).is_none() {
             // It began where it must not begin twice.
@@ -385,7 +387,7 @@ impl Master {
         client.at_workers += 1;
         client.take_up(task_id, worker_id, attempt);
         let program = client.program;
-        self.workers.get_mut(&worker_id).expect("it said so").take_on(id, program, charge, bytes);
+        self.workers.get_mut(&worker_id).expect("it said so").take_on(id, program, Tasks::one(charge, bytes));
         self.note_load(worker_id);
         self.confirm(id, task_id, claim);
     }

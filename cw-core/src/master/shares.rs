@@ -43,21 +43,54 @@ impl Shares {
         Self { slots, running: 0, of: Vec::new(), ahead: VecDeque::new() }
     }
 
-    /// A task was sent.
-    pub(super) fn add(&mut self, client: ClientId, charge: u32) {
+    /// Tasks that are charged the same were sent.
+    pub(super) fn add(&mut self, client: ClientId, charge: u32, tasks: u32) {
+        let charged = u64::from(charge) * u64::from(tasks);
         let share = self.share(client);
-        share.ahead += 1;
-        share.charge += u64::from(charge);
-        share.charge_ahead += u64::from(charge);
+        share.ahead += tasks;
+        share.charge += charged;
+        share.charge_ahead += charged;
         match self.ahead.back_mut() {
-            Some(last) if (last.client, last.charge) == (client, charge) => last.tasks += 1,
-            _ => self.ahead.push_back(Run { client, charge, tasks: 1 }),
+            Some(last) if (last.client, last.charge) == (client, charge) => last.tasks += tasks,
+            _ => self.ahead.push_back(Run { client, charge, tasks }),
         }
         self.start_next();
     }
 
-    /// A task has ended, or came back.
-    pub(super) fn remove(&mut self, client: ClientId, charge: u32, ran: bool) {
+    /// Tasks that are charged the same have ended, or came back.
+    pub(super) fn remove(&mut self, client: ClientId, charge: u32, mut tasks: u32, ran: bool) {
+        while tasks > 0 {
+            let passed = if ran && tasks > 1 { self.pass(client, charge, tasks) } else { 0 };
+            if passed == 0 {
+                self.remove_one(client, charge, ran);
+            }
+            tasks -= passed.max(1);
+        }
+    }
+
+    /// As many have ended of tasks whose client has the next in each slot that they leave, up to so many. Says how many
+    /// that are: none if it is not as simple.
+    fn pass(&mut self, client: ClientId, charge: u32, most: u32) -> u32 {
+        let Some(next) = self.ahead.front().copied().filter(|next| next.client == client) else { return 0 };
+        let tasks = most.min(next.tasks);
+        let [charged, started] = [charge, next.charge].map(|each| u64::from(each) * u64::from(tasks));
+        let is_full = self.running == self.slots;
+        let share = self.share(client);
+        // What waits is charged no more than all of it, after the first of them and after the last: so after each.
+        let is_ordered = share.charge_ahead + u64::from(charge) <= share.charge
+            && share.charge_ahead + charged <= share.charge + started - u64::from(next.charge)
+            && started <= share.charge_ahead;
+        if !is_full || share.running == 0 || !is_ordered {
+            return 0;
+        }
+        share.charge -= charged;
+        share.ahead -= tasks;
+        share.charge_ahead -= started;
+        self.shorten(0, tasks);
+        tasks
+    }
+
+    fn remove_one(&mut self, client: ClientId, charge: u32, ran: bool) {
         let share = self.share(client);
         share.charge = share.charge.saturating_sub(u64::from(charge));
         if (ran && share.running > 0) || share.ahead == 0 {
@@ -162,16 +195,21 @@ impl Shares {
 
     /// Takes a task out of the order; says whose it is.
     fn take_from_ahead(&mut self, place: usize) -> ClientId {
-        let run = &mut self.ahead[place];
-        run.tasks -= 1;
-        let Run { client, charge, tasks } = *run;
-        if tasks == 0 {
-            self.ahead.remove(place);
-        }
+        let Run { client, charge, .. } = self.ahead[place];
+        self.shorten(place, 1);
         let share = self.share(client);
         share.ahead -= 1;
         share.charge_ahead = share.charge_ahead.saturating_sub(u64::from(charge));
         client
+    }
+
+    /// A run has so many tasks less.
+    fn shorten(&mut self, place: usize, tasks: u32) {
+        let run = &mut self.ahead[place];
+        run.tasks -= tasks;
+        if run.tasks == 0 {
+            self.ahead.remove(place);
+        }
     }
 
     /// All tasks here.
@@ -193,14 +231,14 @@ mod tests {
     #[test]
     fn what_was_sent_first_runs_first() {
         let mut shares = Shares::new(2);
-        (0..3).for_each(|_| shares.add(A, 10));
-        (0..3).for_each(|_| shares.add(B, 20));
+        (0..3).for_each(|_| shares.add(A, 10, 1));
+        (0..3).for_each(|_| shares.add(B, 20, 1));
         assert_eq!((shares.running(A).0, shares.ahead_of(A)), (2, 1));
         assert_eq!((shares.running(B), shares.ahead_of(B), shares.charge_ahead_of(B)), ((0, 0), 3, 60));
-        shares.remove(A, 10, true);
-        shares.remove(A, 10, true);
+        shares.remove(A, 10, 1, true);
+        shares.remove(A, 10, 1, true);
         assert_eq!((shares.running(A), shares.running(B)), ((1, 10), (1, 20)));
-        shares.remove(B, 20, false);
+        shares.remove(B, 20, 1, false);
         assert_eq!(shares.ahead_of(B), 1, "one came back that had not started");
         assert_eq!(shares.tasks(), 3);
     }
@@ -209,14 +247,14 @@ mod tests {
     #[test]
     fn what_waits_is_charged_what_it_was_sent_with() {
         let mut shares = Shares::new(1);
-        shares.add(A, 10);
-        shares.add(A, 990);
+        shares.add(A, 10, 1);
+        shares.add(A, 990, 1);
         assert_eq!((shares.running(A), shares.charge_ahead_of(A)), ((1, 10), 990));
-        shares.add(A, 5);
-        shares.remove(A, 990, false);
+        shares.add(A, 5, 1);
+        shares.remove(A, 990, 1, false);
         assert_eq!((shares.running(A), shares.charge_ahead_of(A)), ((1, 10), 5), "the very one came back");
-        shares.add(A, 990);
-        shares.remove(A, 990, true);
+        shares.add(A, 990, 1);
+        shares.remove(A, 990, 1, true);
         assert_eq!(
             (shares.running(A), shares.charge_ahead_of(A)),
             ((1, 5), 10),
@@ -228,11 +266,36 @@ mod tests {
     #[test]
     fn words_out_of_order_keep_the_counts_whole() {
         let mut shares = Shares::new(1);
-        shares.add(A, 1);
-        shares.add(B, 1);
-        shares.remove(B, 1, true);
+        shares.add(A, 1, 1);
+        shares.add(B, 1, 1);
+        shares.remove(B, 1, 1, true);
         assert_eq!((shares.running(A).0, shares.tasks()), (1, 1));
-        shares.remove(A, 1, false);
+        shares.remove(A, 1, 1, false);
         assert_eq!(shares.tasks(), 0);
+    }
+
+    #[test]
+    fn many_at_once_are_as_many_one_by_one() {
+        let mut state = 7u64;
+        let mut below = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            u32::try_from((state >> 33) % below).unwrap()
+        };
+        for slots in [1, 2, 5].repeat(100) {
+            let (mut many, mut single) = (Shares::new(slots), Shares::new(slots));
+            for _ in 0..100 {
+                let (client, charge, tasks) =
+                    (ClientId(below(2)), [1, 1, 1, 7, 40][below(5) as usize], 1 + below(8));
+                if below(2) == 0 {
+                    many.add(client, charge, tasks);
+                    (0..tasks).for_each(|_| single.add(client, charge, 1));
+                } else {
+                    let (tasks, ran) = (tasks.min(many.of(client)), below(8) > 0);
+                    many.remove(client, charge, tasks, ran);
+                    (0..tasks).for_each(|_| single.remove(client, charge, 1, ran));
+                }
+                assert_eq!(format!("{many:?}"), format!("{single:?}"));
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Client, Master,
     clients::Stalling,
     tasks::{State, Task},
+    workers::Tasks,
 };
 use crate::{
     Payload, Time,
@@ -102,6 +103,7 @@ impl Master {
         };
         let failure = Failure::Refused { why };
         (client.stall, client.moved) = (Stalling::No, self.now);
+        client.spread_all();
         self.waiting.remove(&(client.usage, id));
         client.queue.clear();
         client.queued = 0;
@@ -198,7 +200,7 @@ impl Master {
         let Left { charge, bytes, ran, started } = left;
         let Some(state) = self.workers.get_mut(&worker) else { return };
         let program = self.clients.get(&client).map_or_else(ProgramId::default, |client| client.program);
-        state.release(client, program, charge, bytes, ran);
+        state.release(client, program, Tasks::one(charge, bytes), ran);
         if let Some(client) = self.clients.get_mut(&client) {
             client.at_workers -= 1;
         }

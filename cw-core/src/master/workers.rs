@@ -74,6 +74,26 @@ pub(super) struct Of {
     pub(super) program_name: String,
 }
 
+/// Tasks that a worker is given, or is relieved of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tasks {
+    pub(super) count: u32,
+    /// What each is charged, in microseconds.
+    pub(super) charge: u32,
+    /// Of the arguments of all.
+    pub(super) bytes: u64,
+}
+
+impl Tasks {
+    pub(super) fn one(charge: u32, bytes: u64) -> Self {
+        Self { count: 1, charge, bytes }
+    }
+
+    fn charged(self) -> u64 {
+        u64::from(self.charge) * u64::from(self.count)
+    }
+}
+
 /// Tasks of one program at a worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Load {
@@ -134,15 +154,18 @@ impl Worker {
     /// A worker that is full of short tasks has room again only when a quarter of them is done: a few tasks
     /// at a time would wake it for each few.
     pub(super) fn has_room(&self, program: ProgramId, is_shared: bool, config: &Config) -> bool {
+        self.room(program, is_shared, 1, config) > 0
+    }
+
+    /// For how many tasks that are charged so much it has room, one after the other, whatever bytes they are.
+    pub(super) fn room(&self, program: ProgramId, is_shared: bool, charge: u32, config: &Config) -> u64 {
         if !self.is_well() || self.exclusive.is_some() || !self.serves(program) {
-            return false;
+            return 0;
         }
-        if self.sent < self.slots {
-            return true;
-        }
+        let free = u64::from(self.slots.saturating_sub(self.sent));
         let load = self.load_of(program);
         if load.bytes >= config.prefetch_bytes {
-            return false;
+            return free;
         }
         let slots = u64::from(self.slots);
         let time = slots.saturating_mul(u64::try_from(config.prefetch_time.as_micros()).unwrap_or(u64::MAX));
@@ -150,7 +173,14 @@ impl Worker {
         let is_listed = self.is_listed(program);
         let (tasks, time) = if is_shared { (tasks / SHARED, time / SHARED) } else { (tasks, time) };
         let (tasks, time) = if is_listed { (tasks, time) } else { (tasks / 4 * 3, time / 4 * 3) };
-        u64::from(load.sent) < 2 * slots || (u64::from(load.sent) < tasks && load.expected < time)
+        let sent = u64::from(load.sent);
+        let by_time = time.saturating_sub(load.expected).div_ceil(u64::from(charge).max(1));
+        free.max((2 * slots).saturating_sub(sent)).max(tasks.saturating_sub(sent).min(by_time))
+    }
+
+    /// Whether it had room for so many bytes more, and some beyond.
+    pub(super) fn takes_bytes(&self, program: ProgramId, bytes: usize, config: &Config) -> bool {
+        self.load_of(program).bytes.saturating_add(bytes as u64) < config.prefetch_bytes
     }
 
     /// Whether it stands in the list of those with room for a program.
@@ -267,34 +297,31 @@ impl Worker {
         self.expected / u64::from(self.slots)
     }
 
-    pub(super) fn take_on(&mut self, client: ClientId, program: ProgramId, charge: u32, bytes: u64) {
+    pub(super) fn take_on(&mut self, client: ClientId, program: ProgramId, tasks: Tasks) {
+        let Tasks { count, charge, bytes } = tasks;
+        let charged = tasks.charged();
         let load = self.load_mut(program);
-        load.sent += 1;
-        load.expected += u64::from(charge);
+        load.sent += count;
+        load.expected += charged;
         load.bytes = load.bytes.saturating_add(bytes);
-        self.sent += 1;
-        self.expected += u64::from(charge);
+        self.sent += count;
+        self.expected += charged;
         // What was asked for in vain may be here now.
         self.asked = None;
-        self.shares.add(client, charge);
+        self.shares.add(client, charge, count);
     }
 
-    /// A task has ended here or came back; `ran` says which.
-    pub(super) fn release(
-        &mut self,
-        client: ClientId,
-        program: ProgramId,
-        charge: u32,
-        bytes: u64,
-        ran: bool,
-    ) {
+    /// Tasks have ended here or came back; `ran` says which.
+    pub(super) fn release(&mut self, client: ClientId, program: ProgramId, tasks: Tasks, ran: bool) {
+        let Tasks { count, charge, bytes } = tasks;
+        let charged = tasks.charged();
         let load = self.load_mut(program);
-        load.sent = load.sent.saturating_sub(1);
-        load.expected = load.expected.saturating_sub(u64::from(charge));
+        load.sent = load.sent.saturating_sub(count);
+        load.expected = load.expected.saturating_sub(charged);
         load.bytes = load.bytes.saturating_sub(bytes);
-        self.sent = self.sent.saturating_sub(1);
-        self.expected = self.expected.saturating_sub(u64::from(charge));
-        self.shares.remove(client, charge, ran);
+        self.sent = self.sent.saturating_sub(count);
+        self.expected = self.expected.saturating_sub(charged);
+        self.shares.remove(client, charge, count, ran);
     }
 
     /// A task that it had said to run is there no more.

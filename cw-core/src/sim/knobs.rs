@@ -74,6 +74,8 @@ pub(super) struct Habits {
     pub(super) hangs: bool,
     pub(super) long: bool,
     pub(super) short: bool,
+    /// All tasks are over at once, so that many are spoken of together.
+    pub(super) tiny: bool,
     pub(super) cancels: bool,
     pub(super) priorities: bool,
     pub(super) retries: bool,
@@ -114,8 +116,16 @@ impl Knobs {
             slow_permille: rng.pick(&[0, 5, 50, 300]),
             bundle: rng.pick(&[1, 1, 4, 16]),
             faults,
-            habits: Habits::draw(rng),
-            master: master_config(rng),
+            habits: Habits { tiny: (seed / 4).is_multiple_of(4), ..Habits::draw(rng) },
+            master: master::Config {
+                // Some send many at a time that are not as short.
+                run_time: if (seed / 2).is_multiple_of(2) {
+                    ms(20)
+                } else {
+                    master::Config::default().run_time
+                },
+                ..master_config(rng)
+            },
             worker: worker_config(rng),
             client: client::Config {
                 give_up_after: None,
@@ -208,6 +218,7 @@ impl Habits {
             hangs: one(300),
             long: one(100),
             short: one(400),
+            tiny: false,
             cancels: one(400),
             priorities: one(300),
             retries: one(500),
@@ -228,7 +239,7 @@ fn ms(millis: u64) -> Duration {
 }
 
 fn master_config(rng: &mut Rng) -> master::Config {
-    let mut config = master::Config::default();
+    let mut config = master::Config { stretch_tasks: 2, ..master::Config::default() };
     if rng.coin() {
         let permille = rng.between(500, 2_000) as u32;
         let scale = |time: Duration| time * permille / 1_000;

@@ -164,6 +164,7 @@ fn draw_task(knobs: &Knobs, specs: &[Spec], rng: &mut Rng) -> TaskPlan {
         rng.time(ms(1), longest)
     };
     let runs_for = if knobs.floods && !is_long { runs_for / 1_000 } else { runs_for };
+    let runs_for = if habits.tiny { runs_for / 10_000 } else { runs_for };
     let result_bytes = if habits.big_results { rng.spread(16, 2 << 20) } else { rng.below(100) } as usize;
     let args_bytes =
         if habits.big_args && rng.permille(200) { rng.spread(1_000, 100_000) } else { 0 } as usize;
@@ -273,7 +274,7 @@ fn stories(knobs: &Knobs, specs: &[Vec<Spec>], rng: &mut Rng) -> Vec<(Duration, 
         }
     }
     let Faults { breaks, cuts, pauses, .. } = knobs.faults;
-    if (breaks || cuts || pauses) && rng.permille(700) {
+    if (breaks || cuts || pauses) && rng.permille(700) && !knobs.habits.tiny {
         doubted_while_busy(knobs, specs, rng, &mut acts);
     }
     acts.retain(|(at, _)| *at < knobs.trouble_for);

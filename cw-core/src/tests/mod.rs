@@ -15,5 +15,6 @@ mod returns;
 mod sim;
 mod standstill;
 mod starts;
+mod stretches;
 mod trouble;
 mod world;

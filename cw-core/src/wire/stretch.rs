@@ -56,11 +56,7 @@ impl Stretch {
 
     /// How many bytes their arguments or results are.
     pub fn bytes(&self) -> u64 {
-        let next = |(bytes, at): (usize, usize), _| {
-            let span = burst::span(&self.body, at, self.timed).expect("a stretch has all its entries");
-            (bytes + span.len(), span.end)
-        };
-        (0..self.tasks).fold((0, 0), next).0 as u64
+        self.sizes().map(|(_, bytes)| bytes as u64).sum()
     }
 
     /// Each of them.
@@ -85,6 +81,16 @@ impl Stretch {
     pub fn named(self, first: TaskId) -> Option<Self> {
         first.0.checked_add(self.tasks.into())?;
         Some(Self { first, ..self })
+    }
+
+    /// How long each ran, in microseconds, where these are ends.
+    pub fn micros(&self) -> impl Iterator<Item = u64> {
+        self.sizes().map(|(micros, _)| micros)
+    }
+
+    /// How many bytes the arguments of all are.
+    pub fn args_bytes(&self) -> u64 {
+        self.bytes()
     }
 
     /// Takes the first so many off.
