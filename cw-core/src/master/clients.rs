@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// No attempt is charged more than this, a year in microseconds, whatever a worker says it took.
-const USED_MAX: u64 = 31_536_000_000_000;
+pub(super) const USED_MAX: u64 = 31_536_000_000_000;
 
 /// How many outcomes of one client are remembered beyond their tasks, of each kind.
 pub(super) const KEPT_MAX: usize = 16_384;
@@ -313,7 +313,12 @@ impl Client {
 
     /// It was charged so much, and has used so much.
     pub(super) fn correct(&mut self, charged: u32, used: u64) {
-        self.usage = self.usage.saturating_sub(u64::from(charged)).saturating_add(used.min(USED_MAX));
+        self.correct_all(charged.into(), used.min(USED_MAX));
+    }
+
+    /// The same of several attempts, none of which has used too much.
+    pub(super) fn correct_all(&mut self, charged: u64, used: u64) {
+        self.usage = self.usage.saturating_sub(charged).saturating_add(used);
     }
 
     /// Takes in a new task.

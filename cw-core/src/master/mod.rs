@@ -43,6 +43,7 @@ mod finish;
 mod liveness;
 mod members;
 mod parked;
+mod plain;
 mod programs;
 mod reasons;
 mod reattach;

@@ -7,23 +7,21 @@
 //!
 //! A stretch that waits stands in its queue under its first task.
 
-use std::{cmp::Reverse, collections::BTreeMap, iter::once};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{
-    Action, Master, TASKS_END,
-    clients::{Bounds, Client},
-    finish::Report,
+    TASKS_END,
+    clients::{Bounds, Client, USED_MAX},
     tasks::{State, Task},
-    workers::Tasks,
 };
 use crate::{
     Payload,
-    ids::{Attempt, ClientId, SpecIndex, TaskId, WorkerId},
-    wire::{Class, FromWorker, Stretch, ToClient, ToWorker},
+    ids::{Attempt, SpecIndex, TaskId, WorkerId},
+    wire::Stretch,
 };
 
 /// The first attempt, and the only one that a stretch has had.
-const FIRST: Attempt = Attempt(1);
+pub(super) const FIRST: Attempt = Attempt(1);
 
 /// A client's stretches, by their first tasks.
 #[derive(Debug, Default)]
@@ -35,33 +33,47 @@ pub(super) struct Stretches {
 
 /// Consecutive tasks of one spec that wait, or were sent together and have not ended.
 #[derive(Debug)]
-struct Kept {
-    spec: SpecIndex,
-    args: Stretch,
+pub(super) struct Kept {
+    pub(super) spec: SpecIndex,
+    pub(super) args: Stretch,
+    /// Whether the length of each task's arguments takes a byte: then theirs need not be counted.
+    is_short: bool,
     sent: Option<Sent>,
 }
 
 /// Where they are.
 #[derive(Clone, Copy, Debug)]
-struct Sent {
+pub(super) struct Sent {
     worker: WorkerId,
     /// What each was charged, in microseconds.
-    charge: u32,
+    pub(super) charge: u32,
     /// Of the arguments of all.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Kept {
+    /// What came and waits, and how many bytes the arguments are.
+    fn waiting(spec: SpecIndex, args: Stretch) -> (Self, u64) {
+        let bytes = args.args_bytes();
+        let is_short = bytes + u64::from(args.tasks()) == args.body().len() as u64;
+        (Self { spec, args, is_short, sent: None }, bytes)
+    }
+
+    /// How many bytes the arguments of such tasks are.
+    fn bytes_of(&self, args: &Stretch) -> u64 {
+        if self.is_short { args.body().len() as u64 - u64::from(args.tasks()) } else { args.args_bytes() }
+    }
+
     /// Leaves so many tasks, and gives the others.
     fn split(&mut self, tasks: u32) -> Self {
         let front = self.args.cut(tasks);
         let args = std::mem::replace(&mut self.args, front);
-        let (spec, mut sent) = (self.spec, self.sent);
-        if let (Some(all), Some(back)) = (&mut self.sent, &mut sent) {
-            back.bytes = args.args_bytes();
-            all.bytes -= back.bytes;
+        let bytes = self.sent.map_or(0, |_| self.bytes_of(&args));
+        let sent = self.sent.map(|sent| Sent { bytes, ..sent });
+        if let Some(front) = &mut self.sent {
+            front.bytes -= bytes;
         }
-        Self { spec, args, sent }
+        Self { args, sent, ..*self }
     }
 
     /// One of its tasks by itself.
@@ -84,6 +96,10 @@ impl Stretches {
 
     /// The first task of the stretch that has this one.
     fn find(&self, task: TaskId) -> Option<TaskId> {
+        // Whoever has long tasks has none, and asks with each.
+        if self.tasks == 0 {
+            return None;
+        }
         let (first, kept) = self.all.range(..=task).next_back()?;
         kept.args.has(task).then_some(*first)
     }
@@ -109,7 +125,7 @@ impl Stretches {
     }
 
     /// Takes out what a worker has from this task on, so many at most, and of one stretch.
-    fn take_sent(&mut self, first: TaskId, most: u32, worker: WorkerId) -> Option<(Kept, Sent)> {
+    pub(super) fn take_sent(&mut self, first: TaskId, most: u32, worker: WorkerId) -> Option<(Kept, Sent)> {
         let (start, kept) = self.all.range(..=first).next_back()?;
         let is_whole = *start == first && kept.args.tasks() <= most;
         let sent = kept.sent.filter(|sent| sent.worker == worker && kept.args.has(first))?;
@@ -141,7 +157,7 @@ impl Client {
     }
 
     /// What it hands in, if that can be kept as it came: none of it is known, and all of it is plain.
-    fn plain_args(
+    pub(super) fn plain_args(
         &self,
         (first, tasks): (TaskId, u32),
         (spec, body): (SpecIndex, &Payload),
@@ -158,25 +174,29 @@ impl Client {
         (args.end() <= TASKS_END).then_some(args)
     }
 
-    fn take_stretch(&mut self, spec: SpecIndex, args: Stretch) {
-        self.bytes += args.args_bytes();
+    pub(super) fn take_stretch(&mut self, spec: SpecIndex, args: Stretch) {
         self.newest = args.end();
         self.push_back(self.specs[spec.0 as usize].what.priority, args.first());
         self.queued += args.tasks() as usize - 1;
-        self.stretches.insert(Kept { spec, args, sent: None });
+        let (kept, bytes) = Kept::waiting(spec, args);
+        self.bytes += bytes;
+        self.stretches.insert(kept);
     }
 
     /// The stretch that it has next, if one is next.
-    fn next_stretch(&self) -> Option<&Kept> {
+    pub(super) fn next_stretch(&self) -> Option<&Kept> {
+        if self.stretches.tasks == 0 {
+            return None;
+        }
         self.stretches.all.get(&self.first()?)
     }
 
     /// So many of the first tasks that wait in a stretch are a worker's from now on; gives their arguments.
-    fn send_first(&mut self, tasks: u32, worker: WorkerId, charge: u32) -> (Stretch, u64) {
+    pub(super) fn send_first(&mut self, tasks: u32, worker: WorkerId, charge: u32) -> (Stretch, u64) {
         let first = self.first().expect("a stretch is next");
         let kept = self.stretches.all.get_mut(&first).expect("a stretch is next");
         let rest = (tasks < kept.args.tasks()).then(|| kept.split(tasks));
-        let bytes = kept.args.args_bytes();
+        let bytes = kept.bytes_of(&kept.args);
         kept.sent = Some(Sent { worker, charge, bytes });
         let args = kept.args.clone();
         if let Some(rest) = rest {
@@ -192,17 +212,23 @@ impl Client {
     }
 
     /// Notes that these tasks have ended well, with what they took.
-    fn end_all(&mut self, kept: &Kept, sent: Sent, micros: impl Iterator<Item = u64>) {
-        for micros in micros {
-            self.specs[kept.spec.0 as usize].learned.learn(micros);
-            self.settle(sent.charge, micros);
+    pub(super) fn end_all(&mut self, kept: &Kept, sent: Sent, micros: impl Iterator<Item = u64>) {
+        let charged = u64::from(sent.charge) * u64::from(kept.args.tasks());
+        let mut learned = self.specs[kept.spec.0 as usize].learned;
+        let micros = micros.inspect(|micros| learned.learn(*micros));
+        if self.advance == 0 && self.ran == 0 {
+            let used = micros.fold(0, |used: u64, micros| used.saturating_add(micros.min(USED_MAX)));
+            self.correct_all(charged, used);
+        } else {
+            micros.for_each(|micros| self.settle(sent.charge, micros));
         }
-        self.outstanding -= u64::from(sent.charge) * u64::from(kept.args.tasks());
+        self.specs[kept.spec.0 as usize].learned = learned;
+        self.outstanding -= charged;
         self.bytes -= sent.bytes;
     }
 
     /// Something is to be said of this task that may not be true of those beside it.
-    fn spread(&mut self, task: TaskId) {
+    pub(super) fn spread(&mut self, task: TaskId) {
         let Some(kept) = self.stretches.find(task).and_then(|first| self.stretches.remove(first)) else {
             return;
         };
@@ -248,32 +274,12 @@ impl Client {
     }
 
     /// Something is about to be said of all that a worker has.
-    fn spread_at(&mut self, worker: WorkerId) {
+    pub(super) fn spread_at(&mut self, worker: WorkerId) {
         let there = |kept: &Kept| kept.sent.is_some_and(|sent| sent.worker == worker);
         let of_worker = self.stretches.all.iter().filter(|(_, kept)| there(kept));
         for first in of_worker.map(|(first, _)| *first).collect::<Vec<_>>() {
             self.spread(first);
         }
-    }
-}
-
-/// The task of which a worker says what is not true of those beside it. Of its end, that is yet to be seen.
-fn named(message: &FromWorker) -> Option<(ClientId, TaskId)> {
-    match *message {
-        FromWorker::Returned { client, task, .. }
-        | FromWorker::Waiting { client, task, .. }
-        | FromWorker::Started { client, task, .. }
-        | FromWorker::Have { client, task, .. }
-        | FromWorker::Progress { client, task, .. }
-        | FromWorker::Output { client, task, .. } => Some((client, task)),
-        FromWorker::Finished { .. }
-        | FromWorker::Finishes { .. }
-        | FromWorker::Recalled
-        | FromWorker::Held { .. }
-        | FromWorker::Leaving
-        | FromWorker::Accounted { .. }
-        | FromWorker::Unfit { .. }
-        | FromWorker::Remark { .. } => None,
     }
 }
 
@@ -315,156 +321,10 @@ impl Stretches {
             let priority = client.specs[kept.spec.0 as usize].what.priority;
             let is_queued = client.queue.get(&Reverse(priority)).is_some_and(|it| it.contains(first));
             assert_eq!(is_queued, kept.sent.is_none(), "{first}: in the queue");
-            let bytes = kept.sent.map_or_else(|| kept.args.args_bytes(), |sent| sent.bytes);
+            let bytes = kept.sent.map_or_else(|| kept.bytes_of(&kept.args), |sent| sent.bytes);
             assert_eq!(bytes, kept.args.args_bytes(), "{first}: bytes");
         }
         assert!(client.tasks.sorted_keys(|_| true).into_iter().all(|task| !self.has(task)), "in one table");
         assert!(end <= client.newest);
-    }
-}
-
-impl Master {
-    /// Has a task stand by itself.
-    pub(super) fn spread(&mut self, id: ClientId, task: TaskId) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            client.spread(task);
-        }
-    }
-
-    /// Has a task stand by itself that a worker speaks of.
-    pub(super) fn spread_named(&mut self, message: &FromWorker) {
-        if let Some((client, task)) = named(message) {
-            self.spread(client, task);
-        }
-    }
-
-    /// Has each task stand by itself that a worker has.
-    pub(super) fn spread_at(&mut self, worker: WorkerId) {
-        self.clients.values_mut().for_each(|client| client.spread_at(worker));
-    }
-
-    /// Takes in a burst as it came, if it is plain; says whether it is.
-    pub(super) fn take_stretch(
-        &mut self,
-        id: ClientId,
-        of: (TaskId, u32),
-        (spec, body): (SpecIndex, &Payload),
-    ) -> bool {
-        if of.1 < self.config.stretch_tasks {
-            return false;
-        }
-        let args = self.clients[&id].plain_args(of, (spec, body), &self.bounds(id));
-        let Some(args) = args else { return false };
-        self.expect_tasks(id);
-        self.clients.get_mut(&id).expect("just seen").take_stretch(spec, args);
-        self.note_waiting(id);
-        true
-    }
-
-    /// The first task of the stretch that a client has next, if one is next, and may be sent to a worker in any part.
-    pub(super) fn next_stretch(&mut self, id: ClientId, to: WorkerId) -> Option<(TaskId, SpecIndex)> {
-        let client = self.clients.get_mut(&id)?;
-        let Kept { spec, args, .. } = client.next_stretch()?;
-        let (first, spec) = (args.first(), *spec);
-        // Whether it has room for all these bytes would be another question with each task.
-        if !self.workers.get(&to)?.takes_bytes(client.program, args.body().len(), &self.config) {
-            client.spread(first);
-            return None;
-        }
-        Some((first, spec))
-    }
-
-    /// Sends the first tasks of the stretch that a client has next: so many as one after the other would be sent, until
-    /// they are expected to run for so long, or the worker has no room. Gives what they are charged.
-    ///
-    /// The worker knows what goes before the first, and the client that it is dispatched.
-    pub(super) fn send_stretch(&mut self, id: ClientId, to: WorkerId, time: u64) -> u64 {
-        let is_shared = self.is_shared(self.clients[&id].program);
-        let client = self.clients.get_mut(&id).expect("next_stretch found it");
-        let worker = self.workers.get_mut(&to).expect("next_stretch found it");
-        let Kept { spec, args, .. } = client.next_stretch().expect("next_stretch found it");
-        let (spec, first) = (*spec, args.first());
-        let charge = client.specs[spec.0 as usize].learned.expected();
-        let room = worker.room(client.program, is_shared, charge, &self.config);
-        let told = client.dispatched.0.saturating_sub(first.0);
-        let most = time.div_ceil(charge.into()).min(room).min(told).max(1);
-        let tasks = args.tasks().min(u32::try_from(most).unwrap_or(u32::MAX));
-        let (args, bytes) = client.send_first(tasks, to, charge);
-        let charged = u64::from(charge) * u64::from(tasks);
-        client.note_sent(self.now);
-        client.at_workers += tasks;
-        client.usage = client.usage.saturating_add(charged);
-        client.outstanding += charged;
-        worker.take_on(id, client.program, Tasks { count: tasks, charge, bytes });
-        let message = ToWorker::Runs { client: id, first, tasks, attempt: FIRST, spec };
-        self.actions.push_back(Action::TellWorker { worker: to, message, body: args.body().clone() });
-        charged
-    }
-
-    /// Passes on results of stretches, up to the first that is not of any; gives those that are left.
-    pub(super) fn pass_stretches(
-        &mut self,
-        worker: WorkerId,
-        id: ClientId,
-        attempt: Attempt,
-        mut ends: Stretch,
-    ) -> Option<Stretch> {
-        let passed = self.note_ends(worker, id, attempt, (ends.first(), ends.tasks()), ends.micros());
-        if passed == 0 {
-            return Some(ends);
-        }
-        let is_all = passed == ends.tasks();
-        let (those, rest) = if is_all { (ends, None) } else { (ends.cut(passed), Some(ends)) };
-        let message =
-            ToClient::Finishes { first: those.first(), tasks: passed, attempt, attempts: 1, worker };
-        self.actions.push_back(Action::TellClient { client: id, message, body: those.body().clone() });
-        rest
-    }
-
-    /// Passes on the result of a task that is in a stretch; gives back any other, which stands by itself then.
-    pub(super) fn pass_of_stretch(&mut self, worker: WorkerId, report: Report) -> Option<Report> {
-        let Report { client, task, attempt, class, micros, output, .. } = report;
-        if class != Class::Ok || self.note_ends(worker, client, attempt, (task, 1), once(micros)) == 0 {
-            self.spread(client, task);
-            return Some(report);
-        }
-        let message =
-            ToClient::Finished { task, attempt, attempts: 1, worker: Some(worker), class, micros, output };
-        self.actions.push_back(Action::TellClient { client, message, body: report.body });
-        None
-    }
-
-    /// Takes those of consecutive tasks out that are in stretches, up to the first that is not: they have ended well, and
-    /// took so long. Says how many.
-    fn note_ends(
-        &mut self,
-        from: WorkerId,
-        id: ClientId,
-        attempt: Attempt,
-        (first, tasks): (TaskId, u32),
-        mut micros: impl Iterator<Item = u64>,
-    ) -> u32 {
-        let (Some(client), Some(worker)) = (self.clients.get_mut(&id), self.workers.get_mut(&from)) else {
-            return 0;
-        };
-        if attempt != FIRST || !client.takes_plainly() {
-            return 0;
-        }
-        let before = client.usage;
-        let mut passed = 0;
-        while passed < tasks {
-            let next = TaskId(first.0 + u64::from(passed));
-            let Some((kept, sent)) = client.stretches.take_sent(next, tasks - passed, from) else { break };
-            let count = kept.args.tasks();
-            client.end_all(&kept, sent, micros.by_ref().take(count as usize));
-            let Sent { charge, bytes, .. } = sent;
-            worker.release(id, client.program, Tasks { count, charge, bytes }, true);
-            worker.record.note_ok(count);
-            passed += count;
-        }
-        if passed > 0 {
-            self.note_passed(from, id, passed, before);
-        }
-        passed
     }
 }

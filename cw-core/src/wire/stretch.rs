@@ -108,7 +108,13 @@ impl Stretch {
 
     /// Where the entries of the first so many tasks end.
     fn end_of(&self, tasks: u32) -> Option<usize> {
-        (0..tasks).try_fold(0, |at, _| burst::skip(&self.body, at, self.timed))
+        let (body, timed) = (&self.body[..], self.timed);
+        (0..tasks).try_fold(0, |at, _| match (body.get(at), body.get(at + 1)) {
+            // Nearly all are like this.
+            (Some(&short @ ..0x80), _) if !timed => Some(at + 1 + usize::from(short)),
+            (Some(..0x80), Some(&short @ ..0x80)) if timed => Some(at + 2 + usize::from(short)),
+            _ => burst::skip(body, at, timed),
+        })
     }
 }
 
