@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::world::plain;
+use super::{
+    desk::{CLIENT, Desk},
+    world::plain,
+};
 use crate::{
     Payload, Time,
     ids::{Attempt, ClientId, JobIndex, ProgramId, SpecIndex, TaskId, WorkerId},
@@ -344,4 +347,87 @@ fn whether_tasks_are_kept_together_is_nobody_elses_business() {
         together = [together[0] + twins.together[0], together[1] + twins.together[1]];
     }
     assert!(together.iter().all(|tasks| *tasks > 50_000), "{together:?}");
+}
+
+/// A client's first task has taken a microsecond; it hands in 40 more at once.
+fn burst_of_40(desk: &mut Desk) -> Payload {
+    let body = args(40, || 30);
+    let message = FromClient::Submits { first: TaskId(1), tasks: 40, spec: SpecIndex(0) };
+    desk.handle(Event::ClientSaid { client: CLIENT, message, body: body.clone() });
+    body
+}
+
+/// A desk whose client knows what a task takes, and a worker that has room for all that comes.
+fn desk() -> Desk {
+    let mut desk = Desk::new();
+    desk.client(false, plain());
+    desk.worker_of(1, 64, false);
+    desk.submit(0..1);
+    desk.ended(1, 0, 1, Class::Ok);
+    desk.done.clear();
+    desk
+}
+
+/// The tasks that were sent, burst by burst.
+fn runs(desk: &Desk) -> Vec<(u64, u32)> {
+    let runs = desk.done.iter().filter_map(|action| match action {
+        Action::TellWorker { message: ToWorker::Runs { first, tasks, .. }, .. } => Some((first.0, *tasks)),
+        Action::TellWorker { message: ToWorker::Run { task, .. }, .. } => Some((task.0, 1)),
+        _ => None,
+    });
+    runs.collect()
+}
+
+#[test]
+fn bytes_are_passed_on_as_they_came() {
+    let mut desk = desk();
+    let came = burst_of_40(&mut desk);
+    assert_eq!(runs(&desk), [(1, 40)]);
+    let mut ends = bytes::BytesMut::new();
+    (0..40).for_each(|_| put_done(1, &[7; 30], &mut ends));
+    let ends = Payload::from(ends.freeze());
+    let message = FromWorker::Finishes { client: CLIENT, first: TaskId(1), tasks: 40, attempt: Attempt(1) };
+    desk.handle(Event::WorkerSaid { worker: WorkerId(1), message, body: ends.clone() });
+    let bodies = desk.done.iter().filter_map(|action| match action {
+        Action::TellWorker { message: ToWorker::Runs { .. }, body, .. }
+        | Action::TellClient { message: ToClient::Finishes { .. }, body, .. } => Some(body.as_ptr()),
+        _ => None,
+    });
+    assert_eq!(bodies.collect::<Vec<_>>(), [came.as_ptr(), ends.as_ptr()]);
+    assert!(desk.master.is_quiet());
+}
+
+#[test]
+fn what_is_cancelled_while_it_waits_is_not_sent_and_all_others_are_in_order() {
+    let mut desk = desk();
+    desk.worker_says(1, FromWorker::Leaving);
+    burst_of_40(&mut desk);
+    desk.client_says(FromClient::Cancel { task: TaskId(20) });
+    desk.worker_of(2, 64, false);
+    assert_eq!(runs(&desk), [(1, 19), (21, 20)]);
+}
+
+#[test]
+fn what_failed_in_the_middle_leaves_the_others_to_end_well() {
+    let mut desk = desk();
+    burst_of_40(&mut desk);
+    desk.ended(1, 20, 1, Class::Failed);
+    let mut ends = bytes::BytesMut::new();
+    (0..20).for_each(|_| put_done(1, b"", &mut ends));
+    let ends = Payload::from(ends.freeze());
+    for (first, tasks) in [(21, 20), (1, 19)] {
+        let message =
+            FromWorker::Finishes { client: CLIENT, first: TaskId(first), tasks, attempt: Attempt(1) };
+        let body = ends.part(0..2 * tasks as usize);
+        desk.handle(Event::WorkerSaid { worker: WorkerId(1), message, body });
+    }
+    assert!(desk.master.is_quiet());
+    let ends = desk.done.iter().filter_map(|action| match action {
+        Action::TellClient { message: ToClient::Finishes { first, tasks, .. }, .. } => {
+            Some((first.0, *tasks))
+        }
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [(21, 20), (1, 19)]);
+    assert_eq!(desk.passed().iter().filter(|(class, _)| *class == Class::Failed).count(), 1);
 }
