@@ -54,14 +54,14 @@ pub(super) struct Sent {
 impl Kept {
     /// What came and waits, and how many bytes the arguments are.
     fn waiting(spec: SpecIndex, args: Stretch) -> (Self, u64) {
-        let bytes = args.args_bytes();
+        let bytes = args.bytes();
         let is_short = bytes + u64::from(args.tasks()) == args.body().len() as u64;
         (Self { spec, args, is_short, sent: None }, bytes)
     }
 
     /// How many bytes the arguments of such tasks are.
     fn bytes_of(&self, args: &Stretch) -> u64 {
-        if self.is_short { args.body().len() as u64 - u64::from(args.tasks()) } else { args.args_bytes() }
+        if self.is_short { args.body().len() as u64 - u64::from(args.tasks()) } else { args.bytes() }
     }
 
     /// Leaves so many tasks, and gives the others.
@@ -305,7 +305,7 @@ impl Stretches {
 
     /// The bytes of all arguments.
     pub(super) fn bytes(&self) -> u64 {
-        self.all.values().map(|kept| kept.args.args_bytes()).sum()
+        self.all.values().map(|kept| kept.args.bytes()).sum()
     }
 
     /// Whether it is all as it should be.
@@ -322,7 +322,7 @@ impl Stretches {
             let is_queued = client.queue.get(&Reverse(priority)).is_some_and(|it| it.contains(first));
             assert_eq!(is_queued, kept.sent.is_none(), "{first}: in the queue");
             let bytes = kept.sent.map_or_else(|| kept.bytes_of(&kept.args), |sent| sent.bytes);
-            assert_eq!(bytes, kept.args.args_bytes(), "{first}: bytes");
+            assert_eq!(bytes, kept.args.bytes(), "{first}: bytes");
         }
         assert!(client.tasks.sorted_keys(|_| true).into_iter().all(|task| !self.has(task)), "in one table");
         assert!(end <= client.newest);

@@ -88,11 +88,6 @@ impl Stretch {
         self.sizes().map(|(micros, _)| micros)
     }
 
-    /// How many bytes the arguments of all are.
-    pub fn args_bytes(&self) -> u64 {
-        self.bytes()
-    }
-
     /// Takes the first so many off.
     ///
     /// # Panics
