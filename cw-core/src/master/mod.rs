@@ -123,9 +123,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             window: Window { tasks: 16_384, bytes: 64 << 20 },
-            prefetch_tasks: 1_024,
+            prefetch_tasks: 4_096,
             prefetch_time: Duration::from_millis(4),
-            run_time: Duration::from_micros(64),
+            run_time: Duration::from_micros(256),
             stretch_tasks: 8,
             prefetch_bytes: 32 << 20,
             result_bytes: 64 << 20,

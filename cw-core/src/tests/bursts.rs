@@ -108,13 +108,13 @@ fn a_burst_goes_through_as_it_came() {
 #[test]
 fn what_is_asked_back_of_a_burst_is_what_came_last() {
     let mut worker = Warm::new(1 << 20);
-    worker.hear(runs(CLIENT, 1, 800, 1, 0));
+    worker.hear(runs(CLIENT, 1, 1_800, 1, 0));
     let mut told = worker.told(says(ToWorker::Recall { tasks: 3 }));
     assert_eq!(told.pop(), Some(FromWorker::Recalled));
-    assert_eq!(told, returned([800, 799, 798], Returned::Recalled));
+    assert_eq!(told, returned([1_800, 1_799, 1_798], Returned::Recalled));
     let cancel = |task| says(ToWorker::Cancel { client: CLIENT, task: TaskId(task), attempt: Attempt(1) });
-    assert_eq!(worker.told(cancel(700)), returned([700], Returned::NotStarted));
-    assert_eq!(worker.told(cancel(700)), []);
+    assert_eq!(worker.told(cancel(1_700)), returned([1_700], Returned::NotStarted));
+    assert_eq!(worker.told(cancel(1_700)), []);
 }
 
 #[test]

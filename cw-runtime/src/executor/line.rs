@@ -28,7 +28,7 @@ use super::{context::Desk, prints::Prints, run::Assigned};
 use crate::shared;
 
 /// How long a result may wait for others before it is sent.
-const BUNDLE_TIME: Duration = Duration::from_micros(100);
+const BUNDLE_TIME: Duration = Duration::from_micros(250);
 
 /// How often the second thread looks, while tasks run.
 const TICK: Duration = Duration::from_millis(1);
