@@ -1,7 +1,7 @@
 //! What comes to an executor's process and what goes out: tasks that were not begun, results that were not sent.
 //!
 //! Results go out in bundles: when there is nothing more to run, or when the oldest of them has waited for
-//! [`BUNDLE_TIME`]. That is looked at between tasks; while a task runs, a second thread looks after what
+//! [`BUNDLE_TIME`], or when they are [many](BUNDLE_TASKS). That is looked at between tasks; while a task runs, a second thread looks after what
 //! was left unsent before it, so a long task never keeps back the results of short ones; and it hands back the
 //! tasks that came behind a long one.
 //!
@@ -29,6 +29,9 @@ use crate::shared;
 
 /// How long a result may wait for others before it is sent.
 const BUNDLE_TIME: Duration = Duration::from_micros(250);
+
+/// So many results wait for no others: the worker is to send more before all that is here has run.
+const BUNDLE_TASKS: u32 = 256;
 
 /// How often the second thread looks, while tasks run.
 const TICK: Duration = Duration::from_millis(1);
@@ -239,7 +242,7 @@ impl Results {
                 wire::encode(ended, result, &mut self.bytes);
             }
         }
-        let is_due = now - self.since >= BUNDLE_TIME;
+        let is_due = self.dones >= BUNDLE_TASKS || now - self.since >= BUNDLE_TIME;
         if is_due || self.bytes.len() + self.burst.len() >= BUNDLE_BYTES { self.send() } else { Ok(()) }
     }
 
