@@ -136,7 +136,7 @@ impl World {
             }
             worker::Action::Fetch { program, .. } => self.fetch(host, program),
             worker::Action::FetchShare { share, .. } => self.fetch_share(host, share),
-            worker::Action::DropShare { share } => self.drop_share(host, share),
+            worker::Action::DropShare { share, .. } => self.drop_share(host, share),
             worker::Action::Drop { program } => self.drop_program(host, program),
             worker::Action::Feed { executor, message, body } => {
                 for (message, body) in singles(&message, &body) {

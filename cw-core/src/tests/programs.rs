@@ -297,6 +297,13 @@ fn run(worker: &mut Worker, task: u64, body: Payload) -> Vec<worker::Action> {
 
 #[test]
 fn arguments_that_lie_apart_are_there_before_their_task_begins_and_until_it_has_ended() {
+    assert_eq!(last_of_apart([Class::Ok, Class::Ok]), Some(true), "nobody will want them again");
+    assert_eq!(last_of_apart([Class::Failed, Class::Ok]), Some(true));
+    assert_eq!(last_of_apart([Class::Failed, Class::Panicked]), Some(false), "it may be tried here again");
+}
+
+/// Runs two tasks with the same arguments; says whether those are spent when no task has them any more.
+fn last_of_apart(ends: [Class; 2]) -> Option<bool> {
     let mut worker = worker_of_apart();
     let share = ShareId([3; 32]);
     let args = Apart { share, bytes: 5 << 20 }.encode();
@@ -308,15 +315,18 @@ fn arguments_that_lie_apart_are_there_before_their_task_begins_and_until_it_has_
     assert_eq!(run(&mut worker, 2, args), [], "they are on their way");
     let path = Payload::from_static(b"/p");
     worker.handle(at(1), worker::Event::Shared { share, result: Ok(path.clone()) });
-    for task in [1, 2] {
+    for (task, class) in [1, 2].into_iter().zip(ends) {
         let (task, attempt, job) = (TaskId(task), Attempt(1), JobIndex(0));
         let message = ToExecutor::RunApart { job, task, attempt };
         let feed = worker::Action::Feed { executor: ExecutorId(0), message, body: path.clone() };
         assert!(drain(&mut worker).contains(&feed), "{task}");
-        let said = ExecutorSaid::Done { class: Class::Ok, micros: 10, output: 0, body: Payload::new() };
+        let said = ExecutorSaid::Done { class, micros: 10, output: 0, body: Payload::new() };
         worker.handle(at(2), worker::Event::ExecutorSaid { executor: ExecutorId(0), said });
     }
-    assert!(drain(&mut worker).contains(&worker::Action::DropShare { share }), "no task has them any more");
+    drain(&mut worker).into_iter().find_map(|action| match action {
+        worker::Action::DropShare { share: dropped, spent } if dropped == share => Some(spent),
+        _ => None,
+    })
 }
 
 #[test]

@@ -715,7 +715,7 @@ impl World {
             worker::Action::FetchShare { share, .. } => {
                 self.after(Duration::from_millis(50), Arrival::Shared(index, share));
             }
-            worker::Action::DropShare { share } => self.workers[index].dropped_shares.push(share),
+            worker::Action::DropShare { share, .. } => self.workers[index].dropped_shares.push(share),
             worker::Action::Drop { program } => self.workers[index].dropped.push(program),
             worker::Action::Broken { why } => self.workers[index].broken = Some(why),
             worker::Action::Left => {

@@ -154,6 +154,8 @@ pub enum Action {
     DropShare {
         /// Which.
         share: ShareId,
+        /// Whether a task that had it as its arguments has ended well: hardly anybody will want it again.
+        spent: bool,
     },
     /// Forget a program that was fetched.
     Drop {

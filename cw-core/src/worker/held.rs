@@ -168,6 +168,11 @@ impl Worker {
     /// Takes in the outcome of an attempt, to be sent as soon as its client's credit allows.
     pub(super) fn finish(&mut self, running: &Running, end: End) {
         let End { class, micros, mut output, mut body } = end;
+        if class == Class::Ok
+            && let Some(share) = running.apart.as_deref()
+        {
+            self.spent.insert(*share);
+        }
         // A client that was forgotten meanwhile wants nothing.
         let Some(client) = self.clients.get_mut(&running.client) else { return };
         if class == Class::Ok

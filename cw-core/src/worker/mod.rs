@@ -44,7 +44,11 @@ mod queue;
 mod sent;
 mod shares;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     Payload, Time,
@@ -144,6 +148,8 @@ pub struct Worker {
     look_at_shares: Option<Time>,
     /// Those of them that are the arguments of tasks here.
     apart: BTreeMap<ShareId, Arc<ShareId>>,
+    /// Those of which one has ended well.
+    spent: BTreeSet<ShareId>,
     /// How many executors of its own program are to be started before there are tasks for them.
     early: usize,
     clients: BTreeMap<ClientId, Client>,
@@ -173,6 +179,7 @@ impl Worker {
             shares: BTreeMap::new(),
             look_at_shares: None,
             apart: BTreeMap::new(),
+            spent: BTreeSet::new(),
             bodies: BTreeMap::new(),
             early: if config.start_early { config.slots as usize } else { 0 },
             clients: BTreeMap::new(),

@@ -89,6 +89,7 @@ impl Worker {
         self.apart.retain(|_, task| Arc::strong_count(task) > 1);
         if self.apart.len() < before {
             self.tidy_shares();
+            self.spent.retain(|share| self.apart.contains_key(share));
         }
     }
 
@@ -277,7 +278,7 @@ impl Worker {
             for slot in &mut self.slots {
                 slot.told.remove(&share);
             }
-            self.actions.push_back(Action::DropShare { share });
+            self.actions.push_back(Action::DropShare { share, spent: false });
         }
         let any = self.shares.values().any(|state| matches!(state, Share::Here { .. }));
         self.look_at_shares = any.then(|| self.now + self.config.share_time);
@@ -303,7 +304,8 @@ impl Worker {
         };
         for share in self.shares.iter().filter_map(gone).collect::<Vec<_>>() {
             self.shares.remove(&share);
-            self.actions.push_back(Action::DropShare { share });
+            let spent = self.spent.contains(&share);
+            self.actions.push_back(Action::DropShare { share, spent });
         }
     }
 }

@@ -92,8 +92,7 @@ impl Fetcher {
 }
 
 impl Fetcher {
-    /// Gets a value that tasks share, verified. What is only passing leaves the cache at once, where it would be in the way of
-    /// what can be used again.
+    /// Gets a value that tasks share, verified.
     ///
     /// # Errors
     /// Why it cannot be had, in one line.
@@ -112,14 +111,8 @@ impl Fetcher {
                 Failed::Away(why) => NoShare::Away(why),
                 other => NoShare::There(other.into_words()),
             })?;
-            let is_new = got.is_new;
             match on_disk(move || keep(id, &got)).await.map_err(NoShare::Here)? {
-                Kept::Whole(path) => {
-                    if passing && is_new {
-                        self.upstream.discard(id).await.map_err(NoShare::Here)?;
-                    }
-                    return Ok(path);
-                }
+                Kept::Whole(path) => return Ok(path),
                 // The cache had to make room for something else.
                 Kept::Gone => {}
                 Kept::Damaged => self.upstream.discard(id).await.map_err(NoShare::Here)?,
@@ -129,6 +122,13 @@ impl Fetcher {
             "its copy in {} was damaged or removed again and again",
             blobs::folder().display()
         )))
+    }
+
+    /// Takes out of the cache what hardly anybody will want again: its room, and its memory, serve others.
+    pub(super) async fn forget(&self, share: ShareId) {
+        if let Err(why) = self.upstream.discard(BlobId(share.0)).await {
+            tracing::debug!("arguments stay in the cache: {why}");
+        }
     }
 }
 

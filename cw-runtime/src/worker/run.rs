@@ -321,6 +321,15 @@ impl<S: Future<Output = ()>> Shell<S> {
         });
     }
 
+    fn drop_share(&mut self, share: ShareId, spent: bool) {
+        // What stays is swept by another process of this user's.
+        self.shares.remove(&share).map(std::fs::remove_file);
+        if spent {
+            let fetcher = self.fetcher.clone();
+            tokio::spawn(async move { fetcher.forget(share).await });
+        }
+    }
+
     fn act(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
@@ -328,10 +337,7 @@ impl<S: Future<Output = ()>> Shell<S> {
                 Action::Start { executor, program, body } => self.pool.start(executor, program, &body),
                 Action::Fetch { program, body } => self.fetch(program, body),
                 Action::FetchShare { share, program, passing } => self.fetch_share(share, program, passing),
-                Action::DropShare { share } => {
-                    // What stays is swept by another process of this user's.
-                    self.shares.remove(&share).map(std::fs::remove_file);
-                }
+                Action::DropShare { share, spent } => self.drop_share(share, spent),
                 Action::Drop { program } => self.pool.drop_program(program),
                 Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
                 Action::Kill { executor } => self.pool.kill(executor),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(clap::Args)]
 struct Opts {
-    /// `many BYTES TASKS`, `numbers mapped|here`, `two`, `wait FILE`, `big TASKS BYTES`, `kept TASKS BYTES`, or `big_wait FILE`
+    /// `many BYTES TASKS`, `numbers mapped|here`, `two`, `wait FILE`, `big TASKS BYTES`, or `big_wait FILE`
     words: Vec<String>,
 }
 
@@ -83,11 +83,6 @@ fn add(number: u64, bytes: Vec<u8>) -> cw::Result<(u64, u64)> {
     Ok((number, bytes.iter().map(|byte| u64::from(*byte)).sum()))
 }
 
-#[cw::job]
-fn length(number: u64, bytes: Vec<u8>) -> (u64, usize) {
-    (number, bytes.len())
-}
-
 /// Waits for a file, then gives back what it was given.
 #[cw::job]
 async fn wait_and_give(file: PathBuf, bytes: Vec<u8>) -> Vec<u8> {
@@ -152,12 +147,6 @@ async fn main(opts: Opts) -> cw::Result<()> {
             let wanted = |number: u64| (number, number + 3 * (bytes as u64 - 8));
             assert!(tasks < 256, "the sum is that of one byte");
             assert_eq!(added, (0..tasks).map(wanted).collect::<Vec<_>>());
-        }
-        ["kept", tasks, bytes] => {
-            let (tasks, bytes): (u64, usize) =
-                (tasks.parse().expect("a number"), bytes.parse().expect("a number"));
-            let lengths = cw::map(length, (0..tasks).map(|number| (number, bytes_of(number, bytes)))).await?;
-            assert_eq!(lengths, (0..tasks).map(|number| (number, bytes)).collect::<Vec<_>>());
         }
         ["big_wait", file] => {
             let all: Vec<Vec<u8>> = (0..6).map(|number| bytes_of(number, 3 << 20)).collect();
