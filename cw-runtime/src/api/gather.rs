@@ -1,6 +1,9 @@
 //! Calls of a map on their way to the client's thread: short ones stay together.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use cw_core::{
@@ -18,6 +21,9 @@ use crate::client::{
 
 /// Fewer calls are not worth being kept together.
 const TASKS_MIN: u32 = 8;
+
+/// Calls wait no longer for others.
+const GATHER_TIME: Duration = Duration::from_millis(1);
 
 /// Calls of one map, in order.
 pub(super) struct Gathering {
@@ -109,14 +115,47 @@ impl Gathering {
         }
     }
 
-    /// Hands all over. Gives the memory back.
-    pub(super) fn finish(mut self) -> BytesMut {
+    /// Hands over what there is.
+    pub(super) fn hand_over(&mut self) {
         self.close();
         self.close_alone();
         if !self.commands.is_empty() {
-            self.hub.push(self.commands);
+            self.hub.push(self.commands.drain(..));
         }
+    }
+
+    /// Hands all over. Gives the memory back.
+    pub(super) fn finish(mut self) -> BytesMut {
+        self.hand_over();
         self.run.body
+    }
+}
+
+/// How fast inputs come. The clock is looked at after one, two, four and so on, at last after each 64, as it costs as much as a
+/// short input does.
+pub(super) struct Pace {
+    since: Instant,
+    inputs: u32,
+    next_look: u32,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self { since: Instant::now(), inputs: 0, next_look: 1 }
+    }
+
+    /// Counts an input; says whether those since the last time have taken so long that they are to wait for no more.
+    pub(super) fn is_slow(&mut self) -> bool {
+        self.inputs += 1;
+        if self.inputs < self.next_look {
+            return false;
+        }
+        let is_slow = self.since.elapsed() >= GATHER_TIME;
+        match is_slow {
+            true => *self = Self::new(),
+            false => (self.inputs, self.next_look) = (0, (self.next_look * 2).min(64)),
+        }
+        is_slow
     }
 }
 
@@ -126,6 +165,20 @@ mod tests {
 
     use super::*;
     use crate::api::options::refused;
+
+    #[test]
+    fn slow_inputs_are_seen_at_once_and_fast_ones_cost_few_looks() {
+        let mut pace = Pace::new();
+        pace.since -= GATHER_TIME;
+        assert!(pace.is_slow());
+        let mut looks = 0;
+        for _ in 0..640 {
+            pace.since = Instant::now();
+            assert!(!pace.is_slow());
+            looks += u32::from(pace.inputs == 0);
+        }
+        assert!(looks < 20, "{looks} looks");
+    }
 
     fn drain(hub: &Hub) -> Vec<Command> {
         std::iter::from_fn(|| hub.take_one()).collect()

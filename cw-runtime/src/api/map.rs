@@ -19,7 +19,7 @@ use futures_core::Stream;
 
 use super::{
     block::block_on,
-    gather::Gathering,
+    gather::{Gathering, Pace},
     options::{Caller, Reading, Way, refused, unencodable},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     error::TaskError,
     job::CodecError,
     shared::{self, Kept},
-    store::{self, Call, StoreAt, ToStore},
+    store::{self, Call, Store, StoreAt, ToStore},
 };
 
 /// Tasks in flight unless said otherwise: enough to keep a thousand slots busy.
@@ -252,7 +252,7 @@ impl<'i, R> Unordered<'i, R> {
             && (self.open == 0 || (self.args_bytes < BYTES_MAX && expected < BYTES_MAX))
     }
 
-    /// Reads inputs while there is room, and hands them over in one piece.
+    /// Reads inputs while there is room, and hands them over in one piece; where they come slowly, as they come.
     fn fill(&mut self) {
         // A little room is left until there is more: a few calls at a time would wake everybody for each few.
         let is_little = self.map.in_flight - self.open.min(self.map.in_flight) < self.map.in_flight / 8;
@@ -273,7 +273,16 @@ impl<'i, R> Unordered<'i, R> {
         let (mut calls, body) = (Vec::new(), std::mem::take(&mut self.body));
         let mut gathering = Gathering::new(Arc::clone(&hub), Arc::clone(&self.queue), body);
         watch.into_iter().for_each(|watch| gathering.push(watch));
+        let mut pace = Pace::new();
         while self.has_room() {
+            if pace.is_slow() {
+                gathering.hand_over();
+                self.hand_to_store(store.as_deref(), &hub, &mut calls);
+                // What has ended is not kept from whoever waits for it.
+                if !self.ready.is_empty() || self.queue.has_answers() {
+                    break;
+                }
+            }
             let Some(input) = self.next_input() else { break };
             if let Some(others) = shared::taken_unless(&shares) {
                 (shares, spec) = (others.shares.clone(), self.map.caller.spec(&hub, others.shares));
@@ -302,10 +311,15 @@ impl<'i, R> Unordered<'i, R> {
             let sink = Sink::Stream(Arc::clone(&self.queue), index, args_bytes);
             calls.push(Call { task, spec, job, hash, args, sink, input: Some(index) });
         }
-        if let Some(store) = store.filter(|_| !calls.is_empty()) {
-            store.push(ToStore::Calls { hub: Arc::clone(&hub), map: self.number, calls });
-        }
+        self.hand_to_store(store.as_deref(), &hub, &mut calls);
         self.body = gathering.finish();
+    }
+
+    fn hand_to_store(&self, store: Option<&Store>, hub: &Arc<Hub>, calls: &mut Vec<Call>) {
+        if let Some(store) = store.filter(|_| !calls.is_empty()) {
+            let calls = std::mem::take(calls);
+            store.push(ToStore::Calls { hub: Arc::clone(hub), map: self.number, calls });
+        }
     }
 
     fn begin(&mut self, way: Way) -> Way {

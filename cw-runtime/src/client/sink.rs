@@ -112,6 +112,11 @@ impl StreamQueue {
         }
     }
 
+    /// Whether there are answers to be read.
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.state.lock().expect("no holder panics").answers.is_empty()
+    }
+
     /// Drops what is there and what still comes.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock().expect("no holder panics");

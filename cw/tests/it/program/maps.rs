@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
@@ -76,5 +77,18 @@ pub(crate) async fn lazy() -> cw::Result<()> {
     }
     drop(runs);
     assert_eq!(cw::map(square, (0..).take(1000)).in_flight(3).await?.len(), 1000);
+
+    // Inputs that take their time are not waited for: what there is begins, and is handed out.
+    let read = AtomicUsize::new(0);
+    let slow = (0..2_000).inspect(|_| {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(3) {}
+        read.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut runs = cw::map(square, slow).unordered();
+    let (index, result) = runs.next().await.expect("there are more");
+    assert_eq!(result?, (index * index) as u64);
+    let read = read.load(Ordering::Relaxed);
+    assert!(read < 1_500, "{read} inputs were read before the first result came");
     Ok(())
 }
