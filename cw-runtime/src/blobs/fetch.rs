@@ -15,8 +15,10 @@ use super::{
 /// What came of asking.
 #[derive(Debug)]
 pub(crate) enum Fetched {
-    /// It is complete here.
+    /// It has come, and was verified as it came.
     File(File, Outline),
+    /// It was here already, as somebody left it.
+    Here(File, Outline),
     /// Another process of this node fetches it.
     Busy,
     /// These have it.
@@ -95,7 +97,7 @@ pub(crate) async fn fetch(
         other => Failed::Here(format!("cannot {other}")),
     });
     let mut part = match begun? {
-        Begin::Here(file) => return Ok(Fetched::File(file, outline)),
+        Begin::Here(file) => return Ok(Fetched::Here(file, outline)),
         Begin::Busy => return Ok(Fetched::Busy),
         Begin::Part(part) => part,
     };

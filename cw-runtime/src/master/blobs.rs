@@ -21,7 +21,7 @@ use crate::blobs::{
     cache::Cache,
     fetch::{Failed, Fetched, Follower, fetch},
     folder, on_disk,
-    pass::Passing,
+    pass::{Budget, Passing},
     rooms::Rooms,
     serve::{Source, Unserved, serve},
     talk::{self, Answer, Ask, Wish},
@@ -47,6 +47,8 @@ pub(crate) struct Blobs {
     workers: Mutex<HashMap<usize, SocketAddr>>,
     known: Mutex<HashMap<BlobId, Arc<Known>>>,
     rooms: Rooms,
+    /// What is being passed on.
+    passing: Budget,
 }
 
 /// A blob that was asked for.
@@ -79,6 +81,7 @@ impl Blobs {
             workers: Mutex::default(),
             known: Mutex::default(),
             rooms: Rooms::new(SERVED_MAX),
+            passing: Budget::default(),
         }
     }
 
@@ -144,7 +147,6 @@ impl Blobs {
         let known = self.known(id);
         // What is asked for again is not only passing.
         if passing && !known.passed.swap(true, Ordering::Relaxed) {
-            let _permit = self.rooms.of(program).acquire_owned().await.map_err(|error| error.to_string())?;
             return self.pass_on(wish, (send, receive)).await;
         }
         let source = match self.source((id, program), &known).await {
@@ -194,7 +196,11 @@ impl Blobs {
         while let Some(connection) = self.client_of(wish.program, &tried) {
             tried.push(connection.stable_id());
             match Passing::from(&connection, wish).await {
-                Ok(passing) => return passing.to(send, receive).await,
+                Ok(passing) => {
+                    let room = self.rooms.of(wish.program);
+                    let _permit = room.acquire().await.map_err(|error| error.to_string())?;
+                    return passing.to(send, receive, &self.passing).await;
+                }
                 Err(answer) => missing = answer,
             }
         }
@@ -316,7 +322,7 @@ impl Blobs {
             tried.push(connection.stable_id());
             loop {
                 match fetch(&connection, cache, Wish::of(id, program), follower).await {
-                    Ok(Fetched::File(file, outline)) => {
+                    Ok(Fetched::File(file, outline) | Fetched::Here(file, outline)) => {
                         return Ok(Source::in_file(id, Arc::new(outline), file));
                     }
                     Ok(Fetched::Busy) => tokio::time::sleep(BUSY_PAUSE).await,

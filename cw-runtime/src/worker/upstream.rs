@@ -133,6 +133,10 @@ impl Upstream {
                     }
                     return Ok(Got { file, is_new: true });
                 }
+                Ok(Fetched::Here(file, outline)) => {
+                    self.keep(&master, id, outline, false).await;
+                    return Ok(Got { file, is_new: false });
+                }
                 Ok(Fetched::Busy) if stuck < BUSY_MAX => {
                     stuck = if self.wait_for_other(&cache, id).await.map_err(Failed::Here)? {
                         0
@@ -203,7 +207,9 @@ impl Upstream {
             let got = fetch(&connection, cache, Wish { others_failed: true, ..wish }, &mut Alone).await;
             connection.close(0u32.into(), b"that was all");
             match got {
-                Ok(Fetched::File(file, outline)) => return Some((file, outline)),
+                Ok(Fetched::File(file, outline) | Fetched::Here(file, outline)) => {
+                    return Some((file, outline));
+                }
                 Ok(Fetched::Busy | Fetched::At(_)) => return None,
                 Err(failed) => tracing::debug!("worker at {address}: {}", failed.into_words()),
             }
