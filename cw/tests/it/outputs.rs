@@ -98,11 +98,12 @@ fn of_a_flood_the_beginning_and_the_end_are_kept() {
 
 #[test]
 fn what_was_printed_is_stored_with_its_result() {
-    let home = Home::new();
-    let store = home.path().join("x.db");
-    let words = ["--store", store.to_str().expect("a plain path"), "many"];
-    for (process, _cluster) in both(&["--output", "on-failure"], &words) {
-        process.finish().well();
+    let (alone, cluster) = (Home::new(), Cluster::start(1));
+    // A store each: it has one program at a time.
+    for (home, flags) in [(&alone, &[][..]), (&cluster.home, &["--cluster", "default"])] {
+        let store = home.path().join("x.db");
+        let words = ["--output", "on-failure", "--store", store.to_str().expect("a plain path"), "many"];
+        Process::start(&mut home.command(&program("it_prints"), &[flags, &words].concat())).finish().well();
         let outputs = outputs(&store);
         assert_eq!(outputs.len(), 20);
         for (input, output) in outputs.iter().enumerate() {
@@ -111,7 +112,6 @@ fn what_was_printed_is_stored_with_its_result() {
                 format!("first of {input}\nsecond of {input}\nthird of {input}\nlast of {input}")
             );
         }
-        fs::remove_file(&store).expect("it is there");
     }
 }
 
