@@ -110,7 +110,7 @@ fn put_number(mut number: u64, out: &mut [u8; 20], mut at: usize) -> usize {
 
 /// Reads a number; gives it and where the next thing begins. None where there is no number.
 #[inline]
-pub(super) fn number(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
+fn number(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let byte = *bytes.get(at)?;
@@ -170,19 +170,13 @@ pub(super) fn is_short_enough(body: &[u8]) -> bool {
     body.len() <= BODY_BYTES_MAX
 }
 
-/// Where the entry that begins at `at` ends; none if it is cut short.
+/// The run time in the entry that begins at `at`, and where its bytes lie, with which it ends; none if it is cut short.
 #[inline]
-pub(super) fn skip(body: &[u8], at: usize, timed: bool) -> Option<usize> {
-    Some(span(body, at, timed)?.end)
-}
-
-/// Where what that entry says lies.
-#[inline]
-pub(super) fn span(body: &[u8], at: usize, timed: bool) -> Option<Range<usize>> {
-    let at = if timed { number(body, at)?.1 } else { at };
+pub(super) fn entry_at(body: &[u8], at: usize, timed: bool) -> Option<(u64, Range<usize>)> {
+    let (micros, at) = if timed { number(body, at)? } else { (0, at) };
     let (length, start) = number(body, at)?;
     let end = start.checked_add(usize::try_from(length).ok()?).filter(|end| *end <= body.len())?;
-    Some(start..end)
+    Some((micros, start..end))
 }
 
 impl Iterator for Entries {
@@ -191,13 +185,11 @@ impl Iterator for Entries {
     #[inline]
     fn next(&mut self) -> Option<Entry> {
         self.left = self.left.checked_sub(1)?;
-        let (micros, at) = if self.timed { number(&self.body, self.at)? } else { (0, self.at) };
-        let (length, start) = number(&self.body, at)?;
-        let end = start.checked_add(usize::try_from(length).ok()?).filter(|end| *end <= self.body.len())?;
-        self.at = end;
+        let (micros, span) = entry_at(&self.body, self.at, self.timed)?;
+        self.at = span.end;
         let task = self.next;
         self.next = TaskId(task.0.wrapping_add(1));
-        Some(Entry { task, micros, bytes: self.body.part(start..end) })
+        Some(Entry { task, micros, bytes: self.body.part(span) })
     }
 }
 

@@ -69,11 +69,9 @@ impl Stretch {
     pub fn sizes(&self) -> impl Iterator<Item = (u64, usize)> {
         let mut at = 0;
         (0..self.tasks).map_while(move |_| {
-            let (micros, head) = if self.timed { burst::number(&self.body, at)? } else { (0, at) };
-            let (length, start) = burst::number(&self.body, head)?;
-            let length = usize::try_from(length).ok()?;
-            at = start + length;
-            Some((micros, length))
+            let (micros, span) = burst::entry_at(&self.body, at, self.timed)?;
+            at = span.end;
+            Some((micros, span.len()))
         })
     }
 
@@ -108,7 +106,7 @@ impl Stretch {
             // Nearly all are like this.
             (Some(&short @ ..0x80), _) if !timed => Some(at + 1 + usize::from(short)),
             (Some(..0x80), Some(&short @ ..0x80)) if timed => Some(at + 2 + usize::from(short)),
-            _ => burst::skip(body, at, timed),
+            _ => Some(burst::entry_at(body, at, timed)?.1.end),
         })
     }
 }
