@@ -128,14 +128,12 @@ impl Upstream {
             };
             match fetched {
                 Ok(Fetched::File(file, outline)) => {
-                    if !wish.passing {
-                        self.keep(&master, id, outline, false).await;
-                    }
-                    return Ok(Got { file, is_new: true });
+                    let got = Got { file, is_new: true };
+                    return Ok(self.note(&master, wish, (got, outline), false).await);
                 }
                 Ok(Fetched::Here(file, outline)) => {
-                    self.keep(&master, id, outline, false).await;
-                    return Ok(Got { file, is_new: false });
+                    let got = Got { file, is_new: false };
+                    return Ok(self.note(&master, wish, (got, outline), false).await);
                 }
                 Ok(Fetched::Busy) if stuck < BUSY_MAX => {
                     stuck = if self.wait_for_other(&cache, id).await.map_err(Failed::Here)? {
@@ -151,12 +149,7 @@ impl Upstream {
                     )));
                 }
                 Ok(Fetched::At(others)) => match self.ask_others(&cache, wish, others).await {
-                    Some((file, outline)) => {
-                        if !wish.passing {
-                            self.keep(&master, id, outline, true).await;
-                        }
-                        return Ok(Got { file, is_new: true });
-                    }
+                    Some(came) => return Ok(self.note(&master, wish, came, true).await),
                     None => others_failed = true,
                 },
                 Err(Failed::Broken(why)) if breaks < BREAKS_MAX => {
@@ -190,12 +183,7 @@ impl Upstream {
         Ok(any)
     }
 
-    async fn ask_others(
-        &self,
-        cache: &Cache,
-        wish: Wish,
-        others: Vec<SocketAddr>,
-    ) -> Option<(File, Outline)> {
+    async fn ask_others(&self, cache: &Cache, wish: Wish, others: Vec<SocketAddr>) -> Option<(Got, Outline)> {
         for address in others {
             let connection = match self.peers.call(address).await {
                 Ok(connection) => connection,
@@ -207,9 +195,8 @@ impl Upstream {
             let got = fetch(&connection, cache, Wish { others_failed: true, ..wish }, &mut Alone).await;
             connection.close(0u32.into(), b"that was all");
             match got {
-                Ok(Fetched::File(file, outline) | Fetched::Here(file, outline)) => {
-                    return Some((file, outline));
-                }
+                Ok(Fetched::File(file, outline)) => return Some((Got { file, is_new: true }, outline)),
+                Ok(Fetched::Here(file, outline)) => return Some((Got { file, is_new: false }, outline)),
                 Ok(Fetched::Busy | Fetched::At(_)) => return None,
                 Err(failed) => tracing::debug!("worker at {address}: {}", failed.into_words()),
             }
@@ -217,14 +204,24 @@ impl Upstream {
         None
     }
 
-    /// What was fetched can be given to others from now on; the master knows that of what it sent itself.
-    async fn keep(&self, master: &quinn::Connection, id: BlobId, outline: Outline, tell: bool) {
-        self.peers.keep(id, outline);
+    /// What is not only passing can be given to others from now on; the master knows that of what it sent itself.
+    async fn note(
+        &self,
+        master: &quinn::Connection,
+        wish: Wish,
+        (got, outline): (Got, Outline),
+        tell: bool,
+    ) -> Got {
+        if wish.passing {
+            return got;
+        }
+        self.peers.keep(wish.id, outline);
         if tell && let Ok((mut send, _)) = master.open_bi().await {
             // If it does not arrive, others are not sent here.
-            let _ = talk::say(&mut send, &Ask::Has { id }).await;
+            let _ = talk::say(&mut send, &Ask::Has { id: wish.id }).await;
             let _ = send.finish();
         }
+        got
     }
 
     pub(super) async fn discard(&self, id: BlobId) -> Result<(), String> {
