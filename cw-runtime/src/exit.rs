@@ -10,6 +10,7 @@
 //! | 14 | no worker runs this build of the program |
 //! | 15 | the system refused something else (memory, threads, the executable cannot be read) |
 //! | 16 | a store cannot be read, has no such job, or could not be written any more |
+//! | 17 | Slurm, SSH or the system did not start what `cw start` asked for, or `cw stop` left something |
 
 use std::{fmt, process::ExitCode, sync::atomic::AtomicU8, sync::atomic::Ordering};
 
@@ -39,6 +40,8 @@ pub(crate) const REFUSED: u8 = 13;
 pub(crate) const OTHER_BUILD: u8 = 14;
 /// Exit code of a store.
 pub(crate) const STORE: u8 = 16;
+/// Exit code of a launcher.
+pub(crate) const LAUNCH: u8 = 17;
 /// Exit code of all else.
 pub(crate) const SYSTEM: u8 = 15;
 

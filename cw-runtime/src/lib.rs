@@ -21,6 +21,7 @@ mod flag;
 mod hooks;
 mod image;
 pub mod job;
+mod launch;
 mod mapped;
 mod master;
 pub mod net;

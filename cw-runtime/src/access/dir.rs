@@ -3,7 +3,10 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::error::{AccessError, AccessErrorKind};
+use super::files;
 use crate::net::tls::Peer;
 
 /// The environment variable that names the folder above all clusters' folders.
@@ -64,6 +67,38 @@ impl ClusterDir {
     /// tells.
     pub fn exists(&self, role: Peer) -> bool {
         self.access_file(role).exists()
+    }
+
+    /// Where background processes log to.
+    pub(crate) fn log_folder(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Makes the folder, and that of logs, where they are missing.
+    ///
+    /// # Errors
+    /// They cannot be made, or others may enter them.
+    pub(crate) fn make(&self) -> Result<(), AccessError> {
+        files::private_dir(&self.path)?;
+        files::private_dir(&self.log_folder())
+    }
+
+    /// A private file of the cluster's; `None` where there is none.
+    pub(crate) fn read_own<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, AccessError> {
+        files::read(path)
+    }
+
+    pub(crate) fn write_own<T: Serialize>(&self, path: &Path, content: &T) -> Result<(), AccessError> {
+        files::write(path, content)
+    }
+
+    pub(crate) fn remove_own(&self, path: &Path) -> Result<(), AccessError> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(AccessError::io(path, "remove it")(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn key_file(&self) -> PathBuf {

@@ -8,6 +8,9 @@
 //! | `client.json`, `worker.json` | the master's addresses and pin, the role's own key | that role |
 //! | `master.lock` | held by the running master; its process id and host | masters |
 //! | `roster` | the peers that the next master of the cluster has to know | masters |
+//! | `fleet.json` | what `cw start` started, and how | `cw start`, `stop`, `status`, the master |
+//! | `notes/` | what stands in the way of processes that do not reach their master | `cw status`, the master |
+//! | `log/` | what background processes say | people |
 //!
 //! Each file is created with mode 0600 (its mode is never changed later) and replaced as a whole, but for lines that
 //! are added to the roster. Readers refuse
@@ -18,6 +21,7 @@ pub mod dir;
 pub mod error;
 mod files;
 pub mod keys;
+pub(crate) mod notes;
 pub mod role;
 pub(crate) mod roster;
 pub(crate) mod succession;

@@ -1,0 +1,176 @@
+//! What was started for a cluster, and how: `fleet.json` in its folder.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::{AccessError, ClusterDir};
+
+/// What `cw start` was asked for, and what has come of it. A cluster has one at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fleet {
+    /// That of the files of a cluster.
+    pub(crate) version: u64,
+    /// Drawn at random by the `cw start` that began it; marks all that was started for it.
+    pub(crate) id: String,
+    pub(crate) cluster: String,
+    /// `CW_HOME` as `cw start` had it, where the cluster's folder lies.
+    pub(crate) home: PathBuf,
+    /// The command that workers are started with, program first: `[".../cw", "worker"]` or `[".../sim", "cw", "worker"]`,
+    /// and what flags `cw start` was given for them. `--cluster NAME` and `--idle TIME` are added.
+    pub(crate) command: Vec<String>,
+    pub(crate) master: MasterAt,
+    pub(crate) how: How,
+    /// Workers that are started at once.
+    pub(crate) workers: u32,
+    /// So many workers are kept, whatever there is to do.
+    pub(crate) min: u32,
+    /// There are never more.
+    pub(crate) max: u32,
+    /// Slots of each, as far as that is known before it runs.
+    pub(crate) slots: u32,
+    /// A worker without tasks ends after so long; none ends for that without it.
+    pub(crate) idle: Option<Duration>,
+    pub(crate) container: Option<Container>,
+}
+
+/// Where the master is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MasterAt {
+    /// It was there already, and `cw stop` leaves it.
+    There,
+    /// A process of this machine.
+    Here { host: String, pid: u32 },
+    /// A job of the engine's.
+    Job { id: String },
+}
+
+/// By what, and with what of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum How {
+    Local(Local),
+    Slurm(Slurm),
+    Ssh(Ssh),
+}
+
+/// Processes of one machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Local {
+    pub(crate) host: String,
+    /// Process ids, each with its start time in clock ticks since boot, as another process may get the number later.
+    pub(crate) processes: Vec<(u32, u64)>,
+}
+
+/// Slurm jobs, found by their names (`cw-CLUSTER-worker`, `cw-CLUSTER-master`) and their comment, `cw:ID` with the fleet's id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Slurm {
+    /// `--time`, as Slurm reads it.
+    pub(crate) time: Option<String>,
+    /// `--slurm-args`, in words; they come last, so they overrule ours.
+    pub(crate) args: Vec<String>,
+    /// Cores of each worker.
+    pub(crate) cores: u32,
+}
+
+/// Machines that are reached by SSH.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ssh {
+    pub(crate) hosts: Vec<Host>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Host {
+    /// As `ssh` is given it.
+    pub(crate) name: String,
+    /// Folder made there for this fleet, with all that is left there; none before it was started.
+    pub(crate) folder: Option<String>,
+}
+
+/// In what workers run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Container {
+    pub(crate) engine: Engine,
+    pub(crate) image: String,
+    /// `--container-args`, in words.
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Engine {
+    Docker,
+    Apptainer,
+}
+
+impl ClusterDir {
+    fn fleet_file(&self) -> PathBuf {
+        self.path().join("fleet.json")
+    }
+
+    /// The fleet that was started for this cluster, if there is one.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not private, or damaged.
+    pub(crate) fn read_fleet(&self) -> Result<Option<Fleet>, AccessError> {
+        self.read_own(&self.fleet_file())
+    }
+
+    /// Notes a fleet in place of the one before.
+    ///
+    /// # Errors
+    /// The file cannot be written; the one before is then still whole.
+    pub(crate) fn write_fleet(&self, fleet: &Fleet) -> Result<(), AccessError> {
+        self.write_own(&self.fleet_file(), fleet)
+    }
+
+    /// The fleet is no more.
+    ///
+    /// # Errors
+    /// The file is there and cannot be removed.
+    pub(crate) fn remove_fleet(&self) -> Result<(), AccessError> {
+        self.remove_own(&self.fleet_file())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet() -> Fleet {
+        Fleet {
+            version: 1,
+            id: "3fa9".to_owned(),
+            cluster: "default".to_owned(),
+            home: PathBuf::from("/home/u/.cw"),
+            command: vec!["/home/u/sim".to_owned(), "cw".to_owned(), "worker".to_owned()],
+            master: MasterAt::Here { host: "login1".to_owned(), pid: 7 },
+            how: How::Slurm(Slurm {
+                time: Some("2:00:00".to_owned()),
+                args: vec!["-p".to_owned(), "long".to_owned()],
+                cores: 1,
+            }),
+            workers: 64,
+            min: 0,
+            max: 64,
+            slots: 1,
+            idle: Some(Duration::from_secs(300)),
+            container: None,
+        }
+    }
+
+    #[test]
+    fn what_was_started_is_found_again_until_it_is_no_more() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::in_home(home.path(), "default").unwrap();
+        dir.make().unwrap();
+        assert_eq!(dir.read_fleet().unwrap(), None);
+        dir.write_fleet(&fleet()).unwrap();
+        assert_eq!(dir.read_fleet().unwrap(), Some(fleet()));
+        dir.remove_fleet().unwrap();
+        dir.remove_fleet().unwrap();
+        assert_eq!(dir.read_fleet().unwrap(), None);
+    }
+}
