@@ -120,7 +120,7 @@ impl Master {
         }
         let before = client.usage;
         let mut other = None;
-        let mut passed = 0;
+        let (mut first, mut passed) = (TaskId(0), 0);
         for entry in entries {
             let is_plain = |task: &&Task| task.is_with(from, attempt) && task.is_plain();
             let Some(task) = client.tasks.get(entry.task).filter(is_plain) else {
@@ -135,6 +135,9 @@ impl Master {
             client.resume.note_passed(entry.task);
             worker.release(id, client.program, Tasks::one(charge, bytes), true);
             worker.record.note_ok(1);
+            if passed == 0 {
+                first = entry.task;
+            }
             passed += 1;
             let Entry { task, micros, bytes: body } = entry;
             let (attempts, worker, class, output) = (1, Some(from), Class::Ok, 0);
@@ -142,17 +145,24 @@ impl Master {
             self.actions.push_back(Action::TellClient { client: id, message, body });
         }
         if passed > 0 {
-            self.note_passed(from, id, passed, before);
+            self.note_passed(from, id, (first, passed), before);
         }
         other
     }
 
-    /// So many results of a client were passed on, which had used so much before.
-    pub(super) fn note_passed(&mut self, from: WorkerId, id: ClientId, tasks: u32, before: u64) {
+    /// The results of consecutive tasks of a client were passed on, which had used so much before.
+    pub(super) fn note_passed(
+        &mut self,
+        from: WorkerId,
+        id: ClientId,
+        (first, tasks): (TaskId, u32),
+        before: u64,
+    ) {
         let (Some(client), Some(worker)) = (self.clients.get_mut(&id), self.workers.get_mut(&from)) else {
             return;
         };
         client.at_workers -= tasks;
+        client.ends.note_done(first, tasks);
         (client.moved, worker.moved) = (self.now, self.now);
         self.note_usage(id, before);
         // Also since whatever is left may have come to a standstill.

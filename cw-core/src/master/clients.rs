@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     TASKS_END,
+    ends::Ends,
     parked::ParkedTasks,
     resume::{CLAIMS_MAX, Resume},
     stretches::Stretches,
@@ -103,6 +104,7 @@ pub(super) struct Client {
     /// Since when there are tasks of it at workers.
     pub(super) sent: Time,
     pub(super) watch: Watch,
+    pub(super) ends: Ends,
 }
 
 /// What one client may hand in.
@@ -227,6 +229,7 @@ impl Client {
             moved: Time::ZERO,
             sent: Time::ZERO,
             watch: Watch::default(),
+            ends: Ends::default(),
         }
     }
 

@@ -71,6 +71,8 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// The cluster is to end: all workers are to leave, which counts against nobody.
+    Dismiss,
 }
 
 /// Something to do.

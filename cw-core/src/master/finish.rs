@@ -115,6 +115,7 @@ impl Master {
         let ended = Ended::of(entry, attempt);
         state.take_out(task);
         state.note_ended(task, ended);
+        state.ends.note(task, class);
         self.settle(client, charged, micros);
         if has_traces {
             self.forget_given_up(client, task);
@@ -153,6 +154,7 @@ impl Master {
             }
             return;
         }
+        state.ends.note(task, class);
         let message =
             ToClient::Finished { task, attempt, attempts: 1, worker: Some(worker), class, micros, output };
         self.tell_client(client, message, report.body);
@@ -185,6 +187,7 @@ impl Master {
         let entry = state.tasks.get(task).expect("takes_late found it");
         let (attempts, ended) = (entry.ended() + 1, Ended::of(entry, attempt));
         state.note_ended(task, ended);
+        state.ends.note(task, class);
         if let Some(State::Sent { worker } | State::Held { worker }) = self.state_of(client, task) {
             self.forget_given_up(client, task);
             self.cancel_sent(client, task, worker);
@@ -215,6 +218,7 @@ impl Master {
         }
         let (attempts, ended) = (entry.ended(), Ended::of(entry, attempt));
         client.note_ended(task, ended);
+        client.ends.note(task, class);
         self.drop_queued(id, task);
         let message =
             ToClient::Finished { task, attempt, attempts, worker: Some(worker), class, micros, output };
@@ -374,13 +378,13 @@ impl Master {
     /// Tells a client that a task ended by the master's own decision. No worker keeps that, so it is kept here: the client
     /// may be away.
     pub(super) fn end_here(&mut self, client: ClientId, task: TaskId, attempts: u32, failure: &Failure) {
-        if let Some(client) = self.clients.get_mut(&client)
-            && self.config.liveness
-            && client.verdicts.len() < KEPT_MAX
-        {
-            client.verdicts.insert(task, (attempts, failure.clone()));
-        }
         let (class, attempt) = (failure.class(), Attempt(0));
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.ends.note(task, class);
+            if self.config.liveness && client.verdicts.len() < KEPT_MAX {
+                client.verdicts.insert(task, (attempts, failure.clone()));
+            }
+        }
         let message =
             ToClient::Finished { task, attempt, attempts, worker: None, class, micros: 0, output: 0 };
         self.tell_client(client, message, failure.encode());

@@ -37,6 +37,7 @@ mod burst;
 #[cfg(any(test, feature = "sim"))]
 mod check;
 mod clients;
+mod ends;
 mod event;
 mod fair;
 mod finish;
@@ -50,6 +51,7 @@ mod reattach;
 mod resume;
 mod shares;
 mod stall;
+mod standing;
 mod stretches;
 mod tally;
 mod tasks;
@@ -208,6 +210,8 @@ pub struct Master {
     /// Before then no client has stood still for long enough to be told, and none has been.
     stalls_at: Time,
     unplaced: bool,
+    /// Whether the cluster is to end: workers leave, and whoever joins does too.
+    is_ending: bool,
 }
 
 impl Master {
@@ -251,6 +255,7 @@ impl Master {
             once: BTreeSet::new(),
             stalls_at: Time::ZERO,
             unplaced: false,
+            is_ending: false,
         };
         master.expect_clients();
         master
@@ -273,6 +278,7 @@ impl Master {
             Event::WorkerHeard { worker } => self.on_worker_heard(worker),
             Event::WorkerSaid { worker, message, body } => self.on_worker_said(worker, message, body),
             Event::WorkerLost { worker } => self.on_worker_lost(worker),
+            Event::Dismiss => self.dismiss(),
         }
     }
 
@@ -441,6 +447,7 @@ impl Master {
         self.spread(id, task);
         let client = self.clients.get_mut(&id).expect("checked by on_client_said");
         client.resume.note_cancelled(task);
+        client.ends.pass_over(task);
         let Some(state) = client.tasks.get(task).map(|task| task.state) else { return };
         match state {
             State::Queued | State::Parked => self.drop_queued(id, task),
@@ -544,6 +551,7 @@ impl Master {
         self.note_room(id);
         self.unplaced = true;
         self.begin_beats(id);
+        self.dismiss_worker(id);
         self.announce_window(before);
     }
 

@@ -177,7 +177,7 @@ impl Master {
             passed += count;
         }
         if passed > 0 {
-            self.note_passed(from, id, passed, before);
+            self.note_passed(from, id, (first, passed), before);
         }
         passed
     }

@@ -8,9 +8,10 @@ use crate::{
     Payload,
     ids::{Attempt, ClientId, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId},
     wire::{
-        self, Class, Counts, Doing, Ending, Failure, FromClient, FromExecutor, FromWorker, Head, Hello,
-        JobLine, Output, Programs, Refusal, Reply, Returned, Role, Session, Spec, Stall, ToClient,
-        ToExecutor, ToWorker, Token, Welcome, Window,
+        self, Class, ClientStanding, Counts, Doing, Ending, Failure, FromClient, FromExecutor, FromObserver,
+        FromWorker, Head, Hello, JobLine, Output, Programs, Refusal, Reply, Returned, Role, Session, Spec,
+        Stall, Standing, ToClient, ToExecutor, ToObserver, ToWorker, Token, Welcome, Window, WorkerStanding,
+        WorkerState,
     },
 };
 
@@ -130,6 +131,7 @@ fn to_worker() {
     assert_eq!(golden(ToWorker::Forget { client: CLIENT }, b""), "020000000605");
     assert_eq!(golden(ToWorker::Beat { lease: 1_500 }, b""), "0300000008dc0b");
     assert_eq!(golden(ToWorker::Account { client: CLIENT }, b""), "020000000905");
+    assert_eq!(golden(ToWorker::Leave, b""), "010000000c");
     let (program, setting) = (ProgramId([1; 16]), SettingId(300));
     let meet = ToWorker::Meet { client: CLIENT, program, setting, output: Output::AtEnd };
     assert_eq!(golden(meet, b"ab"), format!("170000000a05{}ac02016162", "01".repeat(16)));
@@ -188,6 +190,48 @@ fn executor() {
     assert_eq!(golden(FromExecutor::NotStarted { tasks: 3 }, b""), "020000000203");
     assert_eq!(golden(FromExecutor::Progress { thousandths: 500 }, b""), "0300000003f403");
     assert_eq!(golden(FromExecutor::Starting, b""), "0100000004");
+}
+
+#[test]
+fn observer() {
+    assert_eq!(golden(FromObserver::Look, b""), "0100000000");
+    assert_eq!(golden(FromObserver::Stop, b""), "0100000001");
+    assert_eq!(golden(ToObserver::Stopping, b""), "0100000001");
+    let worker = WorkerStanding {
+        worker: WorkerId(9),
+        name: "h:1".to_owned(),
+        program_name: "sim".to_owned(),
+        slots: 4,
+        running: 3,
+        ahead: 2,
+        state: WorkerState::SetAside,
+        left: Some(300),
+        address: "a".to_owned(),
+    };
+    let client = ClientStanding {
+        client: CLIENT,
+        name: "h:2".to_owned(),
+        program_name: "sim".to_owned(),
+        queued: 1,
+        running: 2,
+        done: 300,
+        failed: 4,
+        stall: None,
+        is_away: true,
+    };
+    let standing = Standing {
+        epoch: 3,
+        version: "0.1.0".to_owned(),
+        name: "h:3".to_owned(),
+        seconds: 300,
+        workers: vec![worker],
+        clients: vec![client],
+        outlook: Some("x".to_owned()),
+    };
+    assert_eq!(
+        golden(ToObserver::Standing(Box::new(standing)), b""),
+        "35000000000305302e312e3003683a33ac02010903683a310373696d0403020201ac020161010503683a320373696d0102ac02040001010178"
+    );
 }
 
 #[test]
@@ -263,6 +307,14 @@ fn handshake() {
     let bytes = wire::encode_reply(&welcome);
     assert_eq!(hex(&bytes), "63772f0001000100000005030a140201");
     assert_eq!(wire::decode_reply(&bytes).unwrap(), welcome);
+    let welcome = Reply::Welcome(Welcome::Observer { epoch: 3 });
+    assert_eq!(hex(&wire::encode_reply(&welcome)), "63772f0001000100000203");
+    let role = Role::Observer;
+    let bytes = wire::encode_hello(&Hello { role, ..hello });
+    assert_eq!(
+        hex(&bytes[8..])[..68],
+        *"05302e312e300174010101010101010101010101010101010373696d03683a310203"
+    );
     let refused = Reply::Refused(Refusal::Malformed { why: "x".to_owned() });
     assert_eq!(hex(&wire::encode_reply(&refused)), "63772f000100010001020178");
 }

@@ -8,6 +8,7 @@ mod fair;
 mod golden;
 mod hostile;
 mod lies;
+mod looks;
 mod outcomes;
 mod programs;
 mod races;

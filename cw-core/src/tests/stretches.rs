@@ -146,6 +146,7 @@ impl Twins {
         assert_eq!(whole, single);
         self.whole.check();
         self.single.check();
+        assert_eq!(self.whole.standing(), self.single.standing());
         assert_eq!(self.whole.poll_timeout(), self.single.poll_timeout());
         whole.into_iter().for_each(|action| self.does(action));
     }

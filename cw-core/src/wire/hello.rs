@@ -48,6 +48,8 @@ pub enum Role {
         /// Of which programs.
         programs: Programs,
     },
+    /// Looks at how things stand, and may stop the cluster. Shows the key of a client, and is no member.
+    Observer,
 }
 
 /// Which programs a worker runs.
@@ -125,6 +127,11 @@ pub enum Welcome {
         epoch: u64,
         /// Whether it is known: it keeps what it has, and says what that is.
         returned: bool,
+    },
+    /// To an observer.
+    Observer {
+        /// The master's epoch.
+        epoch: u64,
     },
 }
 

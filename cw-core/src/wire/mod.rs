@@ -15,6 +15,7 @@ mod executor;
 mod failure;
 mod frame;
 mod hello;
+mod observe;
 mod particulars;
 mod printed;
 mod stretch;
@@ -42,6 +43,7 @@ pub use hello::{
     Hello, HelloError, JobLine, PROTOCOL_MAX, PROTOCOL_MIN, Programs, Refusal, Reply, Role, Session, Token,
     Welcome, decode_hello, decode_reply, encode_hello, encode_reply,
 };
+pub use observe::{ClientStanding, FromObserver, Standing, ToObserver, WorkerStanding, WorkerState};
 pub use particulars::{EXECUTOR_PROTOCOL, PARTICULARS_BYTES_MAX, Particulars};
 pub use printed::{Printed, split_output};
 pub use stretch::Stretch;

@@ -114,6 +114,8 @@ pub enum ToWorker {
         /// What to run and how, declared before.
         spec: SpecIndex,
     },
+    /// Leave, as the whole cluster is to end: hand back what you have, and end. Answered by `Leaving`.
+    Leave,
 }
 
 /// From a worker to the master.

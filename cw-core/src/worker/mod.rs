@@ -260,6 +260,7 @@ impl Worker {
                 self.lease = Some(self.now + Duration::from_millis(u64::from(lease)));
             }
             ToWorker::Account { client } => self.on_account(client),
+            ToWorker::Leave => self.on_leave(),
             ToWorker::Meet { client, program, setting, output } => {
                 self.on_meet(client, Origin { program, setting }, output, body);
             }
