@@ -3,7 +3,7 @@
 //! Users meet this crate through the facade `cluster-workers` (library name `cw`). Inside:
 //! `job` is what the macros expand to; `api` the calls; `client`, `master`, `worker` and `executor` the shells
 //! around the machines of `cw-core`; `net` QUIC, the only place that names quinn; `access` the cluster's files;
-//! `start` flags and roles; `blobs` how executables come to nodes that lack them.
+//! `start` flags and roles; `observe` looks at a cluster from outside, and stops it; `blobs` how executables come to nodes that lack them.
 
 pub mod access;
 mod api;
@@ -25,6 +25,7 @@ mod launch;
 mod mapped;
 mod master;
 pub mod net;
+mod observe;
 mod particulars;
 mod program;
 mod shared;

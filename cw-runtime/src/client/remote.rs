@@ -171,7 +171,7 @@ impl Shell {
                 Event::Connected { window: *window, session }
             }
             // The master's answer to a client; anything else is a master that lost its mind: the least will do.
-            Welcome::Worker { .. } => {
+            Welcome::Worker { .. } | Welcome::Observer { .. } => {
                 Event::Connected { window: Window { tasks: 1, bytes: 0 }, session: Resumed::No }
             }
         }

@@ -165,7 +165,8 @@ fn check(hello: Result<Hello, HelloError>, peer: Peer) -> Result<Hello, (Refusal
     })?;
     let hello = tamed(hello);
     let asked = match hello.role {
-        Role::Client => Peer::Client,
+        // Whoever may hand in tasks may see who else does.
+        Role::Client | Role::Observer => Peer::Client,
         Role::Worker { .. } => Peer::Worker,
     };
     if asked != peer {

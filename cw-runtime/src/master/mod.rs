@@ -2,6 +2,7 @@
 
 mod blobs;
 mod greet;
+mod observers;
 pub(crate) mod run;
 
 #[cfg(test)]

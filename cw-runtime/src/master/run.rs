@@ -1,12 +1,15 @@
 //! The master's one loop.
 //!
 //! Shutdown, in this order:
-//! 1. the loop ends when `shutdown` does, or another master has taken over; nobody is let in any more;
+//! 1. the loop ends when `shutdown` does, or another master has taken over; nobody is let in any more. If the cluster was
+//!    stopped, it ends once all workers have left, or a while later;
 //! 2. every connection is closed with a reason, which clients and workers print;
 //! 3. the endpoint waits, at most [`CLOSE_WAIT`], until the peers have heard it.
 //!
 //! An endpoint that ends by itself (its socket failed, or there is a fault in what serves it) is made anew on the same
 //! port with the same keys. The machine knows all its peers as before, and they come back by themselves.
+
+mod looks;
 
 use std::{collections::HashMap, future::Future, hash::Hash, pin::Pin, sync::Arc, time::Duration};
 
@@ -21,6 +24,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{
     blobs::Blobs,
     greet::{self, Caller},
+    observers::Observers,
 };
 use crate::{
     access::{MasterKeys, roster::Roster},
@@ -32,6 +36,8 @@ use crate::{
         tls::why_closed,
     },
 };
+
+use looks::Names;
 
 /// How long the end of connections is waited for.
 const CLOSE_WAIT: Duration = Duration::from_millis(500);
@@ -59,10 +65,13 @@ pub(crate) struct Setup {
     pub(crate) cache_bytes: u64,
 }
 
+/// What peers are told when an observer has stopped the cluster.
+pub(crate) const CLUSTER_STOPPED: &str = "the cluster was stopped";
+
 /// Why the loop ended.
 enum Ended {
-    /// `shutdown` was done.
-    Stopped,
+    /// The process was asked to end, or the cluster is to.
+    Stopped(&'static str),
     /// A master of this epoch has followed.
     Followed(u64),
     /// Nobody answers calls any more.
@@ -81,11 +90,14 @@ pub(crate) async fn run(
     let Setup { mut endpoint, opening, keys, config, roster, cache_bytes } = setup;
     let mut shell = Shell::new(keys.epoch, config, roster, Blobs::new(cache_bytes));
     tokio::pin!(shutdown, successor);
-    let newer = loop {
+    let (why, result) = loop {
         let mut door = Door::open(&endpoint, &keys);
         match shell.run(&mut door, shutdown.as_mut(), successor.as_mut()).await {
-            Ended::Stopped => break None,
-            Ended::Followed(epoch) => break Some(epoch),
+            Ended::Stopped(why) => break (why.to_owned(), Ok(())),
+            Ended::Followed(epoch) => {
+                let why = format!("another master took the cluster over (epoch {epoch})");
+                break (why.clone(), Err(Trouble::new(exit::REFUSED, why)));
+            }
             Ended::DoorLost => {}
         }
         tracing::error!("the endpoint has ended by itself; it is made anew");
@@ -97,10 +109,9 @@ pub(crate) async fn run(
             () = &mut shutdown => return Ok(()),
         };
     };
-    let why = newer.map(|epoch| format!("another master took the cluster over (epoch {epoch})"));
-    endpoint.close(0u32.into(), why.as_deref().unwrap_or("the master was stopped").as_bytes());
+    endpoint.close(0u32.into(), why.as_bytes());
     let _ = tokio::time::timeout(CLOSE_WAIT, endpoint.wait_idle()).await;
-    why.map_or(Ok(()), |why| Err(Trouble::new(exit::REFUSED, why)))
+    result
 }
 
 /// The endpoint made anew, as soon as that is possible.
@@ -148,6 +159,11 @@ struct Shell {
     from_workers: Inbox<WorkerId, FromWorker>,
     roster: Option<Roster>,
     blobs: Arc<Blobs>,
+    observers: Observers,
+    /// What clients that are here or may come back have said of themselves.
+    names: HashMap<ClientId, Names, IdHash>,
+    /// By when this master ends, if the cluster was stopped.
+    ends_by: Option<Time>,
 }
 
 /// The connected peers of one role.
@@ -266,6 +282,9 @@ impl Shell {
             from_workers: Inbox::new(),
             roster,
             blobs: Arc::new(blobs),
+            observers: Observers::new(),
+            names: HashMap::default(),
+            ends_by: None,
         }
     }
 
@@ -276,20 +295,25 @@ impl Shell {
         mut successor: Pin<&mut impl Future<Output = u64>>,
     ) -> Ended {
         loop {
-            let due = self.machine.poll_timeout();
+            let (due, ends_by) = (self.machine.poll_timeout(), self.ends_by);
             // Receiving from a channel, the clock and what ends the loop lose nothing when another comes first.
             tokio::select! {
                 Some(caller) = door.calls.recv() => self.on_call(caller),
                 Some((key, incoming)) = self.from_clients.receive.recv() => self.on_client(key, incoming),
                 Some((key, incoming)) = self.from_workers.receive.recv() => self.on_worker(key, incoming),
                 () = self.clock.sleep_until(due) => self.machine.handle_timeout(self.clock.now()),
-                () = &mut shutdown => return Ended::Stopped,
+                Some(question) = self.observers.questions.recv() => self.on_question(question),
+                () = self.clock.sleep_until(ends_by) => return Ended::Stopped(CLUSTER_STOPPED),
+                () = &mut shutdown => return Ended::Stopped("the master was stopped"),
                 epoch = &mut successor => return Ended::Followed(epoch),
                 // Whether it returned or panicked.
                 _ = &mut door.task => return Ended::DoorLost,
             }
             self.take_waiting();
             self.act();
+            if self.ends_by.is_some() && self.workers.all.is_empty() {
+                return Ended::Stopped(CLUSTER_STOPPED);
+            }
         }
     }
 
@@ -313,13 +337,17 @@ impl Shell {
 
     fn on_call(&mut self, caller: Caller) {
         let now = self.clock.now();
-        let is_worker = matches!(caller.hello.role, Role::Worker { .. });
-        let admitted = self.machine.admit(now, is_worker, &caller.hello.session);
+        let session = &caller.hello.session;
         match caller.hello.role {
-            Role::Client => self.let_client_in(now, admitted, caller),
+            Role::Client => {
+                let admitted = self.machine.admit(now, false, session);
+                self.let_client_in(now, admitted, caller);
+            }
             Role::Worker { slots, programs } => {
+                let admitted = self.machine.admit(now, true, session);
                 self.let_worker_in(now, admitted, (slots, programs), caller);
             }
+            Role::Observer => self.observers.let_in(caller, self.epoch),
         }
     }
 
@@ -330,6 +358,7 @@ impl Shell {
         let (window, slots) = (self.machine.window(), self.machine.slots());
         let welcome = Welcome::Client { client, epoch: self.epoch, window, slots, resumed: returned };
         self.blobs.client_joined(program, caller.connection.clone());
+        self.note_names(client, Names { name: name.clone(), program_name: program_name.clone() });
         self.clients.take_in(client, caller, welcome, &self.from_clients);
         self.machine.handle(now, Event::ClientJoined { client, program, returned });
     }

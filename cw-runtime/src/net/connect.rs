@@ -154,6 +154,8 @@ pub(crate) fn number_and_epoch(welcome: &Welcome) -> (u32, u64) {
     match welcome {
         Welcome::Client { client, epoch, .. } => (client.0, *epoch),
         Welcome::Worker { worker, epoch, .. } => (worker.0, *epoch),
+        // It has none, and no session in which it would be asked for it.
+        Welcome::Observer { epoch } => (0, *epoch),
     }
 }
 

@@ -2,7 +2,7 @@
 //! with what its executors run.
 //!
 //! Shutdown, in this order:
-//! 1. `shutdown` ends; the machine is told to leave: it hands back what it has and kills what runs;
+//! 1. `shutdown` ends, or the master says that the cluster does; the machine is told to leave: it hands back what it has and kills what runs;
 //! 2. the loop goes on until all executors are dead and the master, if there is one, was told, at most [`LEAVE_WAIT`];
 //! 3. the master closes the connection once it has read all, at most [`CLOSE_WAIT`] later.
 
@@ -257,6 +257,10 @@ impl<S: Future<Output = ()>> Shell<S> {
             Incoming::Messages(messages) => {
                 let now = self.clock.now();
                 for (message, body) in messages {
+                    if message == ToWorker::Leave {
+                        tracing::info!("the cluster is stopped; leaving");
+                        self.deadline = self.deadline.or(Some(now + LEAVE_WAIT));
+                    }
                     self.machine.handle(now, Event::MasterSaid { message, body });
                 }
                 None
