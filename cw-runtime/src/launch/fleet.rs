@@ -78,6 +78,9 @@ pub(crate) struct Slurm {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ssh {
     pub(crate) hosts: Vec<Host>,
+    /// `--ssh-args`, in words: what `ssh` is told beside ours.
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
 }
 
 /// One of them.
@@ -85,8 +88,14 @@ pub(crate) struct Ssh {
 pub(crate) struct Host {
     /// As `ssh` is given it.
     pub(crate) name: String,
+    /// What its worker is told, if not all its cores.
+    #[serde(default)]
+    pub(crate) slots: Option<u32>,
     /// Folder made there for this fleet, with all that is left there; none before it was started.
     pub(crate) folder: Option<String>,
+    /// Why nothing was started there, if that was tried.
+    #[serde(default)]
+    pub(crate) failed: Option<String>,
 }
 
 /// In what workers run.
@@ -103,6 +112,24 @@ pub(crate) struct Container {
 pub(crate) enum Engine {
     Docker,
     Apptainer,
+}
+
+impl Fleet {
+    /// The command of a worker without its program, with what is not in [`command`](Self::command) yet.
+    pub(crate) fn worker_words(&self, slots: Option<u32>) -> Vec<String> {
+        let mut words = self.command.get(1..).unwrap_or_default().to_vec();
+        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+        add("--cluster", self.cluster.clone());
+        if let Some(idle) = self.idle {
+            add("--idle", humantime::format_duration(idle).to_string());
+        }
+        if let Some(slots) = slots
+            && !self.command.iter().any(|word| word == "--slots" || word.starts_with("--slots="))
+        {
+            add("--slots", slots.to_string());
+        }
+        words
+    }
 }
 
 impl ClusterDir {
@@ -136,10 +163,10 @@ impl ClusterDir {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn fleet() -> Fleet {
+    pub(crate) fn fleet() -> Fleet {
         Fleet {
             version: 1,
             id: "3fa9".to_owned(),
@@ -159,6 +186,16 @@ mod tests {
             idle: Some(Duration::from_secs(300)),
             container: None,
         }
+    }
+
+    #[test]
+    fn a_worker_is_told_its_cluster_and_what_it_was_given() {
+        let words = fleet().worker_words(Some(2));
+        assert_eq!(words, ["cw", "worker", "--cluster", "default", "--idle", "5m", "--slots", "2"]);
+        let mut given = fleet();
+        given.command.extend(["--slots".to_owned(), "8".to_owned()]);
+        given.idle = None;
+        assert_eq!(given.worker_words(Some(2)), ["cw", "worker", "--slots", "8", "--cluster", "default"]);
     }
 
     #[test]

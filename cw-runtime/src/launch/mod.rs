@@ -9,8 +9,13 @@
 
 pub(crate) mod command;
 pub(crate) mod fleet;
+pub(crate) mod local;
+pub(crate) mod process;
+pub(crate) mod shell;
 
 use std::fmt;
+
+use fleet::How;
 
 /// One way of starting a cluster's processes. All calls may take as long as the commands behind them, each of which has
 /// a [limit](command::LIMIT).
@@ -32,6 +37,13 @@ pub(crate) trait Launcher {
     /// # Errors
     /// What is left, and why.
     fn stop(&mut self) -> Result<(), Refused>;
+
+    /// How it starts workers, with what it knows of them by now: whoever called one of the others writes it into the
+    /// [`Fleet`](fleet::Fleet)'s file, also if that failed.
+    fn how(&self) -> How;
+
+    /// What it would do to start so many workers more, in lines that could be typed. Does nothing.
+    fn plan(&self, workers: u32) -> String;
 }
 
 /// Why an engine did not do what it was asked to, in one line.
@@ -75,6 +87,8 @@ pub(crate) enum State {
     Running { on: String },
     /// It has ended.
     Ended(End),
+    /// Nobody can say just now, and why, in the engine's words.
+    Unknown { why: String },
 }
 
 /// How something ended.

@@ -179,6 +179,9 @@ fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     // A disk that does not answer must not keep it from ending.
     runtime.shutdown_timeout(END_WAIT);
     scratch::finish_removals();
+    if served.is_ok() {
+        tracing::info!("{}", crate::launch::local::WELL);
+    }
     served
 }
 
