@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, Read, Write},
     os::unix::process::CommandExt,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
@@ -70,6 +70,16 @@ impl fmt::Display for Failed {
 /// # Errors
 /// [`Failed`]; only after [`Failed::Overtime`] another try is of use by itself.
 pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<Answer, Failed> {
+    let input = input.to_vec();
+    run_fed(command, move |mut pipe| pipe.write_all(&input), limit)
+}
+
+/// As [`run`], for input that is not kept in memory.
+pub(crate) fn run_fed(
+    command: &mut Command,
+    feed: impl FnOnce(ChildStdin) -> io::Result<()> + Send + 'static,
+    limit: Duration,
+) -> Result<Answer, Failed> {
     let name = command.get_program().to_string_lossy().into_owned();
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -79,7 +89,9 @@ pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Resul
     })?;
     let stdout = read(child.stdout.take().expect("just piped"));
     let stderr = read(child.stderr.take().expect("just piped"));
-    write(child.stdin.take().expect("just piped"), input.to_vec());
+    let stdin = child.stdin.take().expect("just piped");
+    // A command that reads nothing must not stop us.
+    thread::spawn(move || feed(stdin));
     let ended = wait(&mut child, deadline);
     let left = || deadline.saturating_duration_since(Instant::now());
     let said = [stdout.recv_timeout(left()), stderr.recv_timeout(left())];
@@ -115,13 +127,6 @@ fn read(pipe: impl Read + Send + 'static) -> Receiver<String> {
         let _ = said.send(String::from_utf8_lossy(&bytes).into_owned());
     });
     hear
-}
-
-fn write(mut pipe: impl Write + Send + 'static, input: Vec<u8>) {
-    // A command that reads nothing must not stop us.
-    thread::spawn(move || {
-        let _ = pipe.write_all(&input);
-    });
 }
 
 /// The end of a process; none if it did not come in time.

@@ -12,6 +12,7 @@ pub(crate) mod fleet;
 pub(crate) mod local;
 pub(crate) mod process;
 pub(crate) mod shell;
+pub(crate) mod ssh;
 
 use std::fmt;
 
