@@ -29,6 +29,11 @@ impl Master {
             let single = |task: &&TaskId| !client.stretches.has(**task);
             let singles = client.queue.values().flatten().filter(single).count();
             assert_eq!(client.queued, singles + client.stretches.queued());
+            for (spec, state) in client.specs.iter().enumerate() {
+                let single = client.tasks.sorted_keys(|task| task.spec.0 as usize == spec).len();
+                let tasks = single + client.stretches.of_spec(spec);
+                assert_eq!(state.tasks as usize, tasks, "{id}: tasks of spec {spec}");
+            }
             let parked = client.tasks.sorted_keys(|task| matches!(task.state, State::Parked));
             assert_eq!(parked, client.parked.keys().collect::<Vec<_>>(), "{id}: parked tasks");
             let queued = client.tasks.sorted_keys(|task| matches!(task.state, State::Queued));

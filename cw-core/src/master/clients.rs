@@ -179,11 +179,13 @@ pub(super) enum Stalling {
 pub(super) struct SpecState {
     pub(super) what: Spec,
     pub(super) learned: Learned,
+    /// The tasks that the client has of it.
+    pub(super) tasks: u32,
 }
 
 impl SpecState {
     pub(super) fn new(what: Spec) -> Self {
-        Self { what, learned: Learned::default() }
+        Self { what, learned: Learned::default(), tasks: 0 }
     }
 }
 
@@ -328,6 +330,7 @@ impl Client {
     pub(super) fn take_in(&mut self, id: TaskId, task: Task) {
         self.bytes += task.args.len() as u64;
         self.newest = self.newest.max(TaskId(id.0 + 1));
+        self.specs[task.spec.0 as usize].tasks += 1;
         self.tasks.insert(id, task);
     }
 
@@ -335,6 +338,7 @@ impl Client {
     pub(super) fn take_out(&mut self, id: TaskId) -> Option<Task> {
         let task = self.tasks.remove(id)?;
         self.bytes -= task.args.len() as u64;
+        self.specs[task.spec.0 as usize].tasks -= 1;
         self.outstanding -= u64::from(task.charge);
         self.note_left(task.state);
         Some(task)

@@ -73,6 +73,11 @@ pub enum Event {
     },
     /// The cluster is to end: all workers are to leave, which counts against nobody.
     Dismiss,
+    /// Whoever starts workers has something new to say. Comes every few seconds at most.
+    Outlook {
+        /// Why there are no more of them, in one line; none if there is nothing to say.
+        why: Option<String>,
+    },
 }
 
 /// Something to do.

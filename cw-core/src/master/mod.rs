@@ -32,6 +32,7 @@
 //! so a thousand submissions in one wake-up cost one pass.
 
 mod assign;
+mod backlog;
 mod breaker;
 mod burst;
 #[cfg(any(test, feature = "sim"))]
@@ -72,6 +73,7 @@ use crate::{
         Window,
     },
 };
+pub use backlog::Backlog;
 use clients::{Client, Introduction};
 pub use event::{Action, Event, Member, RosterLine};
 pub use members::Admitted;
@@ -209,6 +211,8 @@ pub struct Master {
     once: BTreeSet<ClientId>,
     /// Before then no client has stood still for long enough to be told, and none has been.
     stalls_at: Time,
+    /// Why there are no more workers than there are, as whoever starts them says.
+    outlook: Option<String>,
     unplaced: bool,
     /// Whether the cluster is to end: workers leave, and whoever joins does too.
     is_ending: bool,
@@ -254,6 +258,7 @@ impl Master {
             watching: BTreeSet::new(),
             once: BTreeSet::new(),
             stalls_at: Time::ZERO,
+            outlook: None,
             unplaced: false,
             is_ending: false,
         };
@@ -279,6 +284,7 @@ impl Master {
             Event::WorkerSaid { worker, message, body } => self.on_worker_said(worker, message, body),
             Event::WorkerLost { worker } => self.on_worker_lost(worker),
             Event::Dismiss => self.dismiss(),
+            Event::Outlook { why } => self.on_outlook(why),
         }
     }
 

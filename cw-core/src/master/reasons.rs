@@ -111,7 +111,7 @@ impl Master {
     fn why_no_worker(&self, client: &Client) -> Stall {
         let mut others = self.workers.values().filter(|worker| !worker.serves(client.program));
         let Some(worker) = others.next().filter(|_| self.fitting(client).next().is_none()) else {
-            return Stall::NoWorker;
+            return Stall::NoWorker { why: self.outlook.clone() };
         };
         let unfit = || self.workers.values().filter_map(|it| Some((it, it.unfit.get(&client.program)?)));
         if let Some((worker, (_, why))) = unfit().next() {

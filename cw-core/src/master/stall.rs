@@ -77,13 +77,22 @@ impl Master {
         }
     }
 
+    /// Clients that stand still for want of workers are told the new reason.
+    pub(super) fn on_outlook(&mut self, why: Option<String>) {
+        if self.outlook != why {
+            self.outlook = why;
+            let was_told = |client: &Client| matches!(client.stall, Stalling::Since { told: Some(_), .. });
+            self.unplaced |= self.clients.values().any(was_told);
+        }
+    }
+
     fn tell_stall(&mut self, id: ClientId, why: Stall) {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
         if let Stalling::Since { since, told } = &mut client.stall
             && told.as_ref().is_none_or(|(_, known)| *known != why)
         {
-            // A new reason has a new patience: matching workers may be about to join.
-            if told.is_some() {
+            // A new reason has a new patience: matching workers may be about to join. Other words for the same are none.
+            if told.as_ref().is_some_and(|(_, known)| !is_for_want(known) || !is_for_want(&why)) {
                 *since = self.now;
             }
             *told = Some((self.now, why.clone()));
@@ -151,6 +160,11 @@ impl Master {
 /// Whether waiting for it to pass is of little use: tasks are refused after a while.
 fn is_final(why: &Stall) -> bool {
     matches!(why, Stall::OtherProgram { .. } | Stall::Unfit { .. })
+}
+
+/// Whether there is no worker at all.
+fn is_for_want(why: &Stall) -> bool {
+    matches!(why, Stall::NoWorker { .. })
 }
 
 /// Whether a client has tasks and none is known to run, for another reason than that it failed a moment ago. Short ones

@@ -178,6 +178,7 @@ impl Client {
         self.newest = args.end();
         self.push_back(self.specs[spec.0 as usize].what.priority, args.first());
         self.queued += args.tasks() as usize - 1;
+        self.specs[spec.0 as usize].tasks += args.tasks();
         let (kept, bytes) = Kept::waiting(spec, args);
         self.bytes += bytes;
         self.stretches.insert(kept);
@@ -222,7 +223,8 @@ impl Client {
         } else {
             micros.for_each(|micros| self.settle(sent.charge, micros));
         }
-        self.specs[kept.spec.0 as usize].learned = learned;
+        let spec = &mut self.specs[kept.spec.0 as usize];
+        (spec.learned, spec.tasks) = (learned, spec.tasks - kept.args.tasks());
         self.outstanding -= charged;
         self.bytes -= sent.bytes;
     }
@@ -301,6 +303,12 @@ impl Stretches {
         let charged =
             |kept: &Kept| kept.sent.map_or(0, |sent| u64::from(sent.charge) * u64::from(kept.args.tasks()));
         self.all.values().map(charged).sum()
+    }
+
+    /// How many are of a spec.
+    pub(super) fn of_spec(&self, spec: usize) -> usize {
+        let of = |kept: &&Kept| kept.spec.0 as usize == spec;
+        self.all.values().filter(of).map(|kept| kept.args.tasks() as usize).sum()
     }
 
     /// The bytes of all arguments.

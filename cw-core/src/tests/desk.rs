@@ -60,15 +60,24 @@ impl Desk {
     }
 
     pub(super) fn worker_of(&mut self, number: u32, slots: u32, returned: bool) {
+        self.join(number, ProgramId::default(), slots, returned);
+    }
+
+    fn join(&mut self, number: u32, program: ProgramId, slots: u32, returned: bool) {
         self.handle(master::Event::WorkerJoined {
             worker: WorkerId(number),
-            program: ProgramId::default(),
+            program,
             programs: Programs::Own,
             program_name: String::new(),
             name: format!("node{number}"),
             slots,
             returned,
         });
+    }
+
+    /// A worker that runs another build only.
+    pub(super) fn worker_of_other(&mut self, number: u32) {
+        self.join(number, ProgramId([9; 16]), 1, false);
     }
 
     pub(super) fn client(&mut self, returned: bool, what: Spec) {

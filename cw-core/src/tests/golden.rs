@@ -85,7 +85,10 @@ fn to_client() {
     assert_eq!(golden(finished, b"r"), "0b00000000ac020202010900010372");
     let window = ToClient::Window(Window { tasks: 10, bytes: 1_000 });
     assert_eq!(golden(window, b""), "04000000010ae807");
-    assert_eq!(golden(ToClient::Stalled(Box::new(Stall::NoWorker)), b""), "020000000200");
+    let none = Stall::NoWorker { why: None };
+    assert_eq!(golden(ToClient::Stalled(Box::new(none)), b""), "03000000020000");
+    let pending = Stall::NoWorker { why: Some("x".to_owned()) };
+    assert_eq!(golden(ToClient::Stalled(Box::new(pending)), b""), "050000000200010178");
     assert_eq!(golden(ToClient::Stalled(Box::new(Stall::Busy { slots: 2 })), b""), "03000000020102");
     assert_eq!(golden(ToClient::Moving, b""), "0100000003");
     let counts = Counts { running: 8, workers: 2, slots: 300 };

@@ -267,3 +267,26 @@ fn nobody_speaks_of_a_restart_where_there_was_none() {
     desk.pass(ms(6_000), &[]);
     assert_eq!(desk.stalls(), [Stall::Silent { workers: 1 }]);
 }
+
+#[test]
+fn whoever_starts_workers_says_why_there_are_none() {
+    let mut desk = Desk::new();
+    let outlook = |why: &str| Event::Outlook { why: Some(why.to_owned()) };
+    let none = |why: &str| Stall::NoWorker { why: Some(why.to_owned()) };
+    desk.handle(outlook("64 pend"));
+    desk.client(false, plain());
+    desk.submit(0..1);
+    desk.pass(ms(4_000), &[]);
+    assert_eq!(desk.stalls(), [none("64 pend")]);
+    desk.handle(outlook("64 pend"));
+    assert_eq!(desk.stalls().len(), 1, "that is known");
+    desk.handle(outlook("64 pend: Resources"));
+    assert_eq!(desk.stalls()[1..], [none("64 pend: Resources")], "a new reason is told at once");
+    desk.handle(Event::Outlook { why: None });
+    assert_eq!(desk.stalls()[2..], [Stall::NoWorker { why: None }]);
+    desk.worker(1, false);
+    desk.started(1, 1);
+    desk.handle(outlook("more pend"));
+    desk.pass(ms(60_000), &[1]);
+    assert_eq!((desk.stalls().len(), desk.moves()), (3, 1), "nobody waits for a worker");
+}

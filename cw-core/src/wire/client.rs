@@ -238,7 +238,10 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stall {
     /// No worker is connected.
-    NoWorker,
+    NoWorker {
+        /// Why, as whoever starts them says; none if nobody is known to.
+        why: Option<String>,
+    },
     /// All slots are busy with other clients' tasks, whose turn it is.
     Busy {
         /// How many slots.
@@ -301,7 +304,8 @@ pub enum Stall {
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoWorker => write!(f, "the cluster has no worker"),
+            Self::NoWorker { why: None } => write!(f, "the cluster has no worker"),
+            Self::NoWorker { why: Some(why) } => write!(f, "the cluster has no worker: {why}"),
             Self::Busy { slots } => write!(f, "all {slots} slots are busy with other clients' tasks"),
             Self::OtherProgram { workers, .. } => {
                 write!(f, "none of the {workers} connected workers runs this build")

@@ -85,9 +85,12 @@ impl Notices {
 
 fn in_words(why: &Stall) -> String {
     match why {
-        Stall::NoWorker => {
+        Stall::NoWorker { why: None } => {
             let (role, verb) = (role("worker"), verb("worker"));
             format!("no task is running: the cluster has no worker; start some with `{role}`, or `{verb}`")
+        }
+        Stall::NoWorker { why: Some(why) } => {
+            format!("no task is running yet: the cluster has no worker: {}", quoted(why))
         }
         Stall::Busy { slots } => {
             format!("no task is running yet: all {slots} slots are busy with other clients' tasks")
@@ -145,6 +148,11 @@ fn count(number: u32, one: &str, more: &str) -> String {
 
 fn have(number: u32, one: &str, more: &str) -> String {
     format!("{} {}", count(number, one, more), if number == 1 { "has" } else { "have" })
+}
+
+/// Words of another process, as one line that harms no terminal.
+fn quoted(words: &str) -> String {
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// One line of cw's own on stderr.

@@ -1,0 +1,73 @@
+//! How much there is to do, for whoever decides how many workers there should be.
+//!
+//! Asked for every second or so: it costs a look at each client and its specs, and none at tasks.
+
+use std::time::Duration;
+
+use super::{Client, Master};
+
+/// What the clients wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Tasks that have not ended, of clients that are here; those that run are among them.
+    pub tasks: u64,
+    /// Slot time that those of them are expected to take whose jobs have run before.
+    pub learned: Duration,
+    /// How many of them are of jobs that have not.
+    pub unlearned: u64,
+    /// How many of them are known to run.
+    pub running: u32,
+}
+
+impl Backlog {
+    fn add(&mut self, other: Self) {
+        self.tasks = self.tasks.saturating_add(other.tasks);
+        self.learned = self.learned.saturating_add(other.learned);
+        self.unlearned = self.unlearned.saturating_add(other.unlearned);
+        self.running = self.running.saturating_add(other.running);
+    }
+}
+
+impl Master {
+    /// What the clients wait for. Of a client that is away, or whose build the workers that are here do not run, nothing
+    /// counts: more workers would be of no use to it.
+    pub fn backlog(&self) -> Backlog {
+        let mut all = Backlog::default();
+        let is_served = |client: &Client| {
+            self.workers.is_empty() || self.workers.values().any(|worker| worker.serves(client.program))
+        };
+        let here = |client: &&Client| !client.gone && client.detached.is_none() && is_served(client);
+        let half = (self.window_told / 2).max(1) as usize;
+        self.clients.values().filter(here).for_each(|client| all.add(client.backlog(half)));
+        all
+    }
+}
+
+impl Client {
+    /// What it waits for. If it has more than `many` tasks here it keeps its window full and has others behind: then it is
+    /// taken to be half through, as nobody knows better.
+    fn backlog(&self, many: usize) -> Backlog {
+        let waits = (self.count() - self.cancelling).saturating_sub(self.held.total() as usize);
+        let mut backlog = Backlog { tasks: waits as u64, running: self.running, ..Backlog::default() };
+        let mut known = 0;
+        for spec in self.specs.iter().filter(|spec| spec.tasks > 0) {
+            let tasks = u64::from(spec.tasks);
+            if spec.learned.is_known() {
+                let micros = u64::from(spec.learned.expected()).saturating_mul(tasks);
+                backlog.learned = backlog.learned.saturating_add(Duration::from_micros(micros));
+                known += tasks;
+            } else {
+                backlog.unlearned += tasks;
+            }
+        }
+        // Those that were called back, or have ended, are among the tasks of their specs.
+        backlog.unlearned = backlog.unlearned.min(backlog.tasks);
+        if waits > many && known > 0 {
+            let each = backlog.learned.as_micros() / u128::from(known);
+            let behind = each.saturating_mul(u128::from(self.newest.0));
+            let behind = Duration::from_micros(u64::try_from(behind).unwrap_or(u64::MAX));
+            backlog.learned = backlog.learned.saturating_add(behind);
+        }
+        backlog
+    }
+}
