@@ -147,6 +147,7 @@ impl World {
             worker::Action::Broken { why } => {
                 self.ledger.rule(false, "a worker whose executors start is not broken", || why);
             }
+            worker::Action::Idle => self.note_idle(host),
             worker::Action::Left => {
                 let worker = self.hosts[host].worker().expect("it has just said so");
                 worker.left = true;

@@ -293,6 +293,15 @@ impl World {
         self.look_at_ways(peer);
     }
 
+    /// A worker leaves by itself: others are started while there is something to do.
+    pub(super) fn note_idle(&mut self, peer: usize) {
+        let is_quiet = self.hosts[peer].worker().is_some_and(|worker| worker.machine.is_quiet());
+        self.ledger.rule(is_quiet, "a worker with something to do is not idle", || format!("host {peer}"));
+        self.ledger.note_leaves(peer);
+        let pause = self.chance.time(Duration::from_millis(10), Duration::from_millis(2_000));
+        self.replace(peer, Some(pause));
+    }
+
     fn replace(&mut self, peer: usize, again_after: Option<Duration>) {
         if let Some(pause) = again_after {
             let program = self.hosts[peer].program;

@@ -8,6 +8,7 @@ mod desk;
 mod fair;
 mod golden;
 mod hostile;
+mod idle;
 mod lies;
 mod looks;
 mod outcomes;

@@ -718,6 +718,7 @@ impl World {
             worker::Action::DropShare { share, .. } => self.workers[index].dropped_shares.push(share),
             worker::Action::Drop { program } => self.workers[index].dropped.push(program),
             worker::Action::Broken { why } => self.workers[index].broken = Some(why),
+            worker::Action::Idle => {}
             worker::Action::Left => {
                 self.workers[index].left = true;
                 // What it said before it left still arrives.

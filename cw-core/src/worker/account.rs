@@ -24,6 +24,7 @@ impl Worker {
 
     pub(super) fn on_joined(&mut self, returned: bool) {
         self.attached = true;
+        self.begin_idling();
         if !returned {
             return self.start_afresh();
         }

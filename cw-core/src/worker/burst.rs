@@ -22,6 +22,7 @@ impl Worker {
         (attempt, spec): (Attempt, SpecIndex),
         body: Payload,
     ) {
+        self.note_work();
         let single = |task, args, all| {
             let (alone, apart, at) = (false, None, 0);
             Pending { client, task, attempt, spec, alone, args, all, apart, at }

@@ -181,6 +181,8 @@ pub enum Action {
         /// Why, in one line.
         why: String,
     },
+    /// There was nothing to do for long: the worker is leaving because of that, and `Left` follows.
+    Idle,
     /// All is handed back: the worker may end.
     Left,
 }

@@ -158,7 +158,6 @@ impl Client {
         self.waiting.iter().map(|(task, held)| (*task, held.attempt))
     }
 
-    #[cfg(any(test, feature = "sim"))]
     pub(super) fn is_quiet(&self) -> bool {
         self.sent.is_empty() && self.waiting.is_empty()
     }
@@ -236,6 +235,7 @@ impl Worker {
     }
 
     pub(super) fn on_received(&mut self, id: ClientId, first: TaskId, tasks: u32, attempt: Attempt) {
+        self.note_work();
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.sent.drop_received(first.0, first.0.saturating_add(u64::from(tasks)), attempt);
         self.send_held(id);

@@ -38,6 +38,7 @@ mod event;
 mod executors;
 mod feed;
 mod held;
+mod idle;
 mod line;
 mod programs;
 mod queue;
@@ -101,6 +102,8 @@ pub struct Config {
     pub alone: bool,
     /// Pause after the first such death; doubles with each.
     pub start_pause: Duration,
+    /// A worker that had nothing to do for so long, since it joined or since its last task, leaves.
+    pub idle_end: Option<Duration>,
 }
 
 impl Default for Config {
@@ -122,6 +125,7 @@ impl Default for Config {
             start_time: Duration::from_secs(30),
             alone: false,
             start_pause: Duration::from_millis(100),
+            idle_end: None,
         }
     }
 }
@@ -159,6 +163,9 @@ pub struct Worker {
     lease: Option<Time>,
     /// What must be told to the master once there is one: it does not follow from what is here.
     unsaid: Vec<FromWorker>,
+    /// When it last had something to do, as far as that was noted, and when it is next looked whether it is idle.
+    worked: Time,
+    look_idle: Option<Time>,
     leaving: bool,
     actions: Actions<Action>,
     unfed: bool,
@@ -186,6 +193,8 @@ impl Worker {
             attached: false,
             lease: None,
             unsaid: Vec::new(),
+            worked: Time::ZERO,
+            look_idle: None,
             leaving: false,
             actions: Actions::default(),
             unfed: true,
@@ -217,6 +226,7 @@ impl Worker {
         self.end_idle();
         self.try_shares();
         self.drop_unused();
+        self.leave_if_idle();
     }
 
     /// The next thing to do; drain it after every batch of events.
@@ -235,7 +245,8 @@ impl Worker {
         let idle = self.config.idle_time;
         let ends = self.slots.iter().filter_map(|slot| Some(slot.idle_since()? + idle?));
         let reports = self.slots.iter().filter_map(|slot| slot.unreported(self.config.started_after));
-        timeouts.chain(restart).chain(ends).chain(reports.filter(|_| self.attached)).min()
+        let looks = restart.chain(self.next_idle_look());
+        timeouts.chain(looks).chain(ends).chain(reports.filter(|_| self.attached)).min()
     }
 
     fn on_master_said(&mut self, message: ToWorker, body: Payload) {
@@ -268,6 +279,7 @@ impl Worker {
     }
 
     fn on_run(&mut self, mut pending: Pending) {
+        self.note_work();
         let known = self.clients.get(&pending.client).is_some_and(|client| client.knows(pending.spec));
         if self.leaving || !known {
             let why = if self.leaving { Returned::Leaving } else { Returned::NotStarted };
@@ -340,6 +352,7 @@ impl Worker {
 
     /// Whatever the master knew of it was cancelled before; a master that was started anew does not know all.
     fn on_forget(&mut self, client: ClientId) {
+        self.note_work();
         if planted!(KeepForgotten) {
             return;
         }
@@ -396,13 +409,6 @@ impl Worker {
     /// Whether a client is to start no task here, as its results pile up.
     pub(crate) fn is_blocked(&self, client: ClientId) -> bool {
         self.clients.get(&client).is_some_and(|client| client.blocked)
-    }
-
-    /// Whether nothing is queued, running or unacknowledged.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.queue.is_empty()
-            && self.slots.iter().all(|slot| slot.batch().is_empty())
-            && self.clients.values().all(Client::is_quiet)
     }
 
     /// Tasks fed to executors: never more executors than slots, so at most one runs per slot.

@@ -159,7 +159,6 @@ impl Queue {
         self.of.iter().filter(|(_, line)| !line.is_empty()).map(|(origin, line)| (*origin, line))
     }
 
-    #[cfg(any(test, feature = "sim"))]
     pub(super) fn is_empty(&self) -> bool {
         self.lines().next().is_none() && self.held.is_empty()
     }

@@ -23,7 +23,7 @@ const OF_MASTER: [&str; 7] = [
 ];
 
 /// Flags of a worker.
-const OF_WORKER: [&str; 9] = [
+const OF_WORKER: [&str; 10] = [
     "cw::cluster",
     "cw::access",
     "cw::master",
@@ -31,6 +31,7 @@ const OF_WORKER: [&str; 9] = [
     "cw::cores_per_slot",
     "cw::connect_timeout",
     "cw::orphan_time",
+    "cw::idle",
     "cw::programs",
     "cw::cache_size",
 ];

@@ -192,6 +192,7 @@ impl House {
             worker::Action::FetchShare { share, .. } => self.tell_share(now, share),
             // A worker that is alone has one program, and does not leave by itself: it refuses what it cannot run.
             worker::Action::Broken { .. }
+            | worker::Action::Idle
             | worker::Action::Fetch { .. }
             | worker::Action::Drop { .. }
             | worker::Action::DropShare { .. } => {}

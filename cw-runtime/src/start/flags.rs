@@ -64,6 +64,28 @@ impl From<ProgramsFlag> for Programs {
     }
 }
 
+/// Whether a worker without tasks ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    Never,
+    After(Duration),
+}
+
+/// How long a worker under Slurm may be without tasks if nobody says anything else: others wait for its allocation.
+const IDLE_UNDER_SLURM: Duration = Duration::from_secs(5 * 60);
+
+impl Idle {
+    /// What holds for a worker: what it was told, else what its surroundings suggest.
+    pub(crate) fn resolve(told: Option<Self>) -> Option<Duration> {
+        let is_under_slurm = || std::env::var_os("SLURM_JOB_ID").is_some();
+        match told {
+            Some(Self::After(time)) => Some(time),
+            None if is_under_slurm() => Some(IDLE_UNDER_SLURM),
+            Some(Self::Never) | None => None,
+        }
+    }
+}
+
 // No doc comment on the struct and no group of its own: nothing of ours leaks into the user's help.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
@@ -132,6 +154,10 @@ pub(crate) struct ClusterFlags {
     /// How long a worker that lost its master goes on with its tasks and looks for the next one, until it ends
     #[arg(id = "cw::orphan_time", long = "orphan-time", env = "CW_ORPHAN_TIME", value_name = "TIME", value_parser = time, default_value = "10m")]
     pub(crate) orphan_time: Duration,
+
+    /// How long a worker may be without tasks until it ends, or `never`. Default: 5m under Slurm, else never
+    #[arg(id = "cw::idle", long = "idle", env = "CW_IDLE", value_name = "TIME", value_parser = idle)]
+    pub(crate) idle: Option<Idle>,
 
     /// Have all tasks fail once none has moved for so long (client). Default: never
     #[arg(id = "cw::give_up_after", long = "give-up-after", env = "CW_GIVE_UP_AFTER", value_name = "TIME", value_parser = time)]
@@ -205,6 +231,14 @@ fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a time with its unit, like 30s, 5m or 1h".to_owned())
 }
 
+/// Reads a time with its unit, or that there is none.
+fn idle(text: &str) -> Result<Idle, String> {
+    match text {
+        "never" => Ok(Idle::Never),
+        text => time(text).map(Idle::After).map_err(|why| format!("{why}, or `never`")),
+    }
+}
+
 /// Reads a number of bytes with its unit.
 fn size(text: &str) -> Result<u64, String> {
     let wrong = || "write a size with its unit, like 500MiB or 20GiB".to_owned();
@@ -264,6 +298,15 @@ mod tests {
         for wrong in ["500", "MiB", "0GiB", "1XB", "99999999999TiB", ""] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_worker_may_be_idle_for_a_time_or_for_ever() {
+        assert_eq!(idle("never"), Ok(Idle::Never));
+        assert_eq!(idle("90s"), Ok(Idle::After(Duration::from_secs(90))));
+        assert_eq!(idle("5"), Err("write a time with its unit, like 30s, 5m or 1h, or `never`".to_owned()));
+        assert_eq!(Idle::resolve(Some(Idle::Never)), None);
+        assert_eq!(Idle::resolve(Some(Idle::After(Duration::ZERO))), Some(Duration::ZERO));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use cw_core::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    flags::{ClusterFlags, RoleFlag},
+    flags::{ClusterFlags, Idle, RoleFlag},
     slots,
 };
 use crate::{
@@ -194,7 +194,9 @@ fn worker_setup(
     let own = worker_core::Origin { program, setting };
     // The installed `cw` has no jobs, and no executors of its own.
     let start_early = job::jobs().next().is_some();
-    let config = worker_core::Config { slots, own, programs, start_early, ..worker_core::Config::default() };
+    let idle_end = Idle::resolve(flags.idle);
+    let config =
+        worker_core::Config { slots, own, programs, start_early, idle_end, ..worker_core::Config::default() };
     let wardrobe = Wardrobe {
         images: HashMap::from([(program, image)]),
         own: Particulars::decode(&body).expect("it was just encoded"),

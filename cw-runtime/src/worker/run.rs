@@ -2,7 +2,8 @@
 //! with what its executors run.
 //!
 //! Shutdown, in this order:
-//! 1. `shutdown` ends, or the master says that the cluster does; the machine is told to leave: it hands back what it has and kills what runs;
+//! 1. `shutdown` ends, or the master says that the cluster does, and the machine is told to leave, or it leaves by itself as
+//!    there was nothing to do for long: it hands back what it has and kills what runs;
 //! 2. the loop goes on until all executors are dead and the master, if there is one, was told, at most [`LEAVE_WAIT`];
 //! 3. the master closes the connection once it has read all, at most [`CLOSE_WAIT`] later.
 
@@ -123,6 +124,8 @@ struct Shell<S> {
     shutdown: Pin<Box<S>>,
     /// By when the worker is gone, once it leaves.
     deadline: Option<Time>,
+    /// How long it may be without tasks.
+    idle_end: Option<Duration>,
     left: bool,
     /// Why the worker leaves by itself, if it does.
     broken: Option<String>,
@@ -139,8 +142,14 @@ impl<S: Future<Output = ()>> Shell<S> {
     fn new(setup: Setup, shutdown: S) -> Self {
         let Setup { config, kind, fetcher } = setup;
         let (pool, said) = Pool::new(kind);
+        let idle_end = config.idle_end;
+        match idle_end {
+            Some(time) => tracing::debug!("without tasks for {time:?} the worker ends"),
+            None => tracing::debug!("without tasks it stays"),
+        }
         Self {
             clock: Clock::start(),
+            idle_end,
             machine: Worker::new(config),
             pool,
             said,
@@ -346,11 +355,18 @@ impl<S: Future<Output = ()>> Shell<S> {
                 Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
                 Action::Kill { executor } => self.pool.kill(executor),
                 Action::Broken { why } => self.broken = Some(why),
+                Action::Idle => self.rest(),
                 Action::Left => self.left = true,
             }
         }
         self.pool.flush();
         self.link.flush();
+    }
+
+    /// It was without tasks for long, and is on its way out.
+    fn rest(&mut self) {
+        self.deadline = Some(self.clock.now() + LEAVE_WAIT);
+        tracing::info!("no tasks for {:?}: the worker ends", self.idle_end.unwrap_or_default());
     }
 
     fn tell(&mut self, message: &FromWorker, body: &Payload) {

@@ -13,6 +13,7 @@ mod counts;
 mod drains;
 mod executors;
 mod hooks;
+mod idle;
 #[cfg(target_os = "linux")]
 mod kills;
 #[cfg(target_os = "linux")]
