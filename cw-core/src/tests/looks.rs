@@ -142,7 +142,7 @@ fn a_cluster_that_ends_dismisses_its_workers_and_blames_no_task() {
     assert_eq!(world.master.standing().workers, []);
     assert_eq!(counts(&client(&world, owner)), [20, 0, 0, 0]);
     after(&mut world, 5_000);
-    assert!(matches!(world.clients[owner].stalls.last(), Some((_, Stall::NoWorker))));
+    assert!(matches!(world.clients[owner].stalls.last(), Some((_, Stall::NoWorker { .. }))));
     // Whoever comes late goes as well, without a task.
     let late = world.worker(2);
     after(&mut world, 100);

@@ -3,7 +3,12 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        mpsc::{Sender, channel},
+    },
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -39,7 +44,63 @@ impl Note {
     }
 }
 
+/// What is done with this process's note, in order, by a thread of its own: a file system may take its time, or hang.
+enum Errand {
+    Leave(ClusterDir, Note),
+    Remove(ClusterDir),
+    Tell(Sender<()>),
+}
+
+static ERRANDS: OnceLock<Sender<Errand>> = OnceLock::new();
+
+fn errands() -> &'static Sender<Errand> {
+    ERRANDS.get_or_init(|| {
+        let (send, receive) = channel();
+        let run = move || {
+            for errand in receive {
+                match errand {
+                    Errand::Leave(folder, note) => folder.leave_note(&note),
+                    Errand::Remove(folder) => folder.remove_note(),
+                    // Whoever waited may have given up.
+                    Errand::Tell(done) => drop(done.send(())),
+                }
+            }
+        };
+        // Without a thread there are no notes.
+        let _ = thread::Builder::new().name("cw-notes".to_owned()).spawn(run);
+        send
+    })
+}
+
+/// Leaves a note soon.
+pub(crate) fn leave_soon(folder: &ClusterDir, note: Note) {
+    let _ = errands().send(Errand::Leave(folder.clone(), note));
+}
+
+/// Removes this process's note soon.
+pub(crate) fn remove_soon(folder: &ClusterDir) {
+    let _ = errands().send(Errand::Remove(folder.clone()));
+}
+
+/// Waits until all of that is done, at most for so long.
+pub(crate) fn finish(wait: Duration) {
+    let Some(errands) = ERRANDS.get() else { return };
+    let (done, hear) = channel();
+    if errands.send(Errand::Tell(done)).is_ok() {
+        let _ = hear.recv_timeout(wait);
+    }
+}
+
 impl ClusterDir {
+    /// The folder whose cluster a process belongs to that was given this name, or this access file: there its notes are read.
+    /// None if the file lies elsewhere.
+    pub(crate) fn of_notes(cluster: &str, access: Option<&Path>) -> Option<Self> {
+        let Some(file) = access else { return Self::locate(cluster).ok() };
+        let folder = file.parent()?;
+        let found = Self::in_home(folder.parent()?, folder.file_name()?.to_str()?).ok()?;
+        found.key_file().exists().then_some(found)
+    }
+
     fn notes(&self) -> PathBuf {
         self.path().join("notes")
     }
@@ -100,5 +161,20 @@ mod tests {
         assert_eq!(dir.read_notes(), [ended]);
         dir.remove_note();
         assert_eq!(dir.read_notes(), []);
+        leave_soon(&dir, note.clone());
+        finish(Duration::from_secs(60));
+        assert_eq!(dir.read_notes(), [note]);
+        remove_soon(&dir);
+        finish(Duration::from_secs(60));
+        assert_eq!(dir.read_notes(), []);
+    }
+
+    #[test]
+    fn a_file_in_a_clusters_folder_leads_to_its_notes_and_one_elsewhere_nowhere() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::in_home(home.path(), "lab").unwrap();
+        let _keys = dir.open_master().unwrap();
+        assert_eq!(ClusterDir::of_notes("other", Some(&dir.path().join("worker.json"))), Some(dir));
+        assert_eq!(ClusterDir::of_notes("lab", Some(&home.path().join("worker.json"))), None);
     }
 }

@@ -88,7 +88,22 @@ impl ClusterDir {
     /// # Errors
     /// When a file cannot be written; the one before is then still whole.
     pub fn write_access(&self, keys: &MasterKeys, addresses: &[SocketAddr]) -> Result<(), AccessError> {
-        let addresses = addresses::with_host_name(addresses);
+        self.write_access_as(keys, addresses::with_host_name(addresses))
+    }
+
+    /// The same with exactly these addresses.
+    ///
+    /// # Errors
+    /// When a file cannot be written; the one before is then still whole.
+    pub(crate) fn write_access_only(
+        &self,
+        keys: &MasterKeys,
+        addresses: &[SocketAddr],
+    ) -> Result<(), AccessError> {
+        self.write_access_as(keys, addresses.iter().map(ToString::to_string).collect())
+    }
+
+    fn write_access_as(&self, keys: &MasterKeys, addresses: Vec<String>) -> Result<(), AccessError> {
         for (role, identity) in [(Peer::Client, &keys.clients), (Peer::Worker, &keys.workers)] {
             let file = RoleFile {
                 version: files::FORMAT_VERSION,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{exit::Trouble, flag::CLUSTER_VERB};
+use crate::{exit::Trouble, flag::CLUSTER_VERB, start::note_of_worker};
 
 /// Cluster-Workers: serve a standing cluster, on which programs of cw run; look at what they have recorded
 #[derive(Parser)]
@@ -29,9 +29,10 @@ enum Verb {
 
 /// Does what the words after the program's name say.
 pub(crate) fn run(words: impl Iterator<Item = String>) -> u8 {
-    let words = std::iter::once("cw".to_owned()).chain(words);
-    let code = match Cli::try_parse_from(words) {
+    let words: Vec<String> = words.collect();
+    let code = match Cli::try_parse_from(std::iter::once("cw").chain(words.iter().map(String::as_str))) {
         Err(error) => {
+            note_of_worker(&words, words.first().is_some_and(|verb| verb == "worker"), &error);
             let _ = error.print();
             u8::try_from(error.exit_code()).unwrap_or(crate::exit::USAGE)
         }

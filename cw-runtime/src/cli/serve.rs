@@ -12,9 +12,10 @@ pub(super) type Master = Flags<false>;
 pub(super) type Worker = Flags<true>;
 
 /// Flags of a master.
-const OF_MASTER: [&str; 7] = [
+const OF_MASTER: [&str; 8] = [
     "cw::cluster",
     "cw::listen",
+    "cw::interface",
     "cw::suspect_after",
     "cw::lost_after",
     "cw::client_grace",

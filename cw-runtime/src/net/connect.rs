@@ -1,25 +1,30 @@
 //! Finding the master and being let in: waits for a master that is not up yet, and says so.
 
+mod board;
+mod hunt;
 pub(crate) mod idle;
+mod probe;
+mod race;
+mod waiting;
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use cw_core::wire::{self, Hello, Refusal as Refused, Reply, Session, Welcome};
-use tokio::task::JoinSet;
+use cw_core::wire::{Hello, Session, Welcome};
 
-use super::{
-    endpoint,
-    link::read_frame,
-    tls::{self, Peer, SERVER_NAME},
+use self::{
+    board::{Board, QUIET},
+    hunt::Hunt,
+    waiting::Waiting,
 };
+use super::tls::{self, Peer};
 use crate::{
     access::{Access, AccessErrorKind, ClusterDir},
-    client::notice::say,
     exit::{self, Trouble},
     flag::flag,
 };
@@ -29,9 +34,6 @@ pub(crate) const DEFAULT_PORT: u16 = 5494;
 
 /// A try ends after this long, or with the time to wait. A handshake among a thousand others can take seconds.
 const TRY_TIME: Duration = Duration::from_secs(10);
-
-/// The user hears of a try that takes longer.
-const QUIET: Duration = Duration::from_secs(2);
 
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -96,6 +98,18 @@ impl Wanted {
     /// Which cluster it is.
     pub(crate) fn name(&self) -> String {
         self.access.as_ref().map_or_else(|| self.cluster.clone(), |path| path.display().to_string())
+    }
+
+    /// The cluster's own name, which the file of another folder has within.
+    fn cluster_name(&self) -> String {
+        let named = self.access.as_ref().and_then(|path| Access::read(path).ok());
+        named.map_or_else(|| self.cluster.clone(), |access| access.cluster)
+    }
+
+    /// Where a worker leaves notes of what stands in its way: the cluster's folder, if it can be told.
+    pub(crate) fn folder_for_notes(&self) -> Option<ClusterDir> {
+        let is_worker = self.role == Peer::Worker;
+        is_worker.then(|| ClusterDir::of_notes(&self.cluster, self.access.as_deref())).flatten()
     }
 
     fn path(&self) -> Result<PathBuf, Trouble> {
@@ -172,17 +186,21 @@ async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
     // Who was let in before has something to lose, and what now stands in the way may pass: another cluster's
     // master on the port, a file system that does not answer. And its user has read that the master is lost.
     let is_new = hello.session.known.is_none();
-    let mut waiting = Waiting::new(patience, !is_new, *is_quiet);
+    let mut waiting = Waiting::new(patience, !is_new, *is_quiet, wanted.folder_for_notes());
+    let calls = Calls { board: Arc::default(), hunt: Hunt::new(wanted) };
     loop {
         let time = TRY_TIME.min(patience.time.saturating_sub(start.elapsed()));
         let tried = {
-            let trying = try_once(wanted, &path, hello, *epoch, time);
+            let trying = try_once(wanted, &path, hello, *epoch, (&calls.board, &calls.hunt), time);
             tokio::pin!(trying);
             loop {
                 // The try goes on where it was.
                 tokio::select! {
                     tried = &mut trying => break tried,
-                    () = tokio::time::sleep(QUIET) => waiting.say(start.elapsed(), &format!("no answer yet; is it running? See {}", path.display())),
+                    () = tokio::time::sleep(QUIET) => {
+                        calls.hunt.ask();
+                        waiting.say(start.elapsed(), &calls.so_far(&path));
+                    }
                 }
             }
         };
@@ -195,12 +213,15 @@ async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
                 return Err(Trouble::new(exit::REFUSED, failed.why));
             }
             Err(trouble) if is_new => return Err(trouble),
-            Ok(Err(failed)) => failed.why,
+            Ok(Err(failed)) => calls.hunt.add_to(failed.why),
             Err(trouble) => trouble.to_string(),
         };
         if start.elapsed() + pause >= patience.time {
             let line = format!("{why}; gave up after {:?} ({})", patience.time, flag(patience.flag));
             return Err(Trouble::new(exit::NO_MASTER, line));
+        }
+        if start.elapsed() >= QUIET {
+            calls.hunt.ask();
         }
         waiting.say(start.elapsed(), &why);
         tokio::time::sleep(pause).await;
@@ -208,39 +229,19 @@ async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
     }
 }
 
-/// What the user reads while a process waits for its master: a line soon, then ever more rarely.
-struct Waiting {
-    next: Duration,
-    said: bool,
-    is_quiet: bool,
-    patience: Patience,
+/// What a search knows of the master's addresses.
+struct Calls {
+    board: Arc<Board>,
+    hunt: Hunt,
 }
 
-impl Waiting {
-    fn new(patience: Patience, said: bool, is_quiet: bool) -> Self {
-        // Processes that are started together find each other within this; no need to worry anybody.
-        Self { next: Duration::from_millis(500), said, is_quiet, patience }
-    }
-
-    fn say(&mut self, waited: Duration, why: &str) {
-        if waited < self.next || self.is_quiet {
-            return;
-        }
-        let left = self.patience.time.saturating_sub(waited).as_secs();
-        if left == 0 {
-            // The last word is about to come.
-            return;
-        }
-        let see = flag(self.patience.flag);
-        say(&format!("waiting for the master: {why} (for {left} s more; see {see})"));
-        self.said = true;
-        self.next = (waited * 2).max(Duration::from_secs(5));
-    }
-
-    fn over(&self, joined: &Joined) {
-        if self.said && !self.is_quiet {
-            say(&format!("connected to the master at {}", joined.address));
-        }
+impl Calls {
+    /// How a try stands that is not over.
+    fn so_far(&self, path: &Path) -> String {
+        self.hunt.add_to(match self.board.words() {
+            calls if calls.is_empty() => format!("reading {}", path.display()),
+            calls => calls,
+        })
     }
 }
 
@@ -250,6 +251,7 @@ async fn try_once(
     path: &Path,
     hello: &Hello,
     epoch: u64,
+    (board, hunt): (&Arc<Board>, &Hunt),
     time: Duration,
 ) -> Result<Result<Joined, Failed>, Trouble> {
     let access = match Access::read(path) {
@@ -277,19 +279,22 @@ async fn try_once(
         );
         return Err(Trouble::new(exit::ACCESS, line));
     }
-    let addresses = match &wanted.master {
-        Some(address) => vec![with_port(address)],
-        None => access.addresses.clone(),
+    let (addresses, source) = match &wanted.master {
+        Some(address) => (vec![with_port(address)], String::new()),
+        None => {
+            let addresses = [access.addresses.clone(), hunt.addresses(&access.addresses)].concat();
+            (addresses, path.display().to_string())
+        }
     };
     let config = tls::client_config(&access.identity, &access.master)?;
     // Both may be dropped at any point: a call that is given up closes its connection.
     tokio::select! {
-        result = call_all(&addresses, &config, hello, &access) => Ok(newest(result, epoch.max(access.epoch))),
-        () = changed(path, &access) => Ok(Err(Failed::again("the master has been started anew"))),
-        () = tokio::time::sleep(time) => {
-            let list = addresses.join(", ");
-            Ok(Err(Failed::again(format!("no answer from {list} within {:.1} s", time.as_secs_f64()))))
+        result = race::call_all((&addresses, &source), config, hello, &access, board) => {
+            Ok(newest(result, epoch.max(access.epoch)))
         }
+        () = changed(path, &access) => Ok(Err(Failed::again("the master has been started anew"))),
+        () = hunt.found() => Ok(Err(Failed::again(board.words()))),
+        () = tokio::time::sleep(time) => Ok(Err(Failed::again(board.words()))),
     }
 }
 
@@ -326,140 +331,6 @@ async fn changed(path: &Path, access: &Access) {
         {
             return;
         }
-    }
-}
-
-async fn call_all(
-    addresses: &[String],
-    config: &quinn::ClientConfig,
-    hello: &Hello,
-    access: &Access,
-) -> Result<Joined, Failed> {
-    let mut calls = JoinSet::new();
-    let file = access.path.display().to_string();
-    for address in addresses {
-        let (address, config, file) = (address.clone(), config.clone(), file.clone());
-        calls.spawn(async move { call_name(&address, config, &file).await });
-    }
-    let mut reasons = Vec::new();
-    let mut is_final = true;
-    while let Some(result) = calls.join_next().await {
-        // Only whoever answers first is greeted, or this process would join once for each address.
-        let result = match result {
-            Ok(Ok(answered)) => Ok(answered.greet(hello, access).await),
-            Ok(Err(failed)) => Ok(Err(failed)),
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(Ok(joined)) => return Ok(joined),
-            Ok(Err(failed)) => {
-                is_final &= failed.is_final;
-                reasons.push(failed.why);
-            }
-            Err(error) => reasons.push(format!("a call broke off: {error}")),
-        }
-    }
-    reasons.dedup();
-    Err(Failed { why: reasons.join("; "), is_final })
-}
-
-/// A master that has finished the TLS handshake.
-struct Answered {
-    endpoint: quinn::Endpoint,
-    connection: quinn::Connection,
-    address: SocketAddr,
-}
-
-impl Answered {
-    async fn greet(self, hello: &Hello, access: &Access) -> Result<Joined, Failed> {
-        let Self { endpoint, connection, address } = self;
-        greet(endpoint, connection.clone(), address, hello, &access.path).await.map_err(|failed| {
-            // The first word after the handshake shows whether the master took our key.
-            match connection.close_reason() {
-                Some(error) => explain(address, &error, &access.path.display().to_string()),
-                None => failed,
-            }
-        })
-    }
-}
-
-async fn call_name(name: &str, config: quinn::ClientConfig, file: &str) -> Result<Answered, Failed> {
-    let found = tokio::net::lookup_host(name).await;
-    let addresses: Vec<SocketAddr> = found
-        .map_err(|error| Failed::again(format!("{name}: the name cannot be resolved: {error}")))?
-        .collect();
-    let mut last = Failed::again(format!("{name}: the name has no address"));
-    for address in addresses {
-        match call(address, config.clone(), file).await {
-            Ok(answered) => return Ok(answered),
-            Err(failed) => last = failed,
-        }
-    }
-    Err(last)
-}
-
-async fn call(address: SocketAddr, config: quinn::ClientConfig, file: &str) -> Result<Answered, Failed> {
-    let again = |error: String| Failed::again(format!("{address}: {error}"));
-    let (socket, buffers) =
-        endpoint::bind(endpoint::local_for(address)).map_err(|error| again(error.to_string()))?;
-    if let Some(advice) = buffers.advice() {
-        tracing::debug!("{advice}");
-    }
-    let endpoint = endpoint::dial(socket).map_err(|error| again(error.to_string()))?;
-    let connecting =
-        endpoint.connect_with(config, address, SERVER_NAME).map_err(|error| again(error.to_string()))?;
-    let connection = connecting.await.map_err(|error| explain(address, &error, file))?;
-    Ok(Answered { endpoint, connection, address })
-}
-
-fn explain(address: SocketAddr, error: &quinn::ConnectionError, file: &str) -> Failed {
-    let refusal = tls::explain(error);
-    let hint = match refusal {
-        tls::Refusal::PeerIsForeign | tls::Refusal::WeAreForeign => format!(" (keys from {file})"),
-        _ => String::new(),
-    };
-    Failed { why: format!("{address}: {refusal}{hint}"), is_final: refusal.is_final() }
-}
-
-async fn greet(
-    endpoint: quinn::Endpoint,
-    connection: quinn::Connection,
-    address: SocketAddr,
-    hello: &Hello,
-    path: &Path,
-) -> Result<Joined, Failed> {
-    let again = |error: &dyn std::fmt::Display| Failed::again(format!("{address}: {error}"));
-    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| again(&error))?;
-    let (mut send_long, receive_long) = connection.open_bi().await.map_err(|error| again(&error))?;
-    send.set_priority(1).map_err(|error| again(&error))?;
-    let greeting = wire::encode_hello(hello);
-    let length = u32::try_from(greeting.len()).expect("greetings are short").to_le_bytes();
-    send.write_all(&[&length[..], &greeting].concat()).await.map_err(|error| again(&error))?;
-    // An empty frame, as the other side sees a stream only once something is on it.
-    send_long.write_all(&0u32.to_le_bytes()).await.map_err(|error| again(&error))?;
-    let mut read = BytesMut::new();
-    let reply =
-        read_frame(&mut receive, &mut read, GREETING_BYTES_MAX).await.map_err(|error| again(&error))?;
-    let refused = |why: String| Failed { why: format!("{address}: {why}"), is_final: true };
-    match wire::decode_reply(&reply).map_err(|error| refused(error.to_string()))? {
-        Reply::Refused(refusal) => Err(refused(in_words(&refusal))),
-        Reply::Welcome(welcome) => {
-            let lanes = [(send, receive), (send_long, receive_long)];
-            let session = Session { known: Some(number_and_epoch(&welcome).0), ..hello.session };
-            Ok(Joined { endpoint, connection, lanes, read, welcome, session, address, path: path.to_owned() })
-        }
-    }
-}
-
-fn in_words(refusal: &Refused) -> String {
-    match refusal {
-        Refused::Role { key, asked } => {
-            format!("the master refused: the key is for a {key}, and this process wants to be a {asked}")
-        }
-        Refused::Protocol { master } => {
-            format!("the master refused: it is {master}, this is cw {}", crate::program::VERSION)
-        }
-        Refused::Malformed { why } => format!("the master refused: {why}"),
     }
 }
 

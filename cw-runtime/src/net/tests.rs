@@ -111,6 +111,35 @@ fn both_roles_connect_and_are_told_apart() {
     });
 }
 
+/// A clock that is wrong by many years.
+#[derive(Debug)]
+struct WrongClock(u64);
+
+impl rustls::time_provider::TimeProvider for WrongClock {
+    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+        Some(rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
+    }
+}
+
+#[test]
+fn a_node_whose_clock_is_years_off_gets_in() {
+    run(async {
+        let keys = Keys::new();
+        let server = keys.serve();
+        for seconds in [0, 1_000_000, 40_000_000_000] {
+            let builder = tls::client_builder(keys.master.certificate()).unwrap();
+            let own = Copied::new(&keys.workers, &keys.workers);
+            let mut config = builder.with_client_cert_resolver(Arc::new(own));
+            config.time_provider = Arc::new(WrongClock(seconds));
+            let client = dial();
+            let (there, here) =
+                tokio::join!(accept(&server), connect(&client, &server, tls::finish_client(config).unwrap()));
+            assert_eq!(keys.peer_of(&there.unwrap()), Some(Peer::Worker));
+            here.unwrap();
+        }
+    });
+}
+
 #[test]
 fn foreign_client_is_refused_for_good() {
     run(async {

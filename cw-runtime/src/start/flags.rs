@@ -118,6 +118,11 @@ pub(crate) struct ClusterFlags {
     #[arg(id = "cw::listen", long = "listen", env = "CW_LISTEN", value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
 
+    /// Interface, by its name or an address of it, under whose addresses the master is announced, if others cannot reach it
+    /// under those it finds (master)
+    #[arg(id = "cw::interface", long = "interface", env = "CW_INTERFACE", value_name = "NAME|ADDR")]
+    pub(crate) interface: Option<String>,
+
     /// Tasks to run at once (worker, or a program by itself). Default: one for each core
     #[arg(id = "cw::slots", long = "slots", env = "CW_SLOTS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) slots: Option<u32>,

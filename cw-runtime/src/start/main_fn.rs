@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    path::PathBuf,
     process::{ExitCode, Termination},
 };
 
@@ -10,7 +11,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use super::{
     flags::{ClusterFlags, RoleFlag},
     help,
-    roles::{Next, enter},
+    roles::{Next, enter, last_note},
 };
 use crate::{
     cli,
@@ -148,12 +149,16 @@ fn read_flags<A: Args>(program: Program) -> Result<A, ExitCode> {
         );
         return Err(ExitCode::from(Trouble::new(exit::USAGE, line).report()));
     }
-    if let Ok(matches) = relaxed(command.clone()).try_get_matches()
-        && let Ok(flags) = ClusterFlags::from_arg_matches(&matches)
-        && matches!(flags.role, Some(RoleFlag::Master | RoleFlag::Worker))
-        && let Next::Exit(code) = enter(&flags)
-    {
-        return Err(ExitCode::from(code));
+    match relaxed(command.clone()).try_get_matches() {
+        Ok(matches) => {
+            if let Ok(flags) = ClusterFlags::from_arg_matches(&matches)
+                && matches!(flags.role, Some(RoleFlag::Master | RoleFlag::Worker))
+                && let Next::Exit(code) = enter(&flags)
+            {
+                return Err(ExitCode::from(code));
+            }
+        }
+        Err(error) => note_of_worker(&words(), false, &error),
     }
     let matches = command.get_matches();
     let cli = Cli::<A>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -210,7 +215,10 @@ pub fn init() -> crate::error::Result<()> {
     }
     let flags = match own_flags() {
         Ok(flags) => flags,
-        Err(line) => leave(Trouble::new(exit::USAGE, line).report()),
+        Err(error) => {
+            note_of_worker(&words(), false, &error);
+            leave(Trouble::new(exit::USAGE, in_one_line(&error)).report())
+        }
     };
     let serves = matches!(flags.role, Some(RoleFlag::Master | RoleFlag::Worker));
     let next = if serves { outside_of_runtimes(move || enter(&flags)) } else { enter(&flags) };
@@ -253,13 +261,12 @@ impl Drop for CloseAtEnd {
     }
 }
 
-/// Reads cw's flags among the words of a command line that is the program's own; what is wrong with them is one line.
-fn own_flags() -> Result<ClusterFlags, String> {
+/// Reads cw's flags among the words of a command line that is the program's own.
+fn own_flags() -> Result<ClusterFlags, clap::Error> {
     let command =
         ClusterOnly::command().no_binary_name(true).disable_help_flag(true).disable_version_flag(true);
     let ours = own_words(&command, std::env::args().skip(1));
-    let matches = command.try_get_matches_from(ours).map_err(|error| in_one_line(&error))?;
-    ClusterFlags::from_arg_matches(&matches).map_err(|error| in_one_line(&error))
+    ClusterFlags::from_arg_matches(&command.try_get_matches_from(ours)?)
 }
 
 /// The words that are flags of this command, with their values.
@@ -274,6 +281,28 @@ fn own_words(command: &Command, words: impl Iterator<Item = String>) -> Vec<Stri
         ours.extend(if takes_next { words.next_if(|next| !next.starts_with("--")) } else { None });
     }
     ours
+}
+
+/// The words after this program's name.
+fn words() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// Notes that a worker's flags are wrong, if this is to be one: whoever started it may not see what it says.
+pub(crate) fn note_of_worker(words: &[String], is_worker: bool, error: &clap::Error) {
+    let given = |name: &str, variable: &str| {
+        let (flag, with_value) = (flag::flag(name), format!("{}=", flag::flag(name)));
+        let value = words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix(&with_value) {
+            Some(value) => Some(value.to_owned()),
+            None if *word == flag => words.get(at + 1).cloned(),
+            None => None,
+        });
+        value.or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
+    };
+    if error.use_stderr() && (is_worker || given("role", "CW_ROLE").as_deref() == Some("worker")) {
+        let access = given("access", "CW_ACCESS").map(PathBuf::from);
+        last_note(given("cluster", "CW_CLUSTER").as_deref(), access.as_deref(), &in_one_line(error));
+    }
 }
 
 /// A parser's complaint without its advice, which is about a `--help` that the program may not have.

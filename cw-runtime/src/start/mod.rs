@@ -7,6 +7,7 @@ mod roles;
 pub(crate) mod slots;
 
 pub(crate) use flags::{ClusterFlags, RoleFlag};
+pub(crate) use main_fn::note_of_worker;
 pub(crate) use roles::{cluster_named, processes, serve};
 
 pub use main_fn::{MainArgs, MainResult, NoOpts, Program, init};

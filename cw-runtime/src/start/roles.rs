@@ -1,6 +1,13 @@
 //! What the flags mean: a master, a worker, or where a client's tasks run.
 
-use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use cw_core::{
     client::Introduction,
@@ -16,7 +23,12 @@ use super::{
     slots,
 };
 use crate::{
-    access::{self, ClusterDir, MasterKeys, MasterLock, succession::successor},
+    access::{
+        self, ClusterDir, MasterKeys, MasterLock,
+        addresses::Interface,
+        notes::{self, Note},
+        succession::successor,
+    },
     client::{
         notice::say,
         session::{self, Init, Mode},
@@ -65,12 +77,23 @@ pub(super) enum Next {
 pub(super) fn enter(flags: &ClusterFlags) -> Next {
     let result = match flags.role {
         Some(RoleFlag::Master) => flags.check().and_then(|()| serve_master(flags)).map(|()| Next::Exit(0)),
-        Some(RoleFlag::Worker) => serve_worker(flags).map(|()| Next::Exit(0)),
+        Some(RoleFlag::Worker) => serve_worker(flags).map(|()| Next::Exit(0)).inspect_err(|trouble| {
+            let (cluster, access) = (flags.cluster.as_deref(), flags.access.as_deref());
+            last_note(cluster, access, &trouble.to_string());
+        }),
         Some(RoleFlag::Client) | None => prepare_client(flags).map(|()| Next::Client),
     };
     let next = result.unwrap_or_else(|trouble| Next::Exit(trouble.report()));
     crate::stderr::flush();
     next
+}
+
+/// Notes why a worker ends, where whoever waits for it can read that.
+pub(crate) fn last_note(cluster: Option<&str>, access: Option<&Path>, why: &str) {
+    if let Some(folder) = ClusterDir::of_notes(cluster.unwrap_or(DEFAULT_CLUSTER), access) {
+        notes::leave_soon(&folder, Note::new(why, true));
+        notes::finish(END_WAIT);
+    }
 }
 
 /// Serves the role the flags name to its end; gives the exit code.
@@ -182,6 +205,7 @@ fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     if served.is_ok() {
         tracing::info!("{}", crate::launch::local::WELL);
     }
+    notes::finish(END_WAIT);
     served
 }
 
@@ -220,7 +244,9 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
         roster: book.into_members(),
         ..master::Config::default()
     };
-    let (socket, buffers) = listen(flags.listen)?;
+    let interface = flags.interface.as_deref().map(Interface::find).transpose();
+    let interface = interface.map_err(|line| Trouble::new(exit::LISTEN, line))?;
+    let (socket, buffers) = listen(flags.listen, interface.as_ref())?;
     if let Some(advice) = buffers.advice() {
         tracing::warn!("{advice}");
     }
@@ -232,8 +258,7 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
         let opening = Opening { address: bound, config: tls, keys: keys.endpoint.clone() };
         let endpoint = endpoint::serve(socket, opening.config.clone(), &opening.keys)?;
         let shutdown = stop_signal()?;
-        let addresses = access::reachable_addresses(bound);
-        dir.write_access(&keys, &addresses)?;
+        let addresses = write_access(&dir, &keys, bound, interface.as_ref())?;
         announce(cluster, &addresses);
         let successor = successor(keys.epoch, LOOK_PAUSE, move || dir.epoch());
         let cache_bytes = flags.cache_size;
@@ -281,15 +306,34 @@ fn announce(cluster: &str, addresses: &[SocketAddr]) {
     );
 }
 
-fn listen(wanted: Option<SocketAddr>) -> Result<(std::net::UdpSocket, endpoint::BufferSizes), Trouble> {
+/// Writes under which addresses the master is to be called, and gives them.
+fn write_access(
+    dir: &ClusterDir,
+    keys: &MasterKeys,
+    bound: SocketAddr,
+    interface: Option<&Interface>,
+) -> Result<Vec<SocketAddr>, Trouble> {
+    let Some(interface) = interface else {
+        let addresses = access::reachable_addresses(bound);
+        dir.write_access(keys, &addresses)?;
+        return Ok(addresses);
+    };
+    let addresses = interface.addresses(bound).map_err(|line| Trouble::new(exit::LISTEN, line))?;
+    // The host's name may lead to another interface.
+    dir.write_access_only(keys, &addresses)?;
+    Ok(addresses)
+}
+
+fn listen(
+    wanted: Option<SocketAddr>,
+    interface: Option<&Interface>,
+) -> Result<(std::net::UdpSocket, endpoint::BufferSizes), Trouble> {
     if let Some(address) = wanted {
         return Ok(endpoint::bind(address)?);
     }
-    let any = SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT));
-    match endpoint::bind(any) {
-        Err(error) if error.kind == BindErrorKind::InUse => {
-            Ok(endpoint::bind(SocketAddr::from(([0, 0, 0, 0], 0)))?)
-        }
+    let any = interface.map_or(Ipv4Addr::UNSPECIFIED.into(), Interface::any);
+    match endpoint::bind((any, DEFAULT_PORT).into()) {
+        Err(error) if error.kind == BindErrorKind::InUse => Ok(endpoint::bind((any, 0).into())?),
         other => Ok(other?),
     }
 }

@@ -9,6 +9,7 @@ mod bad_access;
 mod bad_input;
 mod bounded;
 mod calls;
+mod connect;
 mod counts;
 mod drains;
 mod executors;
