@@ -63,6 +63,11 @@ pub(crate) fn file_name() -> String {
         .unwrap_or_else(|| "program".to_owned())
 }
 
+/// This program as its user has typed it.
+pub(crate) fn typed() -> String {
+    std::env::args().next().filter(|typed| !typed.is_empty()).unwrap_or_else(file_name)
+}
+
 /// `host:pid`: where this process runs.
 pub(crate) fn process_name() -> String {
     format!("{}:{}", host_name(), std::process::id())

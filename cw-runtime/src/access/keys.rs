@@ -128,25 +128,46 @@ impl ClusterDir {
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
+    /// Who holds the lock of this folder, if a master runs on it; as far as
+    /// [`has_live_master`](Self::has_live_master) sees.
+    pub(crate) fn master_holder(&self) -> Option<Holder> {
+        let file = File::open(self.lock_file()).ok()?;
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| Holder::read(&file))
+    }
+
     fn lock(&self, path: &Path) -> Result<MasterLock, AccessError> {
         let mut file = files::open_private(path)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(self.locked(&mut file)),
+            Err(TryLockError::WouldBlock) => return Err(self.locked(&file)),
             Err(TryLockError::Error(e)) => return Err(AccessError::io(path, "lock it")(e)),
         }
         note_holder(&mut file).map_err(AccessError::io(path, "write it"))?;
         Ok(MasterLock { _file: file })
     }
 
-    fn locked(&self, file: &mut File) -> AccessError {
+    fn locked(&self, file: &File) -> AccessError {
+        let Holder { pid, host } = Holder::read(file);
+        AccessError::new(self.path(), AccessErrorKind::Locked { pid, host })
+    }
+}
+
+/// A running master, as it has noted itself in its lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// None if it has not got as far.
+    pub(crate) pid: Option<u32>,
+    pub(crate) host: Option<String>,
+}
+
+impl Holder {
+    /// The holder may be about to write it.
+    fn read(file: &File) -> Self {
         let mut text = String::new();
-        // Only for the message; the holder may be about to write it.
         let _ = file.take(1024).read_to_string(&mut text);
         let mut words = text.split_whitespace();
         let pid = words.next().and_then(|word| word.parse().ok());
-        let host = words.next().map(str::to_owned);
-        AccessError::new(self.path(), AccessErrorKind::Locked { pid, host })
+        Self { pid, host: words.next().map(str::to_owned) }
     }
 }
 

@@ -3,14 +3,19 @@
 
 mod results;
 mod serve;
+mod start;
+mod stop;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
 use crate::{exit::Trouble, flag::CLUSTER_VERB, start::note_of_worker};
 
-/// Cluster-Workers: serve a standing cluster, on which programs of cw run; look at what they have recorded
+/// Cluster-Workers: start and serve a standing cluster, on which programs of cw run; look at what they have recorded
 #[derive(Parser)]
 #[command(name = "cw", version)]
 struct Cli {
@@ -24,6 +29,8 @@ enum Verb {
     Master(serve::Master),
     /// Run the tasks of any program of the cluster on this machine
     Worker(serve::Worker),
+    Start(Box<start::Start>),
+    Stop(stop::Stop),
     Results(results::Results),
 }
 
@@ -38,12 +45,25 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> u8 {
         }
         Ok(Cli { verb: Verb::Master(master) }) => master.run(),
         Ok(Cli { verb: Verb::Worker(worker) }) => worker.run(),
-        Ok(Cli { verb: Verb::Results(results) }) => {
-            results.run().unwrap_or_else(|trouble: Trouble| trouble.report())
-        }
+        Ok(Cli { verb: Verb::Start(start) }) => told(start.run()),
+        Ok(Cli { verb: Verb::Stop(stop) }) => told(stop.run()),
+        Ok(Cli { verb: Verb::Results(results) }) => told(results.run()),
     };
     crate::stderr::flush();
     code
+}
+
+fn told(result: Result<u8, Trouble>) -> u8 {
+    result.unwrap_or_else(|trouble| trouble.report())
+}
+
+/// Writes text to stdout; gives the exit code of success.
+fn print(text: &str) -> Result<u8, Trouble> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads this has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(0),
+    }
 }
 
 /// What the installed `cw` does.

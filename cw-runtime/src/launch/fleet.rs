@@ -70,8 +70,14 @@ pub(crate) struct Slurm {
     pub(crate) time: Option<String>,
     /// `--slurm-args`, in words; they come last, so they overrule ours.
     pub(crate) args: Vec<String>,
+    /// `--master-args`: these in place of those for the master's job.
+    #[serde(default)]
+    pub(crate) master_args: Option<Vec<String>>,
     /// Cores of each worker.
     pub(crate) cores: u32,
+    /// Where jobs run: where `cw start` did.
+    #[serde(default)]
+    pub(crate) folder: PathBuf,
 }
 
 /// Machines that are reached by SSH.
@@ -178,6 +184,7 @@ pub(super) mod tests {
                 time: Some("2:00:00".to_owned()),
                 args: vec!["-p".to_owned(), "long".to_owned()],
                 cores: 1,
+                ..Slurm::default()
             }),
             workers: 64,
             min: 0,

@@ -8,19 +8,23 @@
 #![allow(dead_code)]
 
 pub(crate) mod command;
+pub(crate) mod container;
 pub(crate) mod fleet;
 pub(crate) mod local;
 pub(crate) mod process;
 pub(crate) mod shell;
+pub(crate) mod slurm;
 pub(crate) mod ssh;
 
 use std::fmt;
 
-use fleet::How;
+use fleet::{Fleet, How};
+
+use crate::access::ClusterDir;
 
 /// One way of starting a cluster's processes. All calls may take as long as the commands behind them, each of which has
 /// a [limit](command::LIMIT).
-pub(crate) trait Launcher {
+pub(crate) trait Launcher: Send {
     /// Starts so many workers more. Gives what they are called there, as [`Launched::id`] has it.
     ///
     /// # Errors
@@ -45,6 +49,16 @@ pub(crate) trait Launcher {
 
     /// What it would do to start so many workers more, in lines that could be typed. Does nothing.
     fn plan(&self, workers: u32) -> String;
+}
+
+/// What starts the workers of this fleet, all with its idle time: those that are to stay are started by the launcher of a
+/// fleet that has none.
+pub(crate) fn launcher(fleet: &Fleet, dir: &ClusterDir) -> Box<dyn Launcher> {
+    match &fleet.how {
+        How::Slurm(_) => Box::new(slurm::Slurm::new(fleet, dir)),
+        How::Local(_) => Box::new(local::Processes::new(fleet, dir)),
+        How::Ssh(_) => Box::new(ssh::OverSsh::new(fleet, dir)),
+    }
 }
 
 /// Why an engine did not do what it was asked to, in one line.

@@ -232,7 +232,7 @@ impl ClusterFlags {
 }
 
 /// Reads a time with its unit.
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a time with its unit, like 30s, 5m or 1h".to_owned())
 }
 

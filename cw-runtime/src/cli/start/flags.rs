@@ -1,0 +1,290 @@
+//! What `cw start` is told, and the fleet it means.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    access::ClusterDir,
+    cli,
+    exit::{self, Trouble},
+    launch::fleet::{Container, Engine, Fleet, How, Local, MasterAt, Slurm, Ssh},
+    net::identity,
+    start::{ProgramsFlag, time},
+};
+
+/// How long a worker of Slurm's stays without tasks.
+const IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// Start a cluster's master and workers, or more workers for it: under Slurm, on this machine, or by SSH
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Start {
+    /// The cluster, which may be new. Its files are in $CW_HOME/NAME, by default ~/.cw/NAME
+    #[arg(long, env = "CW_CLUSTER", value_name = "NAME", default_value = crate::flag::DEFAULT_CLUSTER)]
+    pub(super) cluster: String,
+
+    /// As jobs of Slurm
+    #[arg(long, group = "how")]
+    pub(super) slurm: bool,
+
+    /// As processes of this machine
+    #[arg(long, group = "how")]
+    pub(super) local: bool,
+
+    /// On the machines this file names, one a line as ssh takes it, by SSH
+    #[arg(long, group = "how", value_name = "FILE")]
+    pub(super) ssh: Option<PathBuf>,
+
+    /// So many workers
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) workers: Option<u32>,
+
+    /// Tasks that each worker runs at once. Default: one for each of its cores, of which it has one
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(super) slots: Option<u32>,
+
+    /// Cores each task may use
+    #[arg(long, value_name = "C", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(super) cores_per_slot: u32,
+
+    /// Time limit of each job, as Slurm reads it: 30 (minutes), 2:00:00, 1-12
+    #[arg(long, value_name = "TIME", requires = "slurm")]
+    pub(super) time: Option<String>,
+
+    /// More words for sbatch, like "--partition=long --mem-per-cpu=2G"
+    #[arg(long, value_name = "WORDS", requires = "slurm", allow_hyphen_values = true, value_parser = words)]
+    pub(super) slurm_args: Option<Words>,
+
+    /// These in place of --slurm-args for the master's job
+    #[arg(long, value_name = "WORDS", requires = "slurm", allow_hyphen_values = true, value_parser = words)]
+    pub(super) master_args: Option<Words>,
+
+    /// More words for ssh, like "-p 2222"
+    #[arg(long, value_name = "WORDS", requires = "ssh", allow_hyphen_values = true, value_parser = words)]
+    pub(super) ssh_args: Option<Words>,
+
+    /// Where the master is: a process in the background here, or a job
+    #[arg(long, value_enum, value_name = "here|job", default_value = "here", hide_possible_values = true)]
+    pub(super) master: Place,
+
+    /// Keep so many workers, whatever there is to do (Slurm)
+    #[arg(long, value_name = "M", requires = "slurm")]
+    pub(super) min: Option<u32>,
+
+    /// Start workers again while there is work for them, up to so many (Slurm). Default: as many as are started now
+    #[arg(long, value_name = "X", requires = "slurm")]
+    pub(super) max: Option<u32>,
+
+    /// How long a worker stays without tasks, or `never` to leave. Default: 5m under Slurm, else never
+    #[arg(long, value_name = "TIME", value_parser = idle)]
+    pub(super) idle: Option<Idle>,
+
+    /// Which programs workers run: `own` build only, those at a client's path on a `shared` file system, or `any`
+    #[arg(long, value_enum, value_name = "own|shared|any", hide_possible_values = true)]
+    pub(super) programs: Option<ProgramsFlag>,
+
+    /// Address for the master to listen on. Default: port 5494 on all interfaces, or any free one
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) listen: Option<SocketAddr>,
+
+    /// Run workers in containers of this image: `docker IMAGE` or `apptainer IMAGE`
+    #[arg(long, num_args = 2, value_names = ["ENGINE", "IMAGE"])]
+    pub(super) container: Option<Vec<String>>,
+
+    /// More words for the engine, like "--gpus all"
+    #[arg(long, value_name = "WORDS", requires = "container", allow_hyphen_values = true, value_parser = words)]
+    pub(super) container_args: Option<Words>,
+
+    /// How long to wait until all workers are connected
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10m")]
+    pub(super) wait: Duration,
+
+    /// Show what would be run, and start nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// Where the master is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Place {
+    /// A process of this machine
+    Here,
+    /// A job of Slurm
+    Job,
+}
+
+/// Words as a shell would have them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Words(pub(super) Vec<String>);
+
+/// How long a worker stays without tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Idle(pub(super) Option<Duration>);
+
+fn words(text: &str) -> Result<Words, String> {
+    shlex::split(text).map(Words).ok_or_else(|| "a quote is not closed".to_owned())
+}
+
+fn idle(text: &str) -> Result<Idle, String> {
+    if text == "never" { Ok(Idle(None)) } else { time(text).map(|time| Idle(Some(time))) }
+}
+
+/// What a fleet is by, as its flag.
+pub(super) fn kind(how: &How) -> &'static str {
+    match how {
+        How::Slurm(_) => "--slurm",
+        How::Local(_) => "--local",
+        How::Ssh(_) => "--ssh",
+    }
+}
+
+impl Start {
+    /// The fleet that is to be, from the one there is: what was started before belongs to it.
+    ///
+    /// # Errors
+    /// Flags that do not fit together, or the fleet there is.
+    pub(super) fn fleet(&self, dir: &ClusterDir, before: Option<&Fleet>) -> Result<Fleet, Trouble> {
+        let (how, count) = self.how(before)?;
+        if let Some(before) = before.filter(|before| kind(&before.how) != kind(&how)) {
+            return Err(usage(format!(
+                "the cluster `{}` was started by `cw start {}`: end it first (`cw stop`), or name another with --cluster",
+                self.cluster,
+                kind(&before.how)
+            )));
+        }
+        let there = before.map_or(0, |before| before.workers);
+        let min = self.min.or(before.map(|before| before.min)).unwrap_or(0);
+        let max = self.max.unwrap_or(before.map_or(0, |before| before.max).max(there + count)).max(min);
+        self.check(count, min, max)?;
+        let idle = match self.idle {
+            Some(Idle(idle)) => idle,
+            None => self.slurm.then_some(IDLE),
+        };
+        Ok(Fleet {
+            version: 1,
+            id: before.map_or_else(new_id, |before| Ok(before.id.clone()))?,
+            cluster: self.cluster.clone(),
+            home: absolute(dir.path().parent().expect("a cluster's folder lies in the home"))?,
+            command: self.command()?,
+            master: before.map_or(MasterAt::There, |before| before.master.clone()),
+            how,
+            workers: there + count,
+            min,
+            max,
+            slots: self.slots.unwrap_or(1),
+            idle,
+            container: self.container()?,
+        })
+    }
+
+    /// How many workers are to be started now.
+    pub(super) fn count(&self, fleet: &Fleet) -> u32 {
+        match &fleet.how {
+            How::Ssh(ssh) => u32::try_from(ssh.hosts.len()).unwrap_or(u32::MAX),
+            _ => self.workers.unwrap_or(0),
+        }
+    }
+
+    fn how(&self, before: Option<&Fleet>) -> Result<(How, u32), Trouble> {
+        let count = |of: &str| self.workers.ok_or_else(|| usage(format!("{of} needs the number of workers: -n 4")));
+        if self.slurm {
+            let list = |words: &Option<Words>| words.as_ref().map(|words| words.0.clone());
+            let slurm = Slurm {
+                time: self.time.clone(),
+                args: list(&self.slurm_args).unwrap_or_default(),
+                master_args: list(&self.master_args),
+                cores: self.slots.unwrap_or(1).saturating_mul(self.cores_per_slot),
+                folder: std::env::current_dir()?,
+            };
+            return Ok((How::Slurm(slurm), count("--slurm")?));
+        }
+        if self.local {
+            let local = match before.map(|before| &before.how) {
+                Some(How::Local(local)) => local.clone(),
+                _ => Local::default(),
+            };
+            return Ok((How::Local(local), count("--local")?));
+        }
+        if let Some(file) = &self.ssh {
+            let _ = (file, Ssh::default());
+        }
+        Err(usage("where? --slurm, --local, or --ssh FILE"))
+    }
+
+    fn check(&self, count: u32, min: u32, max: u32) -> Result<(), Trouble> {
+        if self.max.is_some_and(|max| max < count.max(min)) {
+            return Err(usage(format!("--max is {max}, below {}", count.max(min))));
+        }
+        if self.master == Place::Job && !self.slurm {
+            return Err(usage("--master job is for --slurm: there are no jobs otherwise"));
+        }
+        Ok(())
+    }
+
+    /// The command of a worker, program first, with what it is told by us.
+    fn command(&self) -> Result<Vec<String>, Trouble> {
+        let mut command = own_words()?;
+        command.push("worker".to_owned());
+        let mut add = |flag: &str, value: String| command.extend([flag.to_owned(), value]);
+        if let Some(slots) = self.slots {
+            add("--slots", slots.to_string());
+        }
+        if self.cores_per_slot != 1 {
+            add("--cores-per-slot", self.cores_per_slot.to_string());
+        }
+        if let Some(programs) = self.programs.and_then(|programs| programs.to_possible_value()) {
+            add("--programs", programs.get_name().to_owned());
+        }
+        Ok(command)
+    }
+
+    /// The command of a master, program first.
+    pub(super) fn master_words(&self) -> Result<Vec<String>, Trouble> {
+        let mut words = own_words()?;
+        words.extend(["master", "--cluster", &self.cluster].map(str::to_owned));
+        if let Some(listen) = self.listen {
+            words.extend(["--listen".to_owned(), listen.to_string()]);
+        }
+        Ok(words)
+    }
+
+    fn container(&self) -> Result<Option<Container>, Trouble> {
+        let Some(words) = &self.container else { return Ok(None) };
+        let engine = match words[0].as_str() {
+            "docker" => Engine::Docker,
+            "apptainer" | "singularity" => Engine::Apptainer,
+            other => return Err(usage(format!("`{other}` is no engine for --container: docker or apptainer"))),
+        };
+        let args = self.container_args.as_ref().map(|words| words.0.clone()).unwrap_or_default();
+        Ok(Some(Container { engine, image: words[1].clone(), args }))
+    }
+}
+
+/// This program's path, and the word behind which its verbs stand.
+fn own_words() -> Result<Vec<String>, Trouble> {
+    let path = std::env::current_exe()?;
+    let path = path.to_str().ok_or_else(|| usage("this program's path is no text, so it cannot be started again"))?;
+    // So Linux calls what was replaced or removed meanwhile.
+    if path.ends_with(" (deleted)") && !std::path::Path::new(path).exists() {
+        return Err(Trouble::new(exit::SYSTEM, format!("{path}: this program has been replaced; start it anew")));
+    }
+    let mut words = vec![path.to_owned()];
+    words.extend(cli::is_called().then(|| crate::flag::CLUSTER_VERB.to_owned()));
+    Ok(words)
+}
+
+fn absolute(path: &std::path::Path) -> Result<PathBuf, Trouble> {
+    let path = std::path::absolute(path)?;
+    match path.to_str() {
+        Some(_) => Ok(path),
+        None => Err(usage(format!("{} is no text: set CW_HOME to another folder", path.display()))),
+    }
+}
+
+fn new_id() -> Result<String, Trouble> {
+    Ok(identity::encode_hex(&identity::random::<6>()?))
+}
+
+pub(super) fn usage(line: impl Into<String>) -> Trouble {
+    Trouble::new(exit::USAGE, line)
+}

@@ -1,0 +1,278 @@
+//! `cw start`: a cluster with one line.
+//!
+//! ```text
+//!   flags -> Fleet ---- --dry-run: shown, nothing is done
+//!     | the fleet's file is written: from here on `cw stop` finds what there is
+//!     v
+//!   master: one that answers is used; else a process here, or a job: until it answers, or has ended
+//!     v
+//!   workers: the launcher starts them
+//!     v
+//!   until all are connected: the master says who is there, the engine why others are not
+//!     v
+//!   how to use it, and how to end it
+//! ```
+//!
+//! Ctrl-C ends the waiting only, and what was started stays; so does the end of `--wait`. Where nothing could be started at
+//! all, a master that was started for it is ended again. The exit code is 17 where no worker is there at the end.
+
+mod flags;
+mod master;
+mod news;
+mod screen;
+mod watch;
+
+use std::time::{Duration, Instant};
+
+pub(super) use flags::Start;
+pub(super) use screen::Screen;
+
+use flags::Place;
+use news::Inbox;
+
+use crate::{
+    access::ClusterDir,
+    cli,
+    exit::{self, Trouble},
+    flag,
+    launch::{
+        self, Refused, container,
+        fleet::{Fleet, How, MasterAt},
+        slurm::Slurm,
+    },
+    observe::Observer,
+    program,
+};
+
+/// Exit code after Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+impl Start {
+    pub(super) fn run(&self) -> Result<u8, Trouble> {
+        let dir = ClusterDir::locate(&self.cluster)?;
+        flag::set_cluster(&self.cluster);
+        let before = dir.read_fleet()?;
+        let fleet = self.fleet(&dir, before.as_ref())?;
+        if self.dry_run {
+            return self.show_plan(&fleet, &dir);
+        }
+        check(&fleet, &dir).map_err(launch_trouble)?;
+        dir.make()?;
+        Starting {
+            flags: self,
+            deadline: Instant::now() + self.wait,
+            screen: Screen::new(),
+            inbox: Inbox::new(),
+            is_new: before.is_none(),
+            fleet,
+            dir,
+        }
+        .run()
+    }
+
+    fn show_plan(&self, fleet: &Fleet, dir: &ClusterDir) -> Result<u8, Trouble> {
+        let words = self.master_words()?;
+        let master = match (self.master, &fleet.how) {
+            (Place::Job, How::Slurm(_)) => Slurm::new(fleet, dir).plan_master(&words),
+            _ => master::plan(fleet, dir, &words),
+        };
+        let mut plan = format!("# the master, unless one of `{}` answers\n{master}", self.cluster);
+        for (count, fleet) in shares(fleet, self.count(fleet)) {
+            let named = if count == 1 { "a worker".to_owned() } else { format!("{count} workers") };
+            plan += &format!("\n# {named}\n{}", launch::launcher(&fleet, dir).plan(count));
+        }
+        cli::print(&plan)
+    }
+}
+
+/// What cannot work is said before anything is begun.
+fn check(fleet: &Fleet, dir: &ClusterDir) -> Result<(), Refused> {
+    match &fleet.how {
+        How::Slurm(slurm) => {
+            container::check(fleet, &slurm.folder)?;
+            Slurm::new(fleet, dir).check()
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Those that stay whatever there is to do, and the others, each as a fleet of which all are alike.
+fn shares(fleet: &Fleet, count: u32) -> Vec<(u32, Fleet)> {
+    let kept = fleet.min.min(count);
+    let keeping = Fleet { idle: None, ..fleet.clone() };
+    let shares = [(kept, keeping), (count - kept, fleet.clone())];
+    shares.into_iter().filter(|(count, _)| *count > 0).collect()
+}
+
+fn launch_trouble(refused: Refused) -> Trouble {
+    Trouble::new(exit::LAUNCH, refused.0)
+}
+
+/// A start that is under way.
+struct Starting<'a> {
+    flags: &'a Start,
+    fleet: Fleet,
+    dir: ClusterDir,
+    /// Nothing was started for this cluster before.
+    is_new: bool,
+    deadline: Instant,
+    screen: Screen,
+    inbox: Inbox,
+}
+
+/// Why a start goes no further.
+enum Halt {
+    /// The user wants no more of it, or it took too long; what was started stays.
+    Interrupted,
+    Failed(Trouble),
+}
+
+impl From<Trouble> for Halt {
+    fn from(trouble: Trouble) -> Self {
+        Self::Failed(trouble)
+    }
+}
+
+impl From<std::io::Error> for Halt {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Starting<'_> {
+    fn run(mut self) -> Result<u8, Trouble> {
+        match self.steps() {
+            Ok(code) => Ok(code),
+            Err(Halt::Failed(trouble)) => Err(trouble),
+            Err(Halt::Interrupted) => {
+                let stop = own_verb("stop");
+                self.screen.say(&format!("what was started stays; `{stop}` ends it"));
+                Ok(INTERRUPTED)
+            }
+        }
+    }
+
+    fn steps(&mut self) -> Result<u8, Halt> {
+        let (mut master, was_there) = match self.master_that_answers() {
+            Some(master) => (master, true),
+            None => (self.start_master()?, false),
+        };
+        let connected = watch::connected(&master.look()?);
+        self.save()?;
+        let ids = match self.start_workers() {
+            Ok(ids) => ids,
+            Err(refused) => return Err(self.take_back(master, was_there, &refused).into()),
+        };
+        let code = self.watch(&mut master, connected, &ids)?;
+        if code == 0 {
+            self.tell_use(&mut master)?;
+        }
+        Ok(code)
+    }
+
+    /// Whatever it was started by.
+    fn master_that_answers(&mut self) -> Option<Observer> {
+        if !self.dir.exists(crate::net::tls::Peer::Client) {
+            return None;
+        }
+        self.screen.show("looking for the master");
+        let master = Observer::connect(&self.fleet.cluster, master::TRY).ok();
+        if master.is_some() && self.is_new {
+            self.fleet.master = MasterAt::There;
+        }
+        master
+    }
+
+    fn save(&self) -> Result<(), Trouble> {
+        Ok(self.dir.write_fleet(&self.fleet)?)
+    }
+
+    /// Starts them. Gives what they are called at their engine.
+    fn start_workers(&mut self) -> Result<Vec<String>, Refused> {
+        let mut ids = Vec::new();
+        for (count, share) in shares(&self.fleet, self.flags.count(&self.fleet)) {
+            let share = Fleet { how: self.fleet.how.clone(), ..share };
+            let mut launcher = launch::launcher(&share, &self.dir);
+            let mut left = count;
+            while left > 0 {
+                let started = launcher.start(left);
+                self.fleet.how = launcher.how();
+                match started {
+                    Ok(some) => {
+                        left = left.saturating_sub(u32::try_from(some.len()).unwrap_or(u32::MAX).max(1));
+                        ids.extend(some);
+                    }
+                    Err(refused) if ids.is_empty() => return Err(refused),
+                    Err(refused) => {
+                        self.screen.say(&format!("{left} workers were not started: {refused}"));
+                        break;
+                    }
+                }
+            }
+            self.inbox.watch(launcher);
+        }
+        let saved = self.save();
+        saved.map_err(|trouble| Refused(trouble.to_string())).map(|()| ids)
+    }
+
+    /// Nothing was started: what this call began is ended again.
+    fn take_back(&mut self, master: Observer, was_there: bool, refused: &Refused) -> Trouble {
+        if !was_there && self.is_new {
+            self.screen.show("ending the master again");
+            let ended = master.stop(master::END_WAIT).is_ok();
+            let cleared = launch::launcher(&self.fleet, &self.dir).stop().is_ok();
+            if ended && cleared && self.dir.remove_fleet().is_ok() {
+                return Trouble::new(exit::LAUNCH, format!("no worker was started: {refused}"));
+            }
+        } else if was_there && self.is_new {
+            let _ = self.dir.remove_fleet();
+            return Trouble::new(exit::LAUNCH, format!("no worker was started: {refused}"));
+        }
+        let stop = own_verb("stop");
+        Trouble::new(
+            exit::LAUNCH,
+            format!("no worker was started: {refused}; the master stays, and `{stop}` ends it"),
+        )
+    }
+
+    fn tell_use(&mut self, master: &mut Observer) -> Result<(), Halt> {
+        let standing = master.look()?;
+        self.screen.clear();
+        let slots: u64 = standing.workers.iter().map(|worker| u64::from(worker.slots)).sum();
+        let cluster = &self.fleet.cluster;
+        let user = match cli::is_called() {
+            true => program::typed(),
+            false => "PROGRAM".to_owned(),
+        };
+        let text = format!(
+            "cluster `{cluster}` is up: {} and {}, master {} at {}\n  run:   {user} {} {cluster}\n  look:  {}\n  end:   {}\n",
+            watch::counted(standing.workers.len() as u64, "worker"),
+            watch::counted(slots, "slot"),
+            standing.name,
+            master.address(),
+            flag::flag("cluster"),
+            own_verb("status"),
+            own_verb("stop"),
+        );
+        cli::print(&text)?;
+        Ok(())
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// A while, unless the user has had enough.
+    fn pause(&mut self, time: Duration) -> Result<(), Halt> {
+        if self.inbox.wait(time) { Ok(()) } else { Err(Halt::Interrupted) }
+    }
+}
+
+/// A verb as it is typed for this cluster: `cw stop --cluster lab`, `./sim cw stop`.
+fn own_verb(verb: &str) -> String {
+    let verb = flag::verb(verb);
+    match cli::is_called() {
+        true => format!("{} {verb}", program::typed()),
+        false => verb,
+    }
+}

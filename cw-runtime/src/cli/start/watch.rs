@@ -1,0 +1,212 @@
+//! Until all workers are connected: what the master sees, beside what the engine says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use cw_core::wire::{Standing, WorkerState};
+
+use super::{Halt, Starting, own_verb};
+use crate::{
+    exit::{self, Trouble},
+    launch::{End, Launched, Refused, State},
+    observe::Observer,
+};
+
+/// How often the master is asked.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// So many workers that ended badly are told of, each with a line.
+const TOLD_MAX: usize = 5;
+
+/// Workers that are there.
+pub(super) fn connected(standing: &Standing) -> u32 {
+    let there = standing.workers.iter().filter(|worker| worker.state != WorkerState::Away).count();
+    u32::try_from(there).unwrap_or(u32::MAX)
+}
+
+/// `1 worker`, `2 workers`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+impl Starting<'_> {
+    /// Watches those with these ids come, beside so many that were there before. Gives the exit code.
+    pub(super) fn watch(&mut self, master: &mut Observer, before: u32, ids: &[String]) -> Result<u8, Halt> {
+        let wanted = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+        let mut told = BTreeSet::new();
+        loop {
+            let standing = self.standing(master)?;
+            let coming = Coming::of(wanted, connected(&standing).saturating_sub(before), &ids, &self.inbox.looked);
+            self.tell_ended(&coming, &mut told);
+            if coming.connected >= coming.wanted.saturating_sub(coming.ended) {
+                return self.end(&coming);
+            }
+            if self.is_late() {
+                return self.end_late(&coming);
+            }
+            self.screen.show(&coming.line());
+            self.pause(PAUSE)?;
+        }
+    }
+
+    /// A master that has ended is told of, with what it said last; a connection that broke is made again.
+    fn standing(&mut self, master: &mut Observer) -> Result<Standing, Trouble> {
+        if let Ok(standing) = master.look() {
+            return Ok(standing);
+        }
+        *master = Observer::connect(&self.fleet.cluster, super::master::TRY * 2)?;
+        master.look()
+    }
+
+    fn tell_ended(&mut self, coming: &Coming, told: &mut BTreeSet<String>) {
+        for (id, end) in &coming.badly {
+            if told.insert(id.clone()) && told.len() <= TOLD_MAX {
+                let on = end.on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
+                let last = if end.last.is_empty() { String::new() } else { format!(": {}", end.last.join("; ")) };
+                self.screen.say(&format!("worker {id}{on} ended: {}{last}", end.how));
+            }
+        }
+    }
+
+    fn end(&mut self, coming: &Coming) -> Result<u8, Halt> {
+        if coming.connected > 0 {
+            return Ok(0);
+        }
+        let stop = own_verb("stop");
+        let line = format!(
+            "none of {} is left; the master stays: correct it and `cw start` again, or `{stop}`",
+            counted(coming.wanted.into(), "worker")
+        );
+        Err(Trouble::new(exit::LAUNCH, line).into())
+    }
+
+    fn end_late(&mut self, coming: &Coming) -> Result<u8, Halt> {
+        let wait = humantime::format_duration(self.flags.wait);
+        let line = format!("after {wait}: {}", coming.line());
+        if coming.connected > 0 {
+            self.screen.say(&format!("{line}; the others join when they come"));
+            return Ok(0);
+        }
+        let stop = own_verb("stop");
+        Err(Trouble::new(exit::LAUNCH, format!("{line}; they stay, and `{stop}` ends them")).into())
+    }
+}
+
+/// Workers on their way.
+struct Coming {
+    wanted: u32,
+    connected: u32,
+    running: u32,
+    ended: u32,
+    /// How many pend, by reason.
+    pending: BTreeMap<String, u32>,
+    badly: Vec<(String, End)>,
+    /// What stands in the way of knowing more.
+    unknown: Option<String>,
+}
+
+impl Coming {
+    fn of(
+        wanted: u32,
+        connected: u32,
+        ids: &BTreeSet<&str>,
+        looked: &Option<Result<Vec<Launched>, Refused>>,
+    ) -> Self {
+        let mut coming = Self {
+            wanted,
+            connected: connected.min(wanted),
+            running: 0,
+            ended: 0,
+            pending: BTreeMap::new(),
+            badly: Vec::new(),
+            unknown: None,
+        };
+        match looked {
+            None => {}
+            Some(Err(refused)) => coming.unknown = Some(refused.to_string()),
+            Some(Ok(launched)) => {
+                launched.iter().filter(|it| ids.contains(it.id.as_str())).for_each(|it| coming.add(it));
+            }
+        }
+        coming
+    }
+
+    fn add(&mut self, launched: &Launched) {
+        match &launched.state {
+            State::Running { .. } => self.running += 1,
+            State::Pending { why } => *self.pending.entry(why.clone()).or_default() += 1,
+            State::Unknown { why } => self.unknown = Some(why.clone()),
+            State::Ended(end) => {
+                self.ended += 1;
+                if !end.is_well {
+                    self.badly.push((launched.id.clone(), end.clone()));
+                }
+            }
+        }
+    }
+
+    /// `12 of 64 workers connected; 50 pend: Resources; 2 start`.
+    fn line(&self) -> String {
+        let mut line = format!("{} of {} connected", self.connected, counted(self.wanted.into(), "worker"));
+        for (why, count) in &self.pending {
+            let verb = if *count == 1 { "pends" } else { "pend" };
+            line += &format!("; {count} {verb}: {why}");
+        }
+        let starting = self.running.saturating_sub(self.connected);
+        if starting > 0 {
+            line += &format!("; {starting} running, not connected yet");
+        }
+        if self.ended > 0 {
+            line += &format!("; {} ended", self.ended);
+        }
+        if let Some(why) = &self.unknown {
+            line += &format!("; {why}");
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::What;
+
+    fn launched(id: &str, state: State) -> Launched {
+        Launched { id: id.to_owned(), what: What::Worker, state }
+    }
+
+    fn pending(id: &str, why: &str) -> Launched {
+        launched(id, State::Pending { why: why.to_owned() })
+    }
+
+    #[test]
+    fn a_line_says_who_is_there_and_why_others_are_not() {
+        let ids = ["1_0", "1_1", "1_2", "1_3", "1_4"];
+        let bad = End { is_well: false, how: "exit code 7".to_owned(), on: None, last: Vec::new() };
+        let looked = vec![
+            launched("1_0", State::Running { on: "cw1".to_owned() }),
+            launched("1_1", State::Running { on: "cw1".to_owned() }),
+            pending("1_2", "Resources"),
+            pending("1_3", "Resources"),
+            launched("1_4", State::Ended(bad)),
+            pending("99", "somebody else's"),
+        ];
+        let coming = Coming::of(5, 1, &BTreeSet::from(ids), &Some(Ok(looked)));
+        assert_eq!(
+            coming.line(),
+            "1 of 5 workers connected; 2 pend: Resources; 1 running, not connected yet; 1 ended"
+        );
+        assert_eq!(coming.badly.len(), 1);
+    }
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_said() {
+        let refused = Refused("squeue: Unable to contact slurm controller".to_owned());
+        let coming = Coming::of(1, 3, &BTreeSet::new(), &Some(Err(refused)));
+        assert_eq!(coming.line(), "1 of 1 worker connected; squeue: Unable to contact slurm controller");
+        assert_eq!(Coming::of(2, 0, &BTreeSet::new(), &None).line(), "0 of 2 workers connected");
+    }
+}

@@ -1,0 +1,208 @@
+//! `cw stop`: nothing of a cluster is left.
+//!
+//! 1. The master has all workers leave, which counts against no task, and ends.
+//! 2. A master of this machine that did not answer is ended as a process: the one that holds the cluster's lock, so that it
+//!    is never another one's number.
+//! 3. What `cw start` started is ended by its launcher: jobs that pend, workers that never came, and those of a master that
+//!    is dead.
+//! 4. The fleet's file goes, once nothing of it is left; what is left is named.
+
+use std::{
+    sync::mpsc::{RecvTimeoutError, channel},
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::start::Screen;
+use crate::{
+    access::{ClusterDir, keys::Holder},
+    exit::{self, Trouble},
+    flag,
+    launch::{
+        self, Launched, Refused, State,
+        fleet::{Fleet, How, MasterAt},
+        process,
+    },
+    net::tls::Peer,
+    observe::Observer,
+    program,
+};
+
+/// How long a master is tried to be reached.
+const CONNECT_WAIT: Duration = Duration::from_secs(3);
+
+/// How long it may take once it was told to end: its workers hand back what they have.
+const MASTER_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a process that was told to end is waited for until it is killed.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// How often it is said what is still waited for.
+const SAY_EVERY: Duration = Duration::from_secs(2);
+
+/// End a cluster: its workers, its master, and all that `cw start` has started for it
+#[derive(Args, Clone, Debug)]
+pub(super) struct Stop {
+    /// The cluster
+    #[arg(long, env = "CW_CLUSTER", value_name = "NAME", default_value = flag::DEFAULT_CLUSTER)]
+    cluster: String,
+}
+
+/// What has come of it.
+#[derive(Default)]
+struct Stopped {
+    /// What has ended.
+    ended: Vec<String>,
+    /// What is left, and why.
+    left: Vec<String>,
+}
+
+impl Stop {
+    pub(super) fn run(&self) -> Result<u8, Trouble> {
+        let dir = ClusterDir::locate(&self.cluster)?;
+        flag::set_cluster(&self.cluster);
+        let fleet = dir.read_fleet()?;
+        let mut screen = Screen::new();
+        let mut stopped = Stopped::default();
+        let stays = match &fleet {
+            Some(Fleet { master: MasterAt::There, .. }) => dir.exists(Peer::Client),
+            _ => {
+                stopped.end_master(&dir, fleet.as_ref(), &mut screen);
+                false
+            }
+        };
+        if let Some(fleet) = fleet {
+            stopped.end_fleet(&dir, fleet, &mut screen)?;
+        }
+        drop(screen);
+        stopped.tell(&self.cluster, stays)
+    }
+}
+
+impl Stopped {
+    fn end_master(&mut self, dir: &ClusterDir, fleet: Option<&Fleet>, screen: &mut Screen) {
+        let is_here = fleet.is_none_or(|fleet| matches!(&fleet.master, MasterAt::Here { host, .. } if *host == program::host_name()));
+        // Whoever holds no lock of this machine's is dead, which saves the time of trying.
+        let is_dead = fleet.is_some() && is_here && dir.master_holder().is_none();
+        let mut why = None;
+        if dir.exists(Peer::Client) && !is_dead {
+            screen.show("having the workers leave and the master end");
+            match ask_to_stop(dir.cluster()) {
+                Ok(what) => return self.ended.push(what),
+                Err(trouble) => why = Some(trouble.to_string()),
+            }
+        }
+        if let Some(holder) = dir.master_holder() {
+            self.end_holder(&holder, why, screen);
+        }
+    }
+
+    /// A master that runs and did not do what it was asked to.
+    fn end_holder(&mut self, holder: &Holder, why: Option<String>, screen: &mut Screen) {
+        let Holder { pid: Some(pid), host: Some(host) } = holder else {
+            return self.left.push(format!("a master that does not say where it runs ({})", why.unwrap_or_default()));
+        };
+        if *host != program::host_name() {
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            return self.left.push(format!("the master, process {pid} on {host}, which has to be ended there{why}"));
+        }
+        let Some(began) = process::began(*pid) else { return };
+        screen.show(&format!("ending the master, process {pid}"));
+        match process::end(&[(*pid, began)], KILL_WAIT).is_empty() {
+            true => self.ended.push(format!("the master (process {pid}, which did not answer)")),
+            false => self.left.push(format!("the master, process {pid}, which cannot be killed")),
+        }
+    }
+
+    fn end_fleet(&mut self, dir: &ClusterDir, mut fleet: Fleet, screen: &mut Screen) -> Result<(), Trouble> {
+        let (before, how, ended) = end_launched(dir, &fleet, screen);
+        match ended {
+            Ok(()) => self.ended.extend(before),
+            Err(refused) => self.left.push(refused.to_string()),
+        }
+        if self.left.is_empty() {
+            return Ok(dir.remove_fleet()?);
+        }
+        fleet.how = how;
+        Ok(dir.write_fleet(&fleet)?)
+    }
+
+    fn tell(self, cluster: &str, stays: bool) -> Result<u8, Trouble> {
+        let ended = self.ended.join(", ");
+        if !self.left.is_empty() {
+            let ended = if ended.is_empty() { ended } else { format!(" (ended: {ended})") };
+            let line = format!("of the cluster `{cluster}` is left: {}{ended}", self.left.join("; "));
+            return Err(Trouble::new(exit::LAUNCH, line));
+        }
+        let stays = if stays { "; its master was there before and stays: `cw stop` once more ends it" } else { "" };
+        super::print(&match ended.as_str() {
+            "" => format!("nothing of the cluster `{cluster}` is left to end{stays}\n"),
+            _ => format!("the cluster `{cluster}` has ended: {ended}{stays}\n"),
+        })
+    }
+}
+
+fn ask_to_stop(cluster: &str) -> Result<String, Trouble> {
+    let mut master = Observer::connect(cluster, CONNECT_WAIT)?;
+    let standing = master.look()?;
+    master.stop(MASTER_WAIT)?;
+    let workers = match standing.workers.len() {
+        0 => String::new(),
+        1 => " and 1 worker".to_owned(),
+        count => format!(" and {count} workers"),
+    };
+    Ok(format!("the master ({}){workers}", standing.name))
+}
+
+/// Ends what was started, and says meanwhile what is waited for. Gives what there was, and how the fleet is afterwards.
+fn end_launched(
+    dir: &ClusterDir,
+    fleet: &Fleet,
+    screen: &mut Screen,
+) -> (Option<String>, How, Result<(), Refused>) {
+    let mut watching = launch::launcher(fleet, dir);
+    let what = match &fleet.how {
+        How::Slurm(_) => "job",
+        How::Local(_) | How::Ssh(_) => "process",
+    };
+    screen.show(&format!("looking for {}", plural(2, what)));
+    let before = watching.look().ok().map(|launched| live(&launched)).filter(|live| *live > 0);
+    let before = before.map(|live| plural(live, what));
+    let (send, ended) = channel();
+    let mut launcher = launch::launcher(fleet, dir);
+    let body = move || {
+        let stopped = launcher.stop();
+        let _ = send.send((launcher.how(), stopped));
+    };
+    if let Err(error) = thread::Builder::new().name("cw-stop".to_owned()).spawn(body) {
+        return (before, fleet.how.clone(), Err(Refused(error.to_string())));
+    }
+    loop {
+        match ended.recv_timeout(SAY_EVERY) {
+            Ok((how, result)) => return (before, how, result),
+            Err(RecvTimeoutError::Timeout) => {
+                screen.show(&match watching.look() {
+                    Ok(launched) => format!("waiting for the end of {}", plural(live(&launched), what)),
+                    Err(refused) => refused.to_string(),
+                });
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return (before, fleet.how.clone(), Err(Refused("its end was not seen".to_owned())));
+            }
+        }
+    }
+}
+
+fn live(launched: &[Launched]) -> usize {
+    launched.iter().filter(|it| !matches!(it.state, State::Ended(_))).count()
+}
+
+fn plural(count: usize, what: &str) -> String {
+    match (count, what) {
+        (1, what) => format!("1 {what}"),
+        (2.., "process") => format!("{count} processes"),
+        (count, what) => format!("{count} {what}s"),
+    }
+}

@@ -1,0 +1,315 @@
+//! Workers, and the master if it is to be one, as jobs of Slurm: `cw start --slurm -n 64`.
+//!
+//! Each worker is a job, or a task of a job array, of its own: so Slurm places, requeues and ends each for itself. Jobs
+//! are found by their names and by their comment, which has the fleet's id, never by a number that was given once: a
+//! controller that comes back from an older state gives it again. `squeue` tells all that is known of them, also of those
+//! that have ended, as long as the controller remembers (`MinJobAge`).
+
+mod parse;
+mod script;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Launched, Launcher, Refused, State, What, command,
+    command::{Answer, Failed, LIMIT},
+    fleet::{self, Fleet, How},
+    process, shell,
+};
+use crate::access::ClusterDir;
+use parse::Phase;
+
+/// How long `stop` waits for jobs to be gone. Slurm itself kills what does not end by the `KillWait` of its site, mostly
+/// 30 s.
+const STOP_WAIT: Duration = Duration::from_secs(60);
+
+/// How often it looks; at first more often.
+const STOP_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often those are cancelled again that are still there.
+const CANCEL_EVERY: Duration = Duration::from_secs(15);
+
+/// So often in a row a controller may fail to answer until `stop` gives up.
+const FAILURES_MAX: u32 = 3;
+
+/// So many jobs are cancelled by one command.
+const CANCEL_MAX: usize = 500;
+
+/// So many lines of a log are shown.
+const LINES_SHOWN: usize = 5;
+
+/// Variables of Slurm's that say how its commands reach it; all others are of the job we may be in, or change what
+/// commands do and answer.
+const KEPT: [&str; 4] = ["SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_CONF_SERVER"];
+
+/// A fleet that is under Slurm.
+pub(crate) struct Slurm {
+    fleet: Fleet,
+    slurm: fleet::Slurm,
+    logs: PathBuf,
+    /// How jobs ended that did so badly.
+    codes: BTreeMap<String, String>,
+}
+
+impl Slurm {
+    /// Asks Slurm for nothing yet.
+    pub(crate) fn new(fleet: &Fleet, dir: &ClusterDir) -> Self {
+        let slurm = match &fleet.how {
+            How::Slurm(slurm) => slurm.clone(),
+            _ => fleet::Slurm::default(),
+        };
+        Self { fleet: fleet.clone(), slurm, logs: dir.log_folder(), codes: BTreeMap::new() }
+    }
+
+    /// Whether jobs can be submitted at all from here, as far as that is known without submitting one.
+    ///
+    /// # Errors
+    /// There is no Slurm, its controller does not answer, or what is to be submitted makes no sense.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        script::check(&self.slurm.args, &self.logs)?;
+        script::check(self.slurm.master_args.as_deref().unwrap_or_default(), &self.logs)?;
+        if let Err(Failed::Missing { command }) = run(&mut ask("sbatch", ["--version"]), "") {
+            return Err(Refused(format!(
+                "there is no Slurm here: `{command}` is not to be found; start this on a machine from which jobs are submitted"
+            )));
+        }
+        self.listed().map(drop)
+    }
+
+    /// Submits the master, whose command is this, program first. Gives its job.
+    ///
+    /// # Errors
+    /// In Slurm's words.
+    pub(crate) fn start_master(&self, words: &[String]) -> Result<String, Refused> {
+        let text = script::master_script(&self.fleet, words);
+        submit(&script::master(&self.fleet, &self.slurm, &self.logs), &text)
+    }
+
+    /// The same as text.
+    pub(crate) fn plan_master(&self, words: &[String]) -> String {
+        let text = script::master_script(&self.fleet, words);
+        planned(&script::master(&self.fleet, &self.slurm, &self.logs), &text)
+    }
+
+    fn submit_workers(&self, count: u32) -> Result<Vec<String>, Refused> {
+        let words = script::workers(&self.fleet, &self.slurm, &self.logs, count);
+        let id = submit(&words, &script::worker_script(&self.fleet, &self.slurm))?;
+        Ok(match count {
+            1 => vec![id],
+            _ => (0..count).map(|task| format!("{id}_{task}")).collect(),
+        })
+    }
+
+    /// Our jobs, also those that have ended.
+    fn listed(&self) -> Result<Vec<parse::Line>, Refused> {
+        let mut command = self.squeue();
+        command.args(["-o", parse::FORMAT]);
+        let Answer { stdout, .. } = run(&mut command, "")?;
+        let comment = script::comment(&self.fleet);
+        let is_ours = |line: &parse::Line| line.comment == comment && parse::what(&line.name).is_some();
+        Ok(parse::lines(&stdout).into_iter().filter(is_ours).collect())
+    }
+
+    fn squeue(&self) -> Command {
+        let names = [What::Worker, What::Master].map(|what| script::name(&self.fleet, what)).join(",");
+        let user = rustix::process::getuid().as_raw().to_string();
+        // A task of an array each; by number, as not all Slurms know `--me`.
+        ask("squeue", ["-h", "-r", "-u", &user, "-t", "all", "-n", &names])
+    }
+
+    /// Learns how those ended that are not known yet. Where Slurm does not tell it is left out.
+    fn learn_codes(&mut self, lines: &[parse::Line]) {
+        let bad = |line: &&parse::Line| parse::phase(&line.state) == Phase::EndedBadly;
+        if lines.iter().filter(bad).all(|line| self.codes.contains_key(&line.id)) {
+            return;
+        }
+        let mut command = self.squeue();
+        command.args(["-O", parse::CODES]);
+        if let Ok(answer) = run(&mut command, "") {
+            self.codes = parse::codes(&answer.stdout).collect();
+        }
+    }
+
+    fn launched(&self, line: &parse::Line) -> Launched {
+        let mut state = line.state(self.codes.get(&line.id).map(String::as_str));
+        let what = parse::what(&line.name).expect("only such were listed");
+        if let State::Ended(end) = &mut state
+            && !end.is_well
+        {
+            end.last = self.last_lines(what, &line.id, end.on.as_deref());
+        }
+        Launched { id: line.id.clone(), what, state }
+    }
+
+    fn last_lines(&self, what: What, id: &str, on: Option<&str>) -> Vec<String> {
+        let log = match what {
+            What::Master => self.logs.join("master.log"),
+            What::Worker => self.logs.join(format!("slurm-{id}.log")),
+        };
+        if log.exists() {
+            return process::last_lines(&log, LINES_SHOWN);
+        }
+        let Some(on) = on else { return Vec::new() };
+        vec![format!("{on} has left no {}: is this folder shared with it?", log.display())]
+    }
+
+    /// Waits until no job of ours is there, having cancelled all.
+    fn end_all(&self) -> Result<(), Refused> {
+        let deadline = Instant::now() + STOP_WAIT;
+        let (mut failures, mut pause) = (0, Duration::from_millis(100));
+        let mut cancelled: BTreeMap<String, Instant> = BTreeMap::new();
+        loop {
+            let round = self.listed().and_then(|mut left| {
+                left.retain(|line| matches!(parse::phase(&line.state), Phase::Pending | Phase::Running));
+                let cancels = to_cancel(&left, &cancelled);
+                cancel(&cancels)?;
+                cancelled.extend(cancels.into_iter().map(|id| (id, Instant::now())));
+                Ok(left)
+            });
+            match round {
+                Ok(left) if left.is_empty() => return Ok(()),
+                Ok(left) if Instant::now() > deadline => return Err(self.remains(&left)),
+                Ok(_) => failures = 0,
+                Err(refused) => {
+                    failures += 1;
+                    if failures >= FAILURES_MAX || Instant::now() > deadline {
+                        return Err(self.unknown(&refused));
+                    }
+                }
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(STOP_PAUSE);
+        }
+    }
+
+    fn remains(&self, left: &[parse::Line]) -> Refused {
+        const NAMED_MAX: usize = 5;
+        let named: Vec<_> = left
+            .iter()
+            .take(NAMED_MAX)
+            .map(|line| match line.nodes.as_str() {
+                "" => format!("{} ({})", line.id, line.state),
+                nodes => format!("{} ({} on {nodes})", line.id, line.state),
+            })
+            .collect();
+        let more = left.len().saturating_sub(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Refused(format!(
+            "{} s after they were cancelled Slurm still has jobs of `{}`: {}{more}",
+            STOP_WAIT.as_secs(),
+            self.fleet.cluster,
+            named.join(", ")
+        ))
+    }
+
+    fn unknown(&self, refused: &Refused) -> Refused {
+        let name = script::name(&self.fleet, What::Worker);
+        Refused(format!(
+            "{refused}; what of `{name}` is left cannot be told: jobs with the comment {} have to be cancelled once Slurm answers",
+            script::comment(&self.fleet)
+        ))
+    }
+}
+
+impl Launcher for Slurm {
+    fn start(&mut self, workers: u32) -> Result<Vec<String>, Refused> {
+        let (mut started, mut size) = (Vec::new(), script::ARRAY_MAX);
+        while (started.len() as u32) < workers {
+            let count = size.min(workers - started.len() as u32);
+            match self.submit_workers(count) {
+                Ok(ids) => started.extend(ids),
+                // An array of a site may be smaller than most.
+                Err(refused) if count > 1 && is_about_arrays(&refused) => size = count / 2,
+                Err(refused) if started.is_empty() => return Err(refused),
+                // Whoever asks for the rest is told why not.
+                Err(_) => break,
+            }
+        }
+        Ok(started)
+    }
+
+    fn look(&mut self) -> Result<Vec<Launched>, Refused> {
+        let lines = self.listed()?;
+        self.learn_codes(&lines);
+        Ok(lines.iter().map(|line| self.launched(line)).collect())
+    }
+
+    fn stop(&mut self) -> Result<(), Refused> {
+        self.end_all()
+    }
+
+    fn how(&self) -> How {
+        How::Slurm(self.slurm.clone())
+    }
+
+    fn plan(&self, workers: u32) -> String {
+        let count = workers.min(script::ARRAY_MAX);
+        let words = script::workers(&self.fleet, &self.slurm, &self.logs, count);
+        planned(&words, &script::worker_script(&self.fleet, &self.slurm))
+    }
+}
+
+/// Those of these that were not cancelled just now. An array that is there as a whole is cancelled as one.
+fn to_cancel(left: &[parse::Line], cancelled: &BTreeMap<String, Instant>) -> Vec<String> {
+    let is_due = |id: &String| cancelled.get(id).is_none_or(|at| at.elapsed() > CANCEL_EVERY);
+    // All tasks of an array have its comment.
+    let ids: BTreeSet<String> =
+        left.iter().map(|line| line.id.split('_').next().unwrap_or_default().to_owned()).collect();
+    ids.into_iter().filter(is_due).collect()
+}
+
+fn cancel(ids: &[String]) -> Result<(), Refused> {
+    for ids in ids.chunks(CANCEL_MAX) {
+        match run(ask("scancel", [] as [&str; 0]).args(ids), "") {
+            Ok(_) => {}
+            // One that has just ended is none to complain about; what is left is seen.
+            Err(Failed::Refused { words, .. }) if words.contains("Invalid job id") => {}
+            Err(Failed::Refused { words, .. }) if words.contains("already completing or completed") => {}
+            Err(failed) => return Err(failed.into()),
+        }
+    }
+    Ok(())
+}
+
+fn submit(words: &[String], script: &str) -> Result<String, Refused> {
+    let answer = run(ask("sbatch", [] as [&str; 0]).args(words), script)?;
+    parse::submitted(&answer.stdout).ok_or_else(|| {
+        let said = command::in_one_line(&answer.stdout);
+        Refused(format!("sbatch answered `{said}`, which names no job"))
+    })
+}
+
+fn planned(words: &[String], script: &str) -> String {
+    format!("sbatch {} <<'EOF'\n{script}EOF\n", shell::line(words))
+}
+
+/// Slurm says it in these words: `Invalid job array specification`.
+fn is_about_arrays(refused: &Refused) -> bool {
+    refused.0.contains("array specification")
+}
+
+fn run(command: &mut Command, input: &str) -> Result<Answer, Failed> {
+    command::run(command, input.as_bytes(), LIMIT)
+}
+
+/// A command of Slurm's, as it is outside of all jobs and without what users have set for themselves.
+fn ask<const N: usize>(name: &str, words: [&str; N]) -> Command {
+    let mut command = Command::new(name);
+    let is_foreign = |name: &str| {
+        let of_job = name.starts_with("SLURM") && !KEPT.contains(&name);
+        of_job || name.starts_with("SQUEUE_") || name.starts_with("SCANCEL_") || name == "SBATCH_WAIT"
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_foreign) {
+            command.env_remove(name);
+        }
+    }
+    command.args(words);
+    command
+}
