@@ -73,11 +73,15 @@ impl Stop {
                 false
             }
         };
+        let nothing = match &fleet {
+            Some(Fleet { how: How::Slurm(_), .. }) => "; no job is left",
+            _ => "",
+        };
         if let Some(fleet) = fleet {
             stopped.end_fleet(&dir, fleet, &mut screen)?;
         }
         drop(screen);
-        stopped.tell(&self.cluster, stays)
+        stopped.tell(&self.cluster, nothing, stays)
     }
 }
 
@@ -88,8 +92,8 @@ impl Stopped {
         let is_dead = fleet.is_some() && is_here && dir.master_holder().is_none();
         let mut why = None;
         if dir.exists(Peer::Client) && !is_dead {
-            screen.show("having the workers leave and the master end");
-            match ask_to_stop(dir.cluster()) {
+            screen.show("looking for the master");
+            match ask_to_stop(dir.cluster(), screen) {
                 Ok(what) => return self.ended.push(what),
                 Err(trouble) => why = Some(trouble.to_string()),
             }
@@ -129,7 +133,7 @@ impl Stopped {
         Ok(dir.write_fleet(&fleet)?)
     }
 
-    fn tell(self, cluster: &str, stays: bool) -> Result<u8, Trouble> {
+    fn tell(self, cluster: &str, nothing: &str, stays: bool) -> Result<u8, Trouble> {
         let ended = self.ended.join(", ");
         if !self.left.is_empty() {
             let ended = if ended.is_empty() { ended } else { format!(" (ended: {ended})") };
@@ -139,13 +143,14 @@ impl Stopped {
         let stays = if stays { "; its master was there before and stays: `cw stop` once more ends it" } else { "" };
         super::print(&match ended.as_str() {
             "" => format!("nothing of the cluster `{cluster}` is left to end{stays}\n"),
-            _ => format!("the cluster `{cluster}` has ended: {ended}{stays}\n"),
+            _ => format!("the cluster `{cluster}` has ended: {ended}{nothing}{stays}\n"),
         })
     }
 }
 
-fn ask_to_stop(cluster: &str) -> Result<String, Trouble> {
+fn ask_to_stop(cluster: &str, screen: &mut Screen) -> Result<String, Trouble> {
     let mut master = Observer::connect(cluster, CONNECT_WAIT)?;
+    screen.show("having the workers leave and the master end");
     let standing = master.look()?;
     master.stop(MASTER_WAIT)?;
     let workers = match standing.workers.len() {
@@ -161,15 +166,15 @@ fn end_launched(
     dir: &ClusterDir,
     fleet: &Fleet,
     screen: &mut Screen,
-) -> (Option<String>, How, Result<(), Refused>) {
+) -> (Vec<String>, How, Result<(), Refused>) {
     let mut watching = launch::launcher(fleet, dir);
     let what = match &fleet.how {
         How::Slurm(_) => "job",
-        How::Local(_) | How::Ssh(_) => "process",
+        How::Local(_) => "process",
+        How::Ssh(_) => "host",
     };
     screen.show(&format!("looking for {}", plural(2, what)));
-    let before = watching.look().ok().map(|launched| live(&launched)).filter(|live| *live > 0);
-    let before = before.map(|live| plural(live, what));
+    let before = watching.look().map(|launched| ending(&launched, what)).unwrap_or_default();
     let (send, ended) = channel();
     let mut launcher = launch::launcher(fleet, dir);
     let body = move || {
@@ -193,6 +198,14 @@ fn end_launched(
             }
         }
     }
+}
+
+/// What is there to be ended, in words.
+fn ending(launched: &[Launched], what: &str) -> Vec<String> {
+    let pend = launched.iter().filter(|it| matches!(it.state, State::Pending { .. })).count();
+    let run = live(launched) - pend;
+    let words = |count: usize, how: &str| (count > 0).then(|| format!("{}{how}", plural(count, what)));
+    words(run, "").into_iter().chain(words(pend, " that did not run yet")).collect()
 }
 
 fn live(launched: &[Launched]) -> usize {

@@ -237,7 +237,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a time with its unit, or that there is none.
-fn idle(text: &str) -> Result<Idle, String> {
+pub(crate) fn idle(text: &str) -> Result<Idle, String> {
     match text {
         "never" => Ok(Idle::Never),
         text => time(text).map(Idle::After).map_err(|why| format!("{why}, or `never`")),

@@ -6,7 +6,7 @@ mod main_fn;
 mod roles;
 pub(crate) mod slots;
 
-pub(crate) use flags::{ClusterFlags, ProgramsFlag, RoleFlag, time};
+pub(crate) use flags::{ClusterFlags, Idle, ProgramsFlag, RoleFlag, idle, time};
 pub(crate) use main_fn::note_of_worker;
 pub(crate) use roles::{cluster_named, processes, serve};
 

@@ -1,6 +1,10 @@
 //! What `cw start` is told, and the fleet it means.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 
@@ -8,9 +12,12 @@ use crate::{
     access::ClusterDir,
     cli,
     exit::{self, Trouble},
-    launch::fleet::{Container, Engine, Fleet, How, Local, MasterAt, Slurm, Ssh},
+    launch::{
+        fleet::{Container, Engine, Fleet, Host, How, Local, MasterAt, Slurm, Ssh},
+        ssh::hosts,
+    },
     net::identity,
-    start::{ProgramsFlag, time},
+    start::{Idle, ProgramsFlag, idle, time},
 };
 
 /// How long a worker of Slurm's stays without tasks.
@@ -117,16 +124,8 @@ pub(super) enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Words(pub(super) Vec<String>);
 
-/// How long a worker stays without tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Idle(pub(super) Option<Duration>);
-
 fn words(text: &str) -> Result<Words, String> {
     shlex::split(text).map(Words).ok_or_else(|| "a quote is not closed".to_owned())
-}
-
-fn idle(text: &str) -> Result<Idle, String> {
-    if text == "never" { Ok(Idle(None)) } else { time(text).map(|time| Idle(Some(time))) }
 }
 
 /// What a fleet is by, as its flag.
@@ -152,12 +151,16 @@ impl Start {
                 kind(&before.how)
             )));
         }
-        let there = before.map_or(0, |before| before.workers);
+        let there = match how {
+            How::Ssh(_) => 0,
+            _ => before.map_or(0, |before| before.workers),
+        };
         let min = self.min.or(before.map(|before| before.min)).unwrap_or(0);
         let max = self.max.unwrap_or(before.map_or(0, |before| before.max).max(there + count)).max(min);
         self.check(count, min, max)?;
         let idle = match self.idle {
-            Some(Idle(idle)) => idle,
+            Some(Idle::After(time)) => Some(time),
+            Some(Idle::Never) => None,
             None => self.slurm.then_some(IDLE),
         };
         Ok(Fleet {
@@ -180,6 +183,7 @@ impl Start {
     /// How many workers are to be started now.
     pub(super) fn count(&self, fleet: &Fleet) -> u32 {
         match &fleet.how {
+            // One that has a worker is left alone.
             How::Ssh(ssh) => u32::try_from(ssh.hosts.len()).unwrap_or(u32::MAX),
             _ => self.workers.unwrap_or(0),
         }
@@ -206,7 +210,14 @@ impl Start {
             return Ok((How::Local(local), count("--local")?));
         }
         if let Some(file) = &self.ssh {
-            let _ = (file, Ssh::default());
+            let named = hosts::read(file).map_err(usage)?;
+            let count = u32::try_from(named.len()).unwrap_or(u32::MAX);
+            let known = match before.map(|before| &before.how) {
+                Some(How::Ssh(ssh)) => ssh.hosts.clone(),
+                _ => Vec::new(),
+            };
+            let args = self.ssh_args.as_ref().map(|words| words.0.clone()).unwrap_or_default();
+            return Ok((How::Ssh(Ssh { hosts: united(known, named), args }), count));
         }
         Err(usage("where? --slurm, --local, or --ssh FILE"))
     }
@@ -265,7 +276,7 @@ fn own_words() -> Result<Vec<String>, Trouble> {
     let path = std::env::current_exe()?;
     let path = path.to_str().ok_or_else(|| usage("this program's path is no text, so it cannot be started again"))?;
     // So Linux calls what was replaced or removed meanwhile.
-    if path.ends_with(" (deleted)") && !std::path::Path::new(path).exists() {
+    if path.ends_with(" (deleted)") && !Path::new(path).exists() {
         return Err(Trouble::new(exit::SYSTEM, format!("{path}: this program has been replaced; start it anew")));
     }
     let mut words = vec![path.to_owned()];
@@ -273,7 +284,18 @@ fn own_words() -> Result<Vec<String>, Trouble> {
     Ok(words)
 }
 
-fn absolute(path: &std::path::Path) -> Result<PathBuf, Trouble> {
+/// Hosts keep their places: what was made there is named by them.
+fn united(mut known: Vec<Host>, named: Vec<Host>) -> Vec<Host> {
+    for host in named {
+        match known.iter_mut().find(|it| it.name == host.name) {
+            Some(it) => it.slots = host.slots,
+            None => known.push(host),
+        }
+    }
+    known
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Trouble> {
     let path = std::path::absolute(path)?;
     match path.to_str() {
         Some(_) => Ok(path),

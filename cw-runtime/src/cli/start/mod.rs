@@ -157,7 +157,9 @@ impl Starting<'_> {
             Some(master) => (master, true),
             None => (self.start_master()?, false),
         };
-        let connected = watch::connected(&master.look()?);
+        // Hosts that have a worker already are among those that are waited for.
+        let is_ssh = matches!(self.fleet.how, How::Ssh(_));
+        let connected = if is_ssh { 0 } else { watch::connected(&master.look()?) };
         self.save()?;
         let ids = match self.start_workers() {
             Ok(ids) => ids,
@@ -190,6 +192,7 @@ impl Starting<'_> {
     /// Starts them. Gives what they are called at their engine.
     fn start_workers(&mut self) -> Result<Vec<String>, Refused> {
         let mut ids = Vec::new();
+        let is_ssh = matches!(self.fleet.how, How::Ssh(_));
         for (count, share) in shares(&self.fleet, self.flags.count(&self.fleet)) {
             let share = Fleet { how: self.fleet.how.clone(), ..share };
             let mut launcher = launch::launcher(&share, &self.dir);
@@ -198,6 +201,11 @@ impl Starting<'_> {
                 let started = launcher.start(left);
                 self.fleet.how = launcher.how();
                 match started {
+                    // Hosts that were not reached are told of by the engine, and tried again only when asked to.
+                    Ok(some) if is_ssh => {
+                        ids.extend(some);
+                        break;
+                    }
                     Ok(some) => {
                         left = left.saturating_sub(u32::try_from(some.len()).unwrap_or(u32::MAX).max(1));
                         ids.extend(some);
@@ -210,6 +218,9 @@ impl Starting<'_> {
                 }
             }
             self.inbox.watch(launcher);
+        }
+        if let How::Ssh(ssh) = &self.fleet.how {
+            ids = ssh.hosts.iter().map(|host| host.name.clone()).collect();
         }
         let saved = self.save();
         saved.map_err(|trouble| Refused(trouble.to_string())).map(|()| ids)
