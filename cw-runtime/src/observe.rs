@@ -29,7 +29,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// How long the end of a connection is waited for.
-const CLOSE_WAIT: Duration = Duration::from_millis(100);
+const CLOSE_WAIT: Duration = Duration::from_millis(20);
 
 /// Somebody who looks at a cluster.
 pub(crate) struct Observer {

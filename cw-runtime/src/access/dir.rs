@@ -69,6 +69,24 @@ impl ClusterDir {
         self.access_file(role).exists()
     }
 
+    /// Whether there is anything of a cluster here: a master's files, or what was started for one.
+    pub(crate) fn is_begun(&self) -> bool {
+        [self.key_file(), self.access_file(Peer::Client), self.path.join("fleet.json")]
+            .iter()
+            .any(|it| it.exists())
+    }
+
+    /// The names of all clusters with a folder beside this one, in order.
+    pub(crate) fn beside(&self) -> Vec<String> {
+        let Some(home) = self.path.parent() else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(home) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let is_begun = |name: &String| Self::in_home(home, name).is_ok_and(|dir| dir.is_begun());
+        let mut names: Vec<String> = names.filter(is_begun).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Where background processes log to.
     pub(crate) fn log_folder(&self) -> PathBuf {
         self.path.join("log")

@@ -107,6 +107,14 @@ impl ClusterDir {
         files::read::<Epoch>(&self.key_file()).ok()?.map(|file| file.epoch)
     }
 
+    /// The last master that ran on this folder, as it noted itself in its lock: process id and host.
+    pub(crate) fn last_master(&self) -> Option<(u32, String)> {
+        let mut text = String::new();
+        File::open(self.lock_file()).ok()?.take(1024).read_to_string(&mut text).ok()?;
+        let (pid, host) = text.trim().split_once(' ')?;
+        Some((pid.parse().ok()?, host.to_owned()))
+    }
+
     /// Keys with the next epoch, which is on disk then.
     fn next_keys(&self) -> Result<MasterKeys, AccessError> {
         let path = self.key_file();

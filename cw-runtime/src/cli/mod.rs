@@ -4,6 +4,7 @@
 mod results;
 mod serve;
 mod start;
+mod status;
 mod stop;
 
 use std::{
@@ -30,6 +31,7 @@ enum Verb {
     /// Run the tasks of any program of the cluster on this machine
     Worker(serve::Worker),
     Start(Box<start::Start>),
+    Status(status::Status),
     Stop(stop::Stop),
     Results(results::Results),
 }
@@ -46,6 +48,7 @@ pub(crate) fn run(words: impl Iterator<Item = String>) -> u8 {
         Ok(Cli { verb: Verb::Master(master) }) => master.run(),
         Ok(Cli { verb: Verb::Worker(worker) }) => worker.run(),
         Ok(Cli { verb: Verb::Start(start) }) => told(start.run()),
+        Ok(Cli { verb: Verb::Status(status) }) => told(status.run()),
         Ok(Cli { verb: Verb::Stop(stop) }) => told(stop.run()),
         Ok(Cli { verb: Verb::Results(results) }) => told(results.run()),
     };
