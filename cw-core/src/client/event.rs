@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use crate::{
     Payload,
     actions::Tells,
-    ids::{Attempt, SpecIndex, TaskId, WorkerId},
+    ids::{Attempt, JobIndex, SpecIndex, TaskId, WorkerId},
     wire::{Class, Counts, FromClient, Spec, Stall, Stretch, ToClient, Window, join},
 };
 
@@ -149,6 +149,15 @@ pub enum Action {
         worker: String,
         /// Why, in words.
         why: String,
+    },
+    /// Tell the user that a job's tasks take longer than any worker has time.
+    TooLong {
+        /// The job.
+        job: JobIndex,
+        /// Nine of ten tasks are done in so many seconds.
+        p90_seconds: u32,
+        /// The longest that any worker had when it joined.
+        longest_seconds: u32,
     },
 }
 

@@ -338,6 +338,12 @@ impl Client {
             }
             ToClient::Dispatched { below } => self.on_dispatched(below),
             ToClient::SetAside { worker, why } => self.actions.push_back(Action::SetAside { worker, why }),
+            ToClient::TooLong { spec, p90_seconds, longest_seconds } => {
+                if let Some(spec) = self.specs.get(spec.0 as usize) {
+                    let job = spec.job;
+                    self.actions.push_back(Action::TooLong { job, p90_seconds, longest_seconds });
+                }
+            }
             ToClient::Remark { worker, what } => self.actions.push_back(Action::Remark { worker, what }),
             ToClient::Output { task, from } => self.on_output(task, from, body),
             ToClient::Counts(counts) => self.actions.push_back(Action::Counts(counts)),

@@ -32,23 +32,28 @@ impl Master {
         if any_once {
             self.announce_once();
         }
+        self.take_up();
         let mut any_sent = false;
         while let Some((client, worker)) = self.next_pair() {
-            self.send_run(client, worker);
-            any_sent = true;
+            match worker {
+                Some(worker) => self.send_run(client, worker),
+                None => self.lay_aside(client),
+            }
+            any_sent |= worker.is_some();
         }
-        // The next ones are to be announced.
-        self.unplaced |= any_sent && any_once;
+        // The next ones are to be announced, or are laid aside.
+        self.unplaced |= any_sent && (any_once || !self.untimely.is_empty());
         self.recall_for_idle();
         self.make_way(any_sent);
         self.accrue();
     }
 
-    /// The client with least slot time used that a worker has room for, and that worker.
+    /// The client with least slot time used that a worker has room for, and that worker; none in its place if workers have
+    /// room, and none of them has the time.
     ///
     /// While one waits whose next task must begin at once, nothing of the others' is sent ahead: it would have each slot
     /// that frees.
-    fn next_pair(&self) -> Option<(ClientId, WorkerId)> {
+    fn next_pair(&self) -> Option<(ClientId, Option<WorkerId>)> {
         if self.room.values().all(BTreeSet::is_empty) {
             return None;
         }
@@ -61,16 +66,20 @@ impl Master {
                 return None;
             }
             let needs_slot = needs_slot || slots_only.contains(&self.pool_of(state.program));
+            let need = self.next_need(*client);
             let fits = |worker: &WorkerId| {
                 !state.held_by.contains(worker) && (!needs_slot || self.workers[worker].free_slots() > 0)
             };
-            let found = room.iter().find(|(_, worker)| fits(worker));
+            let found = room.iter().find(|(_, worker)| fits(worker) && self.has_time(*worker, need));
+            if found.is_none() && need > 0 && room.iter().any(|(_, worker)| fits(worker)) {
+                return Some((*client, None));
+            }
             // Not for one that nobody may serve, as its results pile up.
             let may = state.detached.is_none() && room.iter().any(|(_, it)| !state.held_by.contains(it));
             if needs_slot && found.is_none() && may && !planted!(OnceLast) {
                 slots_only.push(self.pool_of(state.program));
             }
-            found.map(|(_, worker)| (*client, *worker))
+            found.map(|(_, worker)| (*client, Some(*worker)))
         };
         if planted!(MostUsedFirst) {
             return self.waiting.iter().rev().find_map(worker_for);
@@ -126,7 +135,8 @@ impl Master {
             let client = &self.clients[&id];
             let has_more = client.queued > 0
                 && !client.has_once
-                && self.workers[&to].has_room(client.program, self.is_shared(client.program), &self.config);
+                && self.workers[&to].has_room(client.program, self.is_shared(client.program), &self.config)
+                && self.has_time(to, self.next_need(id));
             if !has_more || expected >= run_time {
                 break;
             }
@@ -200,6 +210,7 @@ impl Master {
         };
         let worker = self.workers.get_mut(&to).expect("listed as having room");
         worker.take_on(id, client.program, Tasks::one(charge, bytes));
+        worker.allotment.in_vain |= worker.allotment.gave.take() == Some((id, task_id));
         self.actions.push_back(Action::TellWorker { worker: to, message, body: task.args.clone() });
         charge
     }
@@ -243,7 +254,9 @@ impl Master {
             takers.fold(0u32, |idle, (_, worker)| idle.saturating_add(worker.free_slots()))
         };
         let of_other = |client: &ClientId| self.clients.get(client).is_some_and(|it| it.program != program);
-        let busy = || of_program().filter(|(_, worker)| worker.is_well() && worker.ahead() > 0);
+        // What came back and went there again would do so without end.
+        let is_vain = |worker: &Worker| worker.allotment.in_vain && !self.enders.is_empty();
+        let busy = || of_program().filter(|(_, it)| it.is_well() && it.ahead() > 0 && !is_vain(it));
         let has_others = |worker: &Worker| worker.shares.has_ahead(of_other);
         let keepers: BTreeSet<WorkerId> =
             self.clients.values().flat_map(|client| &client.held_by).copied().collect();

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Payload,
     ids::{Attempt, ClientId, SpecIndex, TaskId, WorkerId},
+    learn::LONG,
     wire::{Class, Entries, Entry, Stretch, ToClient},
 };
 
@@ -119,7 +120,7 @@ impl Master {
             return entries.next();
         }
         let before = client.usage;
-        let mut other = None;
+        let (mut other, mut long) = (None, None);
         let (mut first, mut passed) = (TaskId(0), 0);
         for entry in entries {
             let is_plain = |task: &&Task| task.is_with(from, attempt) && task.is_plain();
@@ -129,7 +130,10 @@ impl Master {
             };
             let (charge, bytes) = (task.charge, client.bytes_of(task));
             let spec = task.spec;
-            client.specs[spec.0 as usize].learned.learn(entry.micros);
+            let known = &mut client.specs[spec.0 as usize];
+            known.learned.learn(entry.micros);
+            self.habits.add(known.habit, entry.micros, 1);
+            long = long.or((entry.micros >= LONG).then_some(spec));
             client.take_out(entry.task);
             client.settle(charge, entry.micros);
             client.resume.note_passed(entry.task);
@@ -146,6 +150,9 @@ impl Master {
         }
         if passed > 0 {
             self.note_passed(from, id, (first, passed), before);
+        }
+        if let Some(spec) = long {
+            self.note_too_long(id, spec);
         }
         other
     }

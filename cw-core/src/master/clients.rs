@@ -9,6 +9,7 @@ use std::{
 use super::{
     TASKS_END,
     ends::Ends,
+    habits::Place,
     parked::ParkedTasks,
     resume::{CLAIMS_MAX, Resume},
     stretches::Stretches,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     Payload, TaskMap, Time,
-    ids::{Attempt, ProgramId, SettingId, TaskId, WorkerId},
+    ids::{Attempt, JobIndex, ProgramId, SettingId, TaskId, WorkerId},
     learn::Learned,
     wire::{Failure, Output, Spec, Stall},
 };
@@ -65,6 +66,8 @@ pub(super) struct Client {
     pub(super) ran: u64,
     /// The part of `usage` that was paid for running tasks beyond their charge.
     pub(super) advance: u64,
+    /// Jobs of which it was told that they take longer than any worker has time.
+    pub(super) too_long: BTreeSet<JobIndex>,
     /// Whether it has jobs that must not run twice.
     pub(super) has_once: bool,
     /// The lowest priority of its specs.
@@ -181,12 +184,8 @@ pub(super) struct SpecState {
     pub(super) learned: Learned,
     /// The tasks that the client has of it.
     pub(super) tasks: u32,
-}
-
-impl SpecState {
-    pub(super) fn new(what: Spec) -> Self {
-        Self { what, learned: Learned::default(), tasks: 0 }
-    }
+    /// Where it is kept what all tasks of the job take.
+    pub(super) habit: Place,
 }
 
 impl Client {
@@ -210,6 +209,7 @@ impl Client {
             outstanding: 0,
             ran: 0,
             advance: 0,
+            too_long: BTreeSet::new(),
             has_once: false,
             lowest_priority: i32::MAX,
             gone: false,
@@ -236,13 +236,13 @@ impl Client {
     }
 
     /// Takes in its next spec.
-    pub(super) fn declare(&mut self, what: Spec) {
+    pub(super) fn declare(&mut self, what: Spec, habit: Place) {
         if !what.rerun {
             self.has_once = true;
             self.spread_all();
         }
         self.lowest_priority = self.lowest_priority.min(what.priority);
-        self.specs.push(SpecState::new(what));
+        self.specs.push(SpecState { what, learned: Learned::default(), tasks: 0, habit });
     }
 
     /// When its session ends, as it has no connection: first what was never tried is dropped, then all.

@@ -105,11 +105,12 @@ impl Master {
         if client.has_urgent() {
             victims.push(Victim { client: id, below: Some(priority) });
         }
+        let (need, now, grace) = (self.next_need(id), self.now, self.config.end_grace);
         let mut wanted = u32::try_from(client.queued).unwrap_or(u32::MAX);
         let mut asked: Vec<(WorkerId, ToWorker)> = Vec::new();
         for (worker, state) in &mut self.workers {
             let may = state.serves(client.program) && !client.held_by.contains(worker);
-            let may = may && state.may_be_asked();
+            let may = may && state.may_be_asked() && (need == 0 || state.has_time(need, now, grace));
             if wanted == 0 || !may || state.backlog() < LONG_WAIT {
                 continue;
             }

@@ -97,11 +97,14 @@ impl Master {
         }
         let state = self.clients.get_mut(&client).expect("the task was just found");
         let entry = state.tasks.get_mut(task).expect("the task was just found");
-        let charged = entry.charge;
-        let spec = &mut state.specs[entry.spec.0 as usize];
+        let (charged, index) = (entry.charge, entry.spec);
         if class == Class::Ok {
-            spec.learned.learn(micros);
+            state.specs[index.0 as usize].learned.learn(micros);
+            self.learn_end(client, index, micros);
         }
+        let state = self.clients.get_mut(&client).expect("the task was just found");
+        let entry = state.tasks.get_mut(task).expect("the task was just found");
+        let spec = &mut state.specs[index.0 as usize];
         if may_retry(entry, &spec.what, class) {
             let ended = if class == Class::Crashed { u32::from(entry.crashes) } else { entry.failures };
             self.requeue(client, task);
@@ -251,8 +254,14 @@ impl Master {
             state.leaving = true;
             self.note_load(worker);
         }
+        if why == Returned::NoTime {
+            self.note_declined(worker, client, task);
+        }
         if let Some(state) = self.workers.get_mut(&worker) {
             state.note_returned();
+            if why == Returned::Recalled {
+                state.allotment.gave = Some((client, task));
+            }
         }
         let ran = matches!(why, Returned::Suspect | Returned::Cancelled | Returned::Killed);
         let end = if ran { End::Ran } else { End::NotRun };

@@ -199,6 +199,7 @@ impl Master {
         for (client, state) in &mut self.clients {
             state.at_workers -= worker.shares.of(*client);
         }
+        self.forget_end(id);
         if !is_planned {
             self.former.insert(id, (worker.inherited, std::mem::take(&mut worker.worked_for)));
         }

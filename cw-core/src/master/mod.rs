@@ -39,9 +39,11 @@ mod burst;
 mod check;
 mod clients;
 mod ends;
+mod ending;
 mod event;
 mod fair;
 mod finish;
+mod habits;
 mod liveness;
 mod members;
 mod parked;
@@ -76,6 +78,7 @@ use crate::{
 pub use backlog::Backlog;
 use clients::{Client, Introduction};
 pub use event::{Action, Event, Member, RosterLine};
+use habits::Habits;
 pub use members::Admitted;
 use members::Members;
 use tasks::{State, Task};
@@ -113,6 +116,8 @@ pub struct Config {
     pub lost_after: Duration,
     /// A client's session ends when it was away for so long.
     pub client_grace: Duration,
+    /// What of its time a worker keeps for handing back what it has, but at most a tenth of all.
+    pub end_grace: Duration,
     /// How long workers are waited for that may have what a client hands in again.
     pub recover_for: Duration,
     /// The peers of the master before.
@@ -139,6 +144,7 @@ impl Default for Config {
             suspect_after: Duration::from_secs(2),
             lost_after: Duration::from_secs(10),
             client_grace: Duration::from_secs(30),
+            end_grace: Duration::from_secs(10),
             recover_for: Duration::from_secs(10),
             roster: Vec::new(),
             first_id: 0,
@@ -209,6 +215,15 @@ pub struct Master {
     resuming: BTreeSet<ClientId>,
     watching: BTreeSet<ClientId>,
     once: BTreeSet<ClientId>,
+    /// What tasks of each job take.
+    habits: Habits,
+    /// Workers whose end is known, and from when on each is sent nothing more; and those for which that is yet to come.
+    enders: BTreeMap<WorkerId, Time>,
+    overs: BTreeSet<(Time, WorkerId)>,
+    /// The most time that any worker had in all.
+    longest: Duration,
+    /// Clients with tasks that no worker with room had time for.
+    untimely: BTreeSet<ClientId>,
     /// Before then no client has stood still for long enough to be told, and none has been.
     stalls_at: Time,
     /// Why there are no more workers than there are, as whoever starts them says.
@@ -257,6 +272,11 @@ impl Master {
             resuming: BTreeSet::new(),
             watching: BTreeSet::new(),
             once: BTreeSet::new(),
+            habits: Habits::default(),
+            enders: BTreeMap::new(),
+            overs: BTreeSet::new(),
+            longest: Duration::ZERO,
+            untimely: BTreeSet::new(),
             stalls_at: Time::ZERO,
             outlook: None,
             unplaced: false,
@@ -297,6 +317,7 @@ impl Master {
         self.end_probation();
         self.try_unfit();
         self.wake_parked();
+        self.end_times();
         self.look_at_stalls();
         // What is about to be placed, or can be from now on, does not stand still.
         if !self.unplaced {
@@ -323,7 +344,7 @@ impl Master {
             [self.next_stall(), self.next_look(), self.next_counts(), self.next_wake(), self.recall_at];
         let peers =
             [self.next_beat(), self.next_session_end(), self.next_stop_waiting(), self.next_probation()];
-        placing.into_iter().chain(peers).chain([self.next_try()]).flatten().min()
+        placing.into_iter().chain(peers).chain([self.next_try(), self.next_end()]).flatten().min()
     }
 
     /// Slots of all workers.
@@ -418,6 +439,10 @@ impl Master {
             }
             FromWorker::Unfit { program, why } => self.on_unfit(worker, program, why),
             FromWorker::Remark { client, what } => self.on_remark(worker, client, what),
+            FromWorker::Ends { left } => self.on_ends(worker, left),
+            FromWorker::Ran { client, task, attempt, seconds } => {
+                self.on_ran(worker, client, (task, attempt), seconds);
+            }
         }
     }
 
@@ -439,7 +464,9 @@ impl Master {
             if !what.rerun {
                 self.once.insert(client);
             }
-            self.clients.get_mut(&client).expect("just seen").declare(what);
+            let program = self.clients[&client].program;
+            let habit = self.habits.open(program, what.job);
+            self.clients.get_mut(&client).expect("just seen").declare(what, habit);
         } else if specs.get(spec.0 as usize).is_none_or(|known| known.what != what) {
             self.disconnect_client(client, "declared its specs out of order");
         }
@@ -491,6 +518,7 @@ impl Master {
 
     /// Drops what is queued and was never tried, of a client that is away: most of what it takes up.
     fn trim(&mut self, id: ClientId) {
+        self.take_up_all(id);
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.trimmed = true;
         client.spread_all();
@@ -515,7 +543,10 @@ impl Master {
             return;
         }
         let gone = self.clients.remove(&id).expect("just seen");
-        for list in [&mut self.away, &mut self.resuming, &mut self.watching, &mut self.once] {
+        gone.specs.iter().for_each(|spec| self.habits.close(spec.habit));
+        let lists =
+            [&mut self.away, &mut self.resuming, &mut self.watching, &mut self.once, &mut self.untimely];
+        for list in lists {
             list.remove(&id);
         }
         self.former.values_mut().for_each(|(_, worked_for)| {
@@ -546,6 +577,10 @@ impl Master {
         }
         if returned {
             worker.come_back(self.now);
+            if is_new {
+                // It may have run anything for the master before.
+                worker.allotment.ran = worker.slots;
+            }
             self.spread_at(id);
             self.forget_asked(id);
             self.forget_claims(id);

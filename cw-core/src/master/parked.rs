@@ -6,7 +6,10 @@
 //! A task that is to be *alone* may have been what ended its worker. It gets a worker that runs nothing else: one that
 //! is idle, or else one that is sent nothing until it is. At most half of a program's workers are kept so at once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     Master,
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     Time,
-    ids::{ClientId, ProgramId, TaskId, WorkerId},
+    ids::{ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::{Class, ToWorker},
 };
 
@@ -40,6 +43,8 @@ pub(super) enum Parked {
     Awaited,
     /// It wants to be placed with care.
     Wishes(Wish),
+    /// No worker with room has time for it (`ending`); it is of this spec.
+    NoTime(SpecIndex),
 }
 
 impl Parked {
@@ -48,6 +53,7 @@ impl Parked {
         match self {
             Self::Awaited => (1, 0),
             Self::Wishes(wish) => (0, usize::from(wish.alone)),
+            Self::NoTime(_) => (0, 0),
         }
     }
 }
@@ -59,6 +65,8 @@ pub(super) struct ParkedTasks {
     /// Those of them that a worker may have, and those that are to be alone.
     awaited: usize,
     alone: usize,
+    /// Those for which no worker has time.
+    untimely: BTreeMap<SpecIndex, BTreeSet<TaskId>>,
 }
 
 impl ParkedTasks {
@@ -66,12 +74,39 @@ impl ParkedTasks {
         self.remove(task);
         let (awaited, alone) = why.counts();
         (self.awaited, self.alone) = (self.awaited + awaited, self.alone + alone);
+        if let Parked::NoTime(spec) = why {
+            self.untimely.entry(spec).or_default().insert(task);
+        }
         self.tasks.insert(task, why);
     }
 
     pub(super) fn remove(&mut self, task: TaskId) {
-        let (awaited, alone) = self.tasks.remove(&task).map_or((0, 0), Parked::counts);
+        let Some(why) = self.tasks.remove(&task) else { return };
+        let (awaited, alone) = why.counts();
         (self.awaited, self.alone) = (self.awaited - awaited, self.alone - alone);
+        if let Parked::NoTime(spec) = why
+            && let Some(tasks) = self.untimely.get_mut(&spec)
+        {
+            tasks.remove(&task);
+            if tasks.is_empty() {
+                self.untimely.remove(&spec);
+            }
+        }
+    }
+
+    /// Whether any is there for which no worker has time.
+    pub(super) fn any_untimely(&self) -> bool {
+        !self.untimely.is_empty()
+    }
+
+    /// The specs of those.
+    pub(super) fn untimely(&self) -> impl Iterator<Item = SpecIndex> {
+        self.untimely.keys().copied()
+    }
+
+    /// Those of one spec, in order.
+    pub(super) fn untimely_of(&self, spec: SpecIndex) -> impl Iterator<Item = TaskId> {
+        self.untimely.get(&spec).into_iter().flatten().copied()
     }
 
     pub(super) fn get(&self, task: TaskId) -> Option<Parked> {
@@ -88,7 +123,7 @@ impl ParkedTasks {
 
     /// Whether any waits for more than that its pause is over.
     pub(super) fn any_waits(&self) -> bool {
-        self.awaited + self.alone > 0
+        self.awaited + self.alone > 0 || self.any_untimely()
     }
 
     pub(super) fn any_awaited(&self) -> bool {
@@ -254,10 +289,11 @@ impl Master {
     fn place_elsewhere(&mut self, id: ClientId, task: TaskId, avoid: WorkerId) {
         let client = &self.clients[&id];
         let Some(room) = self.room.get(&client.program) else { return };
-        let needs_slot = self.needs_free_slot(id, task);
+        let (needs_slot, need) = (self.needs_free_slot(id, task), self.task_need(id, task));
         let fits = |worker: &WorkerId| {
             *worker != avoid
                 && !client.held_by.contains(worker)
+                && self.has_time(*worker, need)
                 && (!needs_slot || self.workers[worker].free_slots() > 0)
         };
         if let Some(worker) = room.iter().map(|(_, worker)| *worker).find(fits) {
@@ -268,14 +304,14 @@ impl Master {
     fn place_alone(&mut self, id: ClientId, task: TaskId) {
         let kept = self.exclusives.iter().find(|worker| self.workers[worker].exclusive == Some((id, task)));
         let Some(worker) = kept.copied().or_else(|| self.keep_free(id, task)) else { return };
-        if self.workers[&worker].sent == 0 {
+        if self.workers[&worker].sent == 0 && self.has_time(worker, self.task_need(id, task)) {
             self.send_parked(id, task, worker);
         }
     }
 
     /// Keeps a worker free for a task: an idle one, or the least loaded.
     fn keep_free(&mut self, id: ClientId, task: TaskId) -> Option<WorkerId> {
-        let client = &self.clients[&id];
+        let (client, need) = (&self.clients[&id], self.task_need(id, task));
         let of_program =
             |(_, worker): &(&WorkerId, &super::Worker)| worker.serves(client.program) && worker.is_well();
         let fit: Vec<_> = self.workers.iter().filter(of_program).collect();
@@ -285,7 +321,8 @@ impl Master {
         }
         let free = fit
             .iter()
-            .filter(|(worker_id, worker)| worker.exclusive.is_none() && !client.held_by.contains(worker_id));
+            .filter(|(worker_id, worker)| worker.exclusive.is_none() && !client.held_by.contains(worker_id))
+            .filter(|(worker_id, _)| self.has_time(**worker_id, need));
         let worker_id = *free.min_by_key(|(worker_id, worker)| (worker.load(), **worker_id))?.0;
         self.exclusives.insert(worker_id);
         let worker = self.workers.get_mut(&worker_id).expect("just found");
@@ -311,8 +348,10 @@ impl Master {
             let serves = |program| worker.is_some_and(|worker| worker.serves(program));
             let is_held =
                 client.is_some_and(|client| client.held_by.contains(&id) || !serves(client.program));
+            let has_time =
+                || task.is_some_and(|(client, task)| self.has_time(id, self.task_need(client, task)));
             let is_used = match state {
-                Some(State::Parked) => !is_held,
+                Some(State::Parked) => !is_held && has_time(),
                 Some(state) => state.worker() == Some(id) && state.takes_room(),
                 None => false,
             };

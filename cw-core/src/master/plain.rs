@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Payload,
     ids::{Attempt, ClientId, SpecIndex, TaskId, WorkerId},
+    learn::LONG,
     wire::{Class, FromWorker, Stretch, ToClient, ToWorker},
 };
 
@@ -22,6 +23,7 @@ fn named(message: &FromWorker) -> Option<(ClientId, TaskId)> {
         | FromWorker::Started { client, task, .. }
         | FromWorker::Have { client, task, .. }
         | FromWorker::Progress { client, task, .. }
+        | FromWorker::Ran { client, task, .. }
         | FromWorker::Output { client, task, .. } => Some((client, task)),
         FromWorker::Finished { .. }
         | FromWorker::Finishes { .. }
@@ -30,6 +32,7 @@ fn named(message: &FromWorker) -> Option<(ClientId, TaskId)> {
         | FromWorker::Leaving
         | FromWorker::Accounted { .. }
         | FromWorker::Unfit { .. }
+        | FromWorker::Ends { .. }
         | FromWorker::Remark { .. } => None,
     }
 }
@@ -165,12 +168,14 @@ impl Master {
             return 0;
         }
         let before = client.usage;
-        let mut passed = 0;
+        let (mut passed, mut long) = (0, None);
         while passed < tasks {
             let next = TaskId(first.0 + u64::from(passed));
             let Some((kept, sent)) = client.stretches.take_sent(next, tasks - passed, from) else { break };
             let count = kept.args.tasks();
-            client.end_all(&kept, sent, micros.by_ref().take(count as usize));
+            let each = client.end_all(&kept, sent, micros.by_ref().take(count as usize));
+            self.habits.add(client.specs[kept.spec.0 as usize].habit, each, count);
+            long = long.or((each >= LONG).then_some(kept.spec));
             let Sent { charge, bytes, .. } = sent;
             worker.release(id, client.program, Tasks { count, charge, bytes }, true);
             worker.record.note_ok(count);
@@ -178,6 +183,9 @@ impl Master {
         }
         if passed > 0 {
             self.note_passed(from, id, (first, passed), before);
+        }
+        if let Some(spec) = long {
+            self.note_too_long(id, spec);
         }
         passed
     }

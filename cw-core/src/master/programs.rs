@@ -61,6 +61,10 @@ impl Master {
             return;
         }
         self.workers.values_mut().for_each(|worker| worker.move_load(id, from, to));
+        for spec in self.clients.get_mut(&id).into_iter().flat_map(|client| &mut client.specs) {
+            self.habits.close(spec.habit);
+            spec.habit = self.habits.open(to, spec.what.job);
+        }
         self.open_program(to);
         self.close_program(from);
     }

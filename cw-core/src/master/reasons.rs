@@ -2,7 +2,9 @@
 //!
 //! Each costs a look at the workers, not at the tasks: other clients' messages may have it asked for often.
 
-use super::{Client, Master, Worker};
+use std::time::Duration;
+
+use super::{Client, Master, Worker, ending::seconds};
 use crate::{
     ids::{ClientId, WorkerId},
     wire::Stall,
@@ -15,13 +17,19 @@ impl Master {
         let is_queued = client.queued > 0;
         let in_queue = || self.why_queued(id, client);
         if is_queued {
-            return self.why_held(client).or_else(|| self.why_not_begun(id, client)).unwrap_or_else(in_queue);
+            let begins = || self.why_not_begun(id, client);
+            return self
+                .why_held(client)
+                .or_else(begins)
+                .or_else(|| self.why_no_time(id, client))
+                .unwrap_or_else(in_queue);
         }
         self.why_awaited(client)
             .or_else(|| self.why_held(client))
             .or_else(|| self.why_alone(client))
             .or_else(|| self.why_silent(id, client))
             .or_else(|| self.why_not_begun(id, client))
+            .or_else(|| self.why_no_time(id, client))
             .unwrap_or_else(in_queue)
     }
 
@@ -78,6 +86,23 @@ impl Master {
         };
         let any = client.out() > 0 && self.fitting(client).any(hangs);
         any.then(|| Stall::NotBegun { tasks: client.out() })
+    }
+
+    /// All workers that are there, and that it can have, end too soon: for what it has, or for anything.
+    fn why_no_time(&self, id: ClientId, client: &Client) -> Option<Stall> {
+        let is_there = |worker: &Worker| worker.connected && !worker.suspect && !worker.leaving;
+        let there = || self.fitting(client).map(|(_, worker)| worker).filter(|worker| is_there(worker));
+        let needs = client.parked.untimely().map(|spec| self.need_of(id, spec));
+        let need = needs.min().filter(|_| client.queued == 0).unwrap_or(0);
+        let takes = |worker: &Worker| {
+            !worker.allotment.is_over && worker.is_long_enough(need, self.now, self.config.end_grace)
+        };
+        if there().next().is_none() || there().any(takes) {
+            return None;
+        }
+        let left = there().filter_map(|worker| worker.left(self.now)).max().unwrap_or_default();
+        let [p90_seconds, left_seconds] = [Duration::from_micros(need), left].map(seconds);
+        Some(Stall::NoTime { p90_seconds, left_seconds })
     }
 
     /// There is no worker that it can have, or they have others' tasks.

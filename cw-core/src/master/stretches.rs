@@ -94,6 +94,11 @@ impl Stretches {
         self.find(task).is_some()
     }
 
+    /// What a task of a stretch is.
+    pub(super) fn spec_at(&self, task: TaskId) -> Option<SpecIndex> {
+        self.all.get(&self.find(task)?).map(|kept| kept.spec)
+    }
+
     /// The first task of the stretch that has this one.
     fn find(&self, task: TaskId) -> Option<TaskId> {
         // Whoever has long tasks has none, and asks with each.
@@ -212,11 +217,15 @@ impl Client {
         (args, bytes)
     }
 
-    /// Notes that these tasks have ended well, with what they took.
-    pub(super) fn end_all(&mut self, kept: &Kept, sent: Sent, micros: impl Iterator<Item = u64>) {
+    /// Notes that these tasks have ended well, with what they took. Gives about what one of them took.
+    pub(super) fn end_all(&mut self, kept: &Kept, sent: Sent, micros: impl Iterator<Item = u64>) -> u64 {
         let charged = u64::from(sent.charge) * u64::from(kept.args.tasks());
         let mut learned = self.specs[kept.spec.0 as usize].learned;
-        let micros = micros.inspect(|micros| learned.learn(*micros));
+        let mut last = 0;
+        let micros = micros.inspect(|micros| {
+            learned.learn(*micros);
+            last = *micros;
+        });
         if self.advance == 0 && self.ran == 0 {
             let used = micros.fold(0, |used: u64, micros| used.saturating_add(micros.min(USED_MAX)));
             self.correct_all(charged, used);
@@ -227,6 +236,7 @@ impl Client {
         (spec.learned, spec.tasks) = (learned, spec.tasks - kept.args.tasks());
         self.outstanding -= charged;
         self.bytes -= sent.bytes;
+        if kept.args.tasks() == 1 { last } else { learned.expected().into() }
     }
 
     /// Something is to be said of this task that may not be true of those beside it.

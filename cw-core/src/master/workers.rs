@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, breaker::Record, shares::Shares};
+use super::{Config, breaker::Record, ending::Allotment, shares::Shares};
 use crate::{
     Time,
     idmap::IdMap,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId},
+    learn::LONG,
     wire::Programs,
 };
 
@@ -52,6 +53,8 @@ pub(super) struct Worker {
     /// The task that has, or is to have, the worker for itself.
     pub(super) exclusive: Option<(ClientId, TaskId)>,
     pub(super) record: Record,
+    /// How long it lives, and what was made of that.
+    pub(super) allotment: Allotment,
     /// When something last ended there, or a recall did.
     pub(super) moved: Time,
     /// The keys under which it stands in the lists of workers with room.
@@ -87,6 +90,11 @@ pub(super) struct Tasks {
 impl Tasks {
     pub(super) fn one(charge: u32, bytes: u64) -> Self {
         Self { count: 1, charge, bytes }
+    }
+
+    /// How many of them are expected to take long.
+    fn long(self) -> u32 {
+        if u64::from(self.charge) >= LONG { self.count } else { 0 }
     }
 
     fn charged(self) -> u64 {
@@ -133,6 +141,7 @@ impl Worker {
             inherited: ClientId(0),
             exclusive: None,
             record: Record::default(),
+            allotment: Allotment::default(),
             moved: Time::ZERO,
             listed: Vec::new(),
             changed: false,
@@ -243,6 +252,7 @@ impl Worker {
             && !self.leaving
             && !self.suspect
             && self.accounting.is_none()
+            && !self.allotment.is_over
             && !self.record.is_set_aside()
     }
 
@@ -306,6 +316,7 @@ impl Worker {
         load.bytes = load.bytes.saturating_add(bytes);
         self.sent += count;
         self.expected += charged;
+        self.allotment.long += tasks.long();
         // What was asked for in vain may be here now.
         self.asked = None;
         self.shares.add(client, charge, count);
@@ -321,6 +332,11 @@ impl Worker {
         load.bytes = load.bytes.saturating_sub(bytes);
         self.sent = self.sent.saturating_sub(count);
         self.expected = self.expected.saturating_sub(charged);
+        self.allotment.long = self.allotment.long.saturating_sub(tasks.long());
+        if ran {
+            self.allotment.ran = self.allotment.ran.saturating_add(count);
+            self.allotment.in_vain = false;
+        }
         self.shares.remove(client, charge, count, ran);
     }
 

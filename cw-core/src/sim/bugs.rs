@@ -95,6 +95,10 @@ pub enum Bug {
     DropApart,
     /// Shared values are forgotten while tasks that share them run.
     DropUsed,
+    /// Tasks are sent to workers that end before they would be done.
+    IgnoreEnds,
+    /// A worker begins tasks that its time is too short for.
+    BeginLate,
 }
 
 /// All of them.

@@ -148,6 +148,7 @@ impl World {
                 self.ledger.rule(false, "a worker whose executors start is not broken", || why);
             }
             worker::Action::Idle => self.note_idle(host),
+            worker::Action::Over => self.end_worker(host),
             worker::Action::Left => {
                 let worker = self.hosts[host].worker().expect("it has just said so");
                 worker.left = true;
@@ -259,6 +260,7 @@ impl World {
             | client::Action::Counts(_)
             | client::Action::Remark { .. }
             | client::Action::Output { .. }
+            | client::Action::TooLong { .. }
             | client::Action::SetAside { .. } => {}
         }
     }

@@ -302,6 +302,13 @@ impl World {
         self.replace(peer, Some(pause));
     }
 
+    /// A worker's allocation is over, and it leaves by itself; another comes.
+    pub(super) fn end_worker(&mut self, peer: usize) {
+        self.ledger.note_leaves(peer);
+        let pause = self.chance.time(Duration::from_millis(10), Duration::from_secs(5));
+        self.replace(peer, Some(pause));
+    }
+
     fn replace(&mut self, peer: usize, again_after: Option<Duration>) {
         if let Some(pause) = again_after {
             let program = self.hosts[peer].program;

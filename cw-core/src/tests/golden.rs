@@ -100,6 +100,8 @@ fn to_client() {
     let remark = ToClient::Remark { worker: "h:1".to_owned(), what: "x".into() };
     assert_eq!(golden(remark, b""), "070000000803683a310178");
     assert_eq!(golden(ToClient::Output { task: TASK, from: 300 }, b"o"), "0600000009ac02ac026f");
+    let too_long = ToClient::TooLong { spec: SpecIndex(1), p90_seconds: 300, longest_seconds: 2 };
+    assert_eq!(golden(too_long, b""), "050000000b01ac0202");
     for (why, bytes) in [
         (Stall::Silent { workers: 2 }, "03000000020302"),
         (Stall::Recovering { workers: 2 }, "03000000020402"),
@@ -107,6 +109,7 @@ fn to_client() {
         (Stall::Quarantined { tasks: 2 }, "03000000020602"),
         (Stall::NotBegun { tasks: 2 }, "03000000020702"),
         (Stall::Held { tasks: 2 }, "03000000020802"),
+        (Stall::NoTime { p90_seconds: 300, left_seconds: 2 }, "05000000020aac0202"),
         (
             Stall::Unfit { workers: 2, worker: "h:1".to_owned(), why: "x".to_owned() },
             "0900000002090203683a310178",
@@ -174,6 +177,12 @@ fn from_worker() {
     assert_eq!(golden(output, b"o"), "080000000c05ac0202ac026f");
     let killed = FromWorker::Returned { client: CLIENT, task: TASK, attempt: ATTEMPT, why: Returned::Killed };
     assert_eq!(golden(killed, b""), "060000000105ac020206");
+    let no_time =
+        FromWorker::Returned { client: CLIENT, task: TASK, attempt: ATTEMPT, why: Returned::NoTime };
+    assert_eq!(golden(no_time, b""), "060000000105ac020207");
+    assert_eq!(golden(FromWorker::Ends { left: Some(300) }, b""), "040000000e01ac02");
+    let ran = FromWorker::Ran { client: CLIENT, task: TASK, attempt: ATTEMPT, seconds: 300 };
+    assert_eq!(golden(ran, b""), "070000000f05ac0202ac02");
 }
 
 #[test]
@@ -292,15 +301,15 @@ fn handshake() {
         program: ProgramId([1; 16]),
         program_name: "sim".to_owned(),
         name: "h:1".to_owned(),
-        role: Role::Worker { slots: 4, programs: Programs::Any },
+        role: Role::Worker { slots: 4, programs: Programs::Any, left: Some(300) },
         session: Session { token: Token([3; 16]), known: Some(9) },
         jobs: vec![JobLine { id: 1, schema: 2, path: "a::b".to_owned() }],
     };
     let bytes = wire::encode_hello(&hello);
     assert_eq!(
         hex(&bytes),
-        "63772f000100010005302e312e300174010101010101010101010101010101010373696d03683a31010402030303030303030303030\
-         30303030303010901010204613a3a62"
+        "63772f000100010005302e312e300174010101010101010101010101010101010373696d03683a3101040201ac02030303030303030303\
+         03030303030303010901010204613a3a62"
     );
     assert_eq!(wire::decode_hello(&bytes).unwrap(), hello);
 

@@ -719,6 +719,7 @@ impl World {
             worker::Action::Drop { program } => self.workers[index].dropped.push(program),
             worker::Action::Broken { why } => self.workers[index].broken = Some(why),
             worker::Action::Idle => {}
+            worker::Action::Over => {}
             worker::Action::Left => {
                 self.workers[index].left = true;
                 // What it said before it left still arrives.
@@ -766,7 +767,9 @@ impl World {
             }
             client::Action::Moving | client::Action::Progress { .. } => {}
             client::Action::SetAside { worker, .. } => self.set_aside.push(worker),
-            client::Action::Remark { .. } | client::Action::Output { .. } => {}
+            client::Action::Remark { .. }
+            | client::Action::TooLong { .. }
+            | client::Action::Output { .. } => {}
             client::Action::Counts(counts) => {
                 let now = self.now;
                 self.clients[index].counts.push((now, counts));

@@ -187,6 +187,15 @@ pub enum ToClient {
         /// The worker to acknowledge to.
         worker: WorkerId,
     },
+    /// Tasks of a job take longer than any worker has time. They are tried all the same. Said once for each job.
+    TooLong {
+        /// One of the job's specs.
+        spec: SpecIndex,
+        /// Nine of ten tasks are done in so many seconds.
+        p90_seconds: u32,
+        /// The longest that any worker had when it joined.
+        longest_seconds: u32,
+    },
 }
 
 /// Where a client's tasks are.
@@ -299,6 +308,13 @@ pub enum Stall {
         /// Why that one cannot, in one line.
         why: String,
     },
+    /// Workers end before the tasks would be done.
+    NoTime {
+        /// Nine of ten of the tasks are done in so many seconds; 0 if nobody knows what they take.
+        p90_seconds: u32,
+        /// So much time has the worker that has most.
+        left_seconds: u32,
+    },
 }
 
 impl fmt::Display for Stall {
@@ -327,6 +343,13 @@ impl fmt::Display for Stall {
             Self::Unfit { workers, worker, why } => {
                 write!(f, "none of {workers} workers can run this program; {worker}: {why}")
             }
+            Self::NoTime { p90_seconds: 0, left_seconds } => {
+                write!(f, "all workers are about to end, the last in {}", Seconds(*left_seconds))
+            }
+            Self::NoTime { p90_seconds, left_seconds } => {
+                let (need, left) = (Seconds(*p90_seconds), Seconds(*left_seconds));
+                write!(f, "the tasks take {need} (p90), and no worker has more than {left} left")
+            }
             Self::NotBegun { tasks } => {
                 write!(
                     f,
@@ -334,6 +357,30 @@ impl fmt::Display for Stall {
                 )
             }
         }
+    }
+}
+
+/// Seconds as people say them: the two largest units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub u32);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [
+            (self.0 / 86_400, "d"),
+            (self.0 / 3_600 % 24, "h"),
+            (self.0 / 60 % 60, "min"),
+            (self.0 % 60, "s"),
+        ];
+        let first = units.iter().position(|(number, _)| *number > 0).unwrap_or(units.len() - 1);
+        let said = units
+            .iter()
+            .skip(first)
+            .take(2)
+            .enumerate()
+            .filter(|(place, (number, _))| *place == 0 || *number > 0);
+        let words: Vec<String> = said.map(|(_, (number, unit))| format!("{number} {unit}")).collect();
+        f.write_str(&words.join(" "))
     }
 }
 

@@ -47,6 +47,8 @@ pub enum Role {
         slots: u32,
         /// Of which programs.
         programs: Programs,
+        /// Seconds until its allocation ends; none if no end is known. Never a time of day: clocks disagree.
+        left: Option<u32>,
     },
     /// Looks at how things stand, and may stop the cluster. Shows the key of a client, and is no member.
     Observer,

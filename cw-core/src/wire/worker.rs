@@ -240,6 +240,22 @@ pub enum FromWorker {
         /// The attempt, of each.
         attempt: Attempt,
     },
+    /// The worker's allocation ends, or the end has moved.
+    Ends {
+        /// In so many seconds; none if no end is known any more.
+        left: Option<u32>,
+    },
+    /// An attempt has run for so long without an end, and comes back next: its job's tasks take longer than this.
+    Ran {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// So many seconds.
+        seconds: u32,
+    },
 }
 
 /// What has become of an attempt.
@@ -270,6 +286,8 @@ pub enum Returned {
     Held,
     /// It ran, and was killed as the worker leaves.
     Killed,
+    /// It had not begun, and its worker ends before it would be done.
+    NoTime,
 }
 
 impl Head for ToWorker {

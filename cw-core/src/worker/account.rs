@@ -25,6 +25,7 @@ impl Worker {
     pub(super) fn on_joined(&mut self, returned: bool) {
         self.attached = true;
         self.begin_idling();
+        self.tell_ends();
         if !returned {
             return self.start_afresh();
         }

@@ -93,7 +93,7 @@ impl Worker {
         if self.queue.lines().nth(1).is_some() {
             return false;
         }
-        let Self { clients, queue, slots, actions, config, .. } = self;
+        let Self { clients, queue, slots, actions, config, ending, .. } = self;
         let state = &mut slots[slot];
         let (Some(line), Some(executor)) = (queue.line_of(state.origin), state.id) else { return false };
         let Executor::Busy { batch, expected, .. } = &mut state.executor else { return false };
@@ -117,7 +117,9 @@ impl Worker {
             };
             actions.push_back(Action::Feed { executor, message, body });
         }
-        batch.len() > before
+        let fed = batch.len() - before;
+        ending.begun = ending.begun.saturating_add(u32::try_from(fed).unwrap_or(u32::MAX));
+        fed > 0
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a worker hears and what it does.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use super::NoShare;
@@ -50,6 +52,11 @@ pub enum Event {
     },
     /// The worker is to leave the cluster.
     Leave,
+    /// The worker's allocation ends in so much time, or, if there is none, nobody knows of an end. It may move.
+    Ends {
+        /// That.
+        left: Option<Duration>,
+    },
 }
 
 /// Word from, or of, an executor.
@@ -183,6 +190,8 @@ pub enum Action {
     },
     /// There was nothing to do for long: the worker is leaving because of that, and `Left` follows.
     Idle,
+    /// The worker's time is over: it is leaving because of that, and `Left` follows.
+    Over,
     /// All is handed back: the worker may end.
     Left,
 }

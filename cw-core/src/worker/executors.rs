@@ -78,8 +78,8 @@ pub(super) enum Death {
     Cancelled,
     /// The first of its batch ran out of time.
     TimedOut { after: Duration },
-    /// The worker leaves.
-    Leaving,
+    /// The worker leaves, and the first of its batch had run for so long.
+    Leaving { ran: Duration },
     /// Nobody waits for what it runs.
     Abandoned,
     /// The one it was killed for had ended before it died.
@@ -125,6 +125,14 @@ impl Slot {
         let is_known = is_told || self.batch().len() == 1;
         let doing = move |place| if place == 0 && is_known { Doing::Running } else { Doing::Waiting };
         self.batch().iter().enumerate().map(move |(place, running)| (running, doing(place)))
+    }
+
+    /// For how long the first of its batch has run.
+    fn ran(&self, now: Time) -> Duration {
+        match &self.executor {
+            Executor::Busy { since, .. } => now.since(*since),
+            _ => Duration::ZERO,
+        }
     }
 
     /// When its start, or the first of its batch, runs out of time.
@@ -313,11 +321,15 @@ impl Worker {
                 self.finish(&first, End::of(&Failure::TimedOut { after }, micros, printed));
             }
             (Some(first), Death::Cancelled) => self.hand_back(&first, Returned::Cancelled),
-            (Some(first), Death::Leaving) => self.hand_back_fed(&first, Returned::Killed),
+            (Some(first), Death::Leaving { ran }) => {
+                self.tell_ran(&first, ran);
+                self.hand_back_fed(&first, Returned::Killed);
+            }
             (Some(first), Death::Spent) => self.hand_back_fed(&first, Returned::NotStarted),
             (None, _) | (_, Death::Abandoned | Death::Replaced) => {}
         }
-        let back = if why == Death::Leaving { Returned::Leaving } else { Returned::NotStarted };
+        let is_leaving = matches!(why, Death::Leaving { .. });
+        let back = if is_leaving { Returned::Leaving } else { Returned::NotStarted };
         batch.iter().for_each(|running| self.hand_back_fed(&running, back));
     }
 
@@ -449,8 +461,17 @@ impl Worker {
 
     /// Kills every executor, since the worker leaves.
     pub(super) fn leave_executors(&mut self) {
-        let all: Vec<_> = self.slots.iter().filter_map(|slot| slot.id).collect();
-        all.into_iter().for_each(|executor| self.kill(executor, Death::Leaving));
+        let all: Vec<_> = self.slots.iter().filter_map(|slot| Some((slot.id?, slot.ran(self.now)))).collect();
+        all.into_iter().for_each(|(executor, ran)| self.kill(executor, Death::Leaving { ran }));
+    }
+
+    /// What was killed has not ended: its job takes longer than that, of which the master learns.
+    fn tell_ran(&mut self, running: &Running, ran: Duration) {
+        let seconds = u32::try_from(ran.as_secs()).unwrap_or(u32::MAX);
+        if seconds > 0 && !running.cancelled {
+            let Running { client, task, attempt, .. } = *running;
+            self.tell(FromWorker::Ran { client, task, attempt, seconds }, Payload::new());
+        }
     }
 
     fn hand_back_fed(&mut self, running: &Running, why: Returned) {

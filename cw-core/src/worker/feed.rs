@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Time,
     ids::{ClientId, ExecutorId, JobIndex},
-    wire::ToExecutor,
+    wire::{Returned, ToExecutor},
 };
 
 /// An executor that had no task for so long has nothing to do.
@@ -83,9 +83,13 @@ impl Worker {
         loop {
             let pending = self.queue.pop_front(origin)?;
             // If its client was forgotten, the master no longer knows the task.
-            if self.clients.contains_key(&pending.client) {
+            if !self.clients.contains_key(&pending.client) {
+                continue;
+            }
+            if self.has_time(pending.client, pending.spec) {
                 return Some(pending);
             }
+            self.give_back(&pending, Returned::NoTime);
         }
     }
 
@@ -208,6 +212,7 @@ impl Worker {
                 *idle = Executor::Busy { batch, since, expected, stuck, reported };
             }
         }
+        self.ending.begun = self.ending.begun.saturating_add(1);
         let Pending { task, attempt, .. } = pending;
         let (message, body) = match pending.apart.as_deref() {
             // It is here, or the task would not be.

@@ -25,6 +25,10 @@
 //! acknowledgement. A client with too much held starts no further task here: what it had queued goes back,
 //! and the master sends it no more until half of that is gone (`held`).
 //!
+//! # The worker's own end
+//!
+//! An allocation ends, and may end later than it was said to: `ending`.
+//!
 //! # Without a master
 //!
 //! The end of the connection ends nothing: what runs goes on, and results are kept. A master that knows the worker is
@@ -34,6 +38,7 @@
 mod account;
 mod batch;
 mod burst;
+mod ending;
 mod event;
 mod executors;
 mod feed;
@@ -58,6 +63,7 @@ use crate::{
     ids::{Attempt, ClientId, ExecutorId, ProgramId, ShareId, SpecIndex, TaskId},
     wire::{FromWorker, Programs, Returned, Spec, ToWorker},
 };
+use ending::Ending;
 pub use event::{Action, Event, ExecutorSaid};
 use executors::{Executor, Running, Slot};
 use held::Client;
@@ -104,6 +110,8 @@ pub struct Config {
     pub start_pause: Duration,
     /// A worker that had nothing to do for so long, since it joined or since its last task, leaves.
     pub idle_end: Option<Duration>,
+    /// So long before its end the worker leaves, but at most a tenth of all its time before.
+    pub end_grace: Duration,
 }
 
 impl Default for Config {
@@ -126,6 +134,7 @@ impl Default for Config {
             alone: false,
             start_pause: Duration::from_millis(100),
             idle_end: None,
+            end_grace: Duration::from_secs(10),
         }
     }
 }
@@ -167,6 +176,7 @@ pub struct Worker {
     worked: Time,
     look_idle: Option<Time>,
     leaving: bool,
+    ending: Ending,
     actions: Actions<Action>,
     unfed: bool,
 }
@@ -196,6 +206,7 @@ impl Worker {
             worked: Time::ZERO,
             look_idle: None,
             leaving: false,
+            ending: Ending::default(),
             actions: Actions::default(),
             unfed: true,
             config,
@@ -214,6 +225,7 @@ impl Worker {
             Event::Shared { share, result } => self.on_shared(share, result),
             Event::ExecutorSaid { executor, said } => self.on_executor_said(executor, said),
             Event::Leave => self.on_leave(),
+            Event::Ends { left } => self.on_ends(left),
         }
     }
 
@@ -227,6 +239,7 @@ impl Worker {
         self.try_shares();
         self.drop_unused();
         self.leave_if_idle();
+        self.end_in_time();
     }
 
     /// The next thing to do; drain it after every batch of events.
@@ -241,7 +254,12 @@ impl Worker {
     /// When [`handle_timeout`](Self::handle_timeout) is next due.
     pub fn poll_timeout(&self) -> Option<Time> {
         let timeouts = self.slots.iter().filter_map(Slot::deadline);
-        let restart = self.next_start().into_iter().chain(self.next_rest()).chain(self.next_share());
+        let restart = self
+            .next_start()
+            .into_iter()
+            .chain(self.next_rest())
+            .chain(self.next_share())
+            .chain(self.next_end());
         let idle = self.config.idle_time;
         let ends = self.slots.iter().filter_map(|slot| Some(slot.idle_since()? + idle?));
         let reports = self.slots.iter().filter_map(|slot| slot.unreported(self.config.started_after));

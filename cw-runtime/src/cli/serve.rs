@@ -24,7 +24,7 @@ const OF_MASTER: [&str; 8] = [
 ];
 
 /// Flags of a worker.
-const OF_WORKER: [&str; 10] = [
+const OF_WORKER: [&str; 11] = [
     "cw::cluster",
     "cw::access",
     "cw::master",
@@ -33,6 +33,7 @@ const OF_WORKER: [&str; 10] = [
     "cw::connect_timeout",
     "cw::orphan_time",
     "cw::idle",
+    "cw::walltime",
     "cw::programs",
     "cw::cache_size",
 ];

@@ -527,6 +527,9 @@ impl Desk {
                 Action::Stalled(why) => self.notices.stalled(&why),
                 Action::Moving => self.notices.moving(),
                 Action::SetAside { worker, why } => self.notices.set_aside(&worker, &why),
+                Action::TooLong { job, p90_seconds, longest_seconds } => {
+                    self.notices.too_long(job, p90_seconds, longest_seconds);
+                }
                 Action::Counts(counts) => self.show_counts(now, counts),
                 Action::Progress { task, thousandths } => self.show_part(task, thousandths),
             }

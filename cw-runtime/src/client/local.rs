@@ -190,11 +190,12 @@ impl House {
             worker::Action::Feed { executor, message, body } => self.pool.feed(executor, &message, body),
             worker::Action::Kill { executor } => self.pool.kill(executor),
             worker::Action::FetchShare { share, .. } => self.tell_share(now, share),
-            // A worker that is alone has one program, and does not leave by itself: it refuses what it cannot run.
+            // A worker that is alone has one program and no end of its own, and does not leave by itself: it refuses what it cannot run.
             worker::Action::Broken { .. }
             | worker::Action::Idle
             | worker::Action::Fetch { .. }
             | worker::Action::Drop { .. }
+            | worker::Action::Over
             | worker::Action::DropShare { .. } => {}
             worker::Action::Left => self.left = true,
         }

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use cw_core::wire::Stall;
+use cw_core::{
+    ids::JobIndex,
+    wire::{Seconds, Stall},
+};
 
 use crate::{
     exit,
     flag::{role, verb},
+    job::Registry,
 };
 
 /// Says what is new, and nothing twice.
@@ -75,6 +79,17 @@ impl Notices {
         say(&format!("worker {worker} is sent no more tasks: {why}"));
     }
 
+    /// Says that a job's tasks take longer than any worker has time, and what to do.
+    pub(crate) fn too_long(&self, job: JobIndex, p90_seconds: u32, longest_seconds: u32) {
+        let entry = Registry::global().ok().and_then(|jobs| jobs.entry(job.0));
+        let job = entry.map_or("a job", |entry| entry.path);
+        let (p90, longest) = (Seconds(p90_seconds), Seconds(longest_seconds));
+        say(&format!(
+            "tasks of {job} take {p90} (p90), and the longest allocation is {longest}: ask for more with `--time`, or save \
+             checkpoints in them (`cw::ctx().save`)"
+        ));
+    }
+
     pub(crate) fn moving(&mut self) {
         if self.said.take().is_some() {
             self.note_fatal(0);
@@ -133,6 +148,17 @@ fn in_words(why: &Stall) -> String {
                 1 => format!("the worker {worker} cannot run this program: {why}"),
                 more => format!("none of {more} workers can run this program; {worker} says: {why}"),
             }
+        ),
+        Stall::NoTime { p90_seconds: 0, left_seconds } => format!(
+            "no task is running: all workers are about to end, the last in {}, and begin nothing more; tasks go on once there \
+             are new ones",
+            Seconds(*left_seconds)
+        ),
+        Stall::NoTime { p90_seconds, left_seconds } => format!(
+            "no task is running: they take {} (p90), and no worker has more than {} left; tasks go on once there is a worker \
+             that has begun nothing yet, or has time",
+            Seconds(*p90_seconds),
+            Seconds(*left_seconds)
         ),
         Stall::NotBegun { tasks } => format!(
             "no task is running yet: workers were given {} and have begun none; they fetch the program or what its tasks \

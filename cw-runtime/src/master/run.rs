@@ -343,9 +343,14 @@ impl Shell {
                 let admitted = self.machine.admit(now, false, session);
                 self.let_client_in(now, admitted, caller);
             }
-            Role::Worker { slots, programs } => {
+            Role::Worker { slots, programs, left } => {
                 let admitted = self.machine.admit(now, true, session);
                 self.let_worker_in(now, admitted, (slots, programs), caller);
+                if left.is_some() {
+                    let worker = WorkerId(admitted.id);
+                    let (message, body) = (FromWorker::Ends { left }, Payload::new());
+                    self.machine.handle(now, Event::WorkerSaid { worker, message, body });
+                }
             }
             Role::Observer => self.observers.let_in(caller, self.epoch),
         }

@@ -64,7 +64,7 @@ fn search(access: PathBuf, role: Peer) -> Search {
         Wanted { cluster: "test".to_owned(), access: Some(access), master: None, role, timeout: PATIENCE };
     let as_role = match role {
         Peer::Client => Role::Client,
-        Peer::Worker => Role::Worker { slots: 1, programs: cw_core::wire::Programs::Any },
+        Peer::Worker => Role::Worker { slots: 1, programs: cw_core::wire::Programs::Any, left: None },
     };
     Search::new(wanted, program::hello(program::own_id().unwrap(), as_role).unwrap())
 }

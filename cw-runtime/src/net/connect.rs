@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use cw_core::wire::{Hello, Session, Welcome};
+use cw_core::wire::{Hello, Role, Session, Welcome};
 
 use self::{
     board::{Board, QUIET},
@@ -148,6 +148,13 @@ impl Search {
     /// From now on a master is looked for so long.
     pub(crate) fn be_patient(&mut self, time: Duration) {
         self.wanted.timeout = time;
+    }
+
+    /// Notes how long this worker has left, for the next master's greeting.
+    pub(crate) fn note_left(&mut self, seconds: Option<u32>) {
+        if let Role::Worker { left, .. } = &mut self.hello.role {
+            *left = seconds;
+        }
     }
 
     /// Connects, waiting for the access file and the master to appear.

@@ -168,6 +168,11 @@ pub(crate) struct ClusterFlags {
     #[arg(id = "cw::give_up_after", long = "give-up-after", env = "CW_GIVE_UP_AFTER", value_name = "TIME", value_parser = time)]
     pub(crate) give_up_after: Option<Duration>,
 
+    /// This worker's allocation ends after so long: no task begins that would not be done by then. Default: under Slurm
+    /// what Slurm says, else never
+    #[arg(id = "cw::walltime", long = "walltime", env = "CW_WALLTIME", value_name = "TIME", value_parser = walltime)]
+    pub(crate) walltime: Option<Duration>,
+
     /// Which programs to run: `own` build only, those at a client's path on a `shared` file system, or `any`, which are
     /// fetched (worker). Whoever holds the key of a client runs code as you
     #[arg(
@@ -244,6 +249,13 @@ pub(crate) fn idle(text: &str) -> Result<Idle, String> {
     }
 }
 
+/// Reads a time with its unit, or as Slurm writes it.
+fn walltime(text: &str) -> Result<Duration, String> {
+    let wrong = "write a time with its unit, like 30m or 2h, or as Slurm does, like 2:00:00";
+    let time = crate::worker::walltime::parse(text).or_else(|| time(text).ok());
+    time.filter(|time| !time.is_zero()).ok_or_else(|| wrong.to_owned())
+}
+
 /// Reads a number of bytes with its unit.
 fn size(text: &str) -> Result<u64, String> {
     let wrong = || "write a size with its unit, like 500MiB or 20GiB".to_owned();
@@ -312,6 +324,16 @@ mod tests {
         assert_eq!(idle("5"), Err("write a time with its unit, like 30s, 5m or 1h, or `never`".to_owned()));
         assert_eq!(Idle::resolve(Some(Idle::Never)), None);
         assert_eq!(Idle::resolve(Some(Idle::After(Duration::ZERO))), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn walltimes_are_written_as_people_or_slurm_write_them() {
+        let hours = |hours: u64| Ok(Duration::from_secs(hours * 3_600));
+        assert_eq!(
+            [walltime("2h"), walltime("2:00:00"), walltime("1-1:00:00")],
+            [hours(2), hours(2), hours(25)]
+        );
+        assert!(["2", "0s", "0:00", "soon", ""].into_iter().all(|wrong| walltime(wrong).is_err()));
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     let program = program::id_of(blob);
     let programs = Programs::from(flags.programs);
     let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));
-    let hello = program::hello(program, Role::Worker { slots, programs })?;
+    let hello = program::hello(program, Role::Worker { slots, programs, left: None })?;
     let search = Search::new(wanted(flags, Peer::Worker, WORKER_TIMEOUT), hello);
     let setup = worker_setup(flags, (slots, programs), (program, image))?;
     let runtime = runtime()?;
@@ -227,7 +227,8 @@ fn worker_setup(
         limits: slots::thread_limits(flags.cores_per_slot),
     };
     let fetcher = Fetcher { programs, upstream: Arc::new(Upstream::new(flags.cache_size)) };
-    Ok(worker::run::Setup { config, kind: Kind::Programs(wardrobe), fetcher })
+    let walltime = worker::walltime::watch(flags.walltime);
+    Ok(worker::run::Setup { config, kind: Kind::Programs(wardrobe), fetcher, walltime })
 }
 
 fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {

@@ -6,5 +6,6 @@ mod process;
 pub(crate) mod programs;
 pub(crate) mod run;
 pub(crate) mod upstream;
+pub(crate) mod walltime;
 
 pub(crate) use process::kill_all;

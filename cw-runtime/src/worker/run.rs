@@ -20,7 +20,7 @@ use std::{
 use cw_core::{
     Payload, Time,
     ids::{ProgramId, ShareId},
-    wire::{FromWorker, ToWorker, Welcome},
+    wire::{FromWorker, Seconds, ToWorker, Welcome},
     worker::{Action, Config, Event, ExecutorSaid, NoShare, Worker},
 };
 use tokio::sync::mpsc;
@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use super::{
     pool::{Kind, Pool, Said},
     programs::Fetcher,
+    walltime::News,
 };
 use crate::{
     access::succession::successor_of,
@@ -65,10 +66,14 @@ pub(crate) async fn run(
 ) -> Result<(), Trouble> {
     let slots = setup.config.slots;
     let mut shell = Shell::new(setup, shutdown);
+    while let Ok(left) = shell.walltime.try_recv() {
+        shell.on_left(left);
+    }
     // Executors start while the master is looked for.
     shell.act();
     let mut patience = search.patience();
     let mut last = None;
+    search.note_left(shell.left_seconds());
     while let Some(joined) = shell.look(&mut search, patience).await {
         let joined = joined.map_err(|trouble| orphaned(last, orphan_time, trouble))?;
         tracing::info!("joined the master at {} with {slots} slots", joined.address);
@@ -81,6 +86,7 @@ pub(crate) async fn run(
                 "lost the master ({why}); what runs goes on, results are kept; looking for it again"
             ));
         }
+        search.note_left(shell.left_seconds());
     }
     for path in shell.shares.values() {
         let _ = std::fs::remove_file(path);
@@ -103,6 +109,7 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) kind: Kind,
     pub(crate) fetcher: Fetcher,
+    pub(crate) walltime: News,
 }
 
 /// What was to be fetched, or why it could not be.
@@ -122,6 +129,9 @@ struct Shell<S> {
     fetched: (mpsc::UnboundedSender<Fetched>, mpsc::UnboundedReceiver<Fetched>),
     link: Link,
     shutdown: Pin<Box<S>>,
+    /// What is found out about the end of this worker's allocation, and when that is.
+    walltime: News,
+    ends: Option<Time>,
     /// By when the worker is gone, once it leaves.
     deadline: Option<Time>,
     /// How long it may be without tasks.
@@ -140,7 +150,7 @@ enum FromMaster {
 
 impl<S: Future<Output = ()>> Shell<S> {
     fn new(setup: Setup, shutdown: S) -> Self {
-        let Setup { config, kind, fetcher } = setup;
+        let Setup { config, kind, fetcher, walltime } = setup;
         let (pool, said) = Pool::new(kind);
         let idle_end = config.idle_end;
         match idle_end {
@@ -159,6 +169,8 @@ impl<S: Future<Output = ()>> Shell<S> {
             fetched: mpsc::unbounded_channel(),
             link: Link::new(),
             shutdown: Box::pin(shutdown),
+            walltime,
+            ends: None,
             deadline: None,
             left: false,
             broken: None,
@@ -245,6 +257,7 @@ impl<S: Future<Output = ()>> Shell<S> {
             came = master => return Some(came),
             Some(words) = self.said.recv() => self.hear(words),
             Some(fetched) = self.fetched.1.recv() => self.on_fetched(fetched),
+            Some(left) = self.walltime.recv() => self.on_left(left),
             () = self.clock.sleep_until(due) => {
                 // What was said before the time was up comes first.
                 self.hear_all();
@@ -258,6 +271,27 @@ impl<S: Future<Output = ()>> Shell<S> {
             () = self.clock.sleep_until(deadline), if deadline.is_some() => self.left = true,
         }
         None
+    }
+
+    /// Takes in how long this worker has left.
+    fn on_left(&mut self, left: Option<Duration>) {
+        let now = self.clock.now();
+        self.ends = left.map(|left| now + left);
+        self.machine.handle(now, Event::Ends { left });
+    }
+
+    fn left_seconds(&self) -> Option<u32> {
+        let left = self.ends?.since(self.clock.now());
+        Some(u32::try_from(left.as_secs()).unwrap_or(u32::MAX))
+    }
+
+    /// The worker leaves by itself, in time.
+    fn on_over(&mut self) {
+        let left = Seconds(self.left_seconds().unwrap_or(0));
+        say(&format!(
+            "this worker's allocation ends in {left}: what runs here is handed back, to run elsewhere"
+        ));
+        self.deadline.get_or_insert(self.clock.now() + LEAVE_WAIT);
     }
 
     /// Takes in what the master said; gives the reason if it is gone.
@@ -356,6 +390,7 @@ impl<S: Future<Output = ()>> Shell<S> {
                 Action::Kill { executor } => self.pool.kill(executor),
                 Action::Broken { why } => self.broken = Some(why),
                 Action::Idle => self.rest(),
+                Action::Over => self.on_over(),
                 Action::Left => self.left = true,
             }
         }

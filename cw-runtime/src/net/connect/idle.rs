@@ -24,7 +24,7 @@ impl IdleWorker {
     /// # Errors
     /// The file cannot be used, or no master lets it in within the time.
     pub async fn join(access: PathBuf, timeout: Duration) -> io::Result<Self> {
-        let role = Role::Worker { slots: 1, programs: Programs::Own };
+        let role = Role::Worker { slots: 1, programs: Programs::Own, left: None };
         let hello = program::hello(PROGRAM, role).map_err(io::Error::other)?;
         let (cluster, role) = ("default".to_owned(), Peer::Worker);
         let wanted = Wanted { cluster, access: Some(access), master: None, role, timeout };

@@ -1,0 +1,316 @@
+//! Workers whose time is limited, as their allocation ends: what is sent there, and what is not.
+//!
+//! A worker says how long it has left, and says it anew when that changes. What a task takes is learned for its job
+//! (`habits`): nine of ten are done in what is called its *need*. Short needs, and those that nobody knows, fit everywhere.
+//!
+//! - A task goes only where its need fits into what is left, less a grace for handing things back.
+//! - But a *fresh* worker takes any task, one for each slot that has begun nothing: else a job that is longer than every
+//!   allocation would never run.
+//! - A long task is not sent to wait behind others that are long: when it began, it might not fit any more.
+//! - What no worker with room has time for is *laid aside*, apart from the queue, so that other tasks of its client pass.
+//!   It goes back to the front of the queue as soon as a worker has room and time for it, and there waits for its turn.
+//! - A worker that hands something back for want of time is sent nothing that needs as much until its end moves.
+//! - A worker whose end is near is sent nothing at all.
+
+use std::time::Duration;
+
+use super::{Master, Worker, clients::Client, parked::Parked, tasks::State};
+use crate::{
+    Payload, Time,
+    ids::{Attempt, ClientId, SpecIndex, TaskId, WorkerId},
+    learn::LONG,
+    wire::ToClient,
+};
+
+/// No end is taken to be further away, ten years, whatever a worker says.
+const LEFT_MAX: u32 = 315_360_000;
+
+/// Specs whose tasks were laid aside that are looked at in one pass, of each client.
+const LOOKED_AT: usize = 64;
+
+/// Tasks of one spec that are taken up in one pass.
+const TAKEN_UP: usize = 256;
+
+/// A worker's time.
+#[derive(Debug, Default)]
+pub(super) struct Allotment {
+    /// When it ends, if that is known, and when that was told for the first time.
+    ends: Option<Time>,
+    told: Option<Time>,
+    /// How long it was, or is, in all.
+    whole: Duration,
+    /// Whether its end is so near that it is sent nothing.
+    pub(super) is_over: bool,
+    /// Tasks that need as much came back for want of time.
+    declined: Option<u64>,
+    /// How many tasks have run there.
+    pub(super) ran: u32,
+    /// How many are there that are expected to take long.
+    pub(super) long: u32,
+    /// The last that it was asked to give back and did, and whether it was sent just that again.
+    pub(super) gave: Option<(ClientId, TaskId)>,
+    pub(super) in_vain: bool,
+}
+
+impl Allotment {
+    /// How much of it is kept for handing back what is there.
+    fn grace(&self, most: Duration) -> Duration {
+        most.min(self.whole / 10)
+    }
+
+    fn set(&mut self, now: Time, left: Option<Duration>) {
+        self.ends = left.map(|left| now + left);
+        (self.is_over, self.declined, self.in_vain) = (false, None, false);
+        if let Some(left) = left {
+            let told = *self.told.get_or_insert(now);
+            self.whole = self.whole.max(now.since(told) + left);
+        }
+    }
+}
+
+impl Worker {
+    /// How long its allocation lasts, if that is known.
+    pub(super) fn left(&self, now: Time) -> Option<Duration> {
+        self.allotment.ends.map(|ends| ends.since(now))
+    }
+
+    /// How much of that can be used.
+    fn usable(&self, now: Time, grace: Duration) -> Option<Duration> {
+        self.left(now).map(|left| left.saturating_sub(self.allotment.grace(grace)))
+    }
+
+    /// Whether a slot has begun nothing yet.
+    fn is_fresh(&self) -> bool {
+        self.allotment.ends.is_some() && self.allotment.ran.saturating_add(self.sent) < self.slots
+    }
+
+    /// Whether what needs so much fits into its time.
+    pub(super) fn has_time(&self, need: u64, now: Time, grace: Duration) -> bool {
+        let is_declined = self.allotment.declined.is_some_and(|declined| need >= declined);
+        if is_declined || self.allotment.long >= self.slots {
+            return false;
+        }
+        let wait = if self.free_slots() > 0 { 0 } else { self.backlog() };
+        self.is_fresh() || self.is_long_enough(need.saturating_add(wait), now, grace)
+    }
+
+    /// Whether so much can be used of it.
+    pub(super) fn is_long_enough(&self, micros: u64, now: Time, grace: Duration) -> bool {
+        self.usable(now, grace).is_none_or(|usable| Duration::from_micros(micros) <= usable)
+    }
+}
+
+impl Master {
+    /// A worker says when it ends.
+    pub(super) fn on_ends(&mut self, id: WorkerId, left: Option<u32>) {
+        let left = left.map(|seconds| Duration::from_secs(seconds.min(LEFT_MAX).into()));
+        let (now, grace) = (self.now, self.config.end_grace);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.allotment.set(now, left);
+        let usable = worker.usable(now, grace);
+        self.longest = self.longest.max(worker.allotment.whole);
+        let margin = Duration::from_micros(LONG).min(worker.allotment.whole / 10);
+        self.forget_end(id);
+        if let Some(usable) = usable {
+            let over = now + usable.saturating_sub(margin);
+            self.enders.insert(id, over);
+            self.overs.insert((over, id));
+        }
+        self.end_times();
+        self.note_load(id);
+    }
+
+    /// A worker has no end any more, or is gone.
+    pub(super) fn forget_end(&mut self, id: WorkerId) {
+        if let Some(over) = self.enders.remove(&id) {
+            self.overs.remove(&(over, id));
+        }
+    }
+
+    /// Sends nothing more to workers whose time is over.
+    pub(super) fn end_times(&mut self) {
+        while let Some(&(over, id)) = self.overs.first()
+            && over <= self.now
+        {
+            self.overs.pop_first();
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.allotment.is_over = true;
+            }
+            self.note_load(id);
+        }
+    }
+
+    pub(super) fn next_end(&self) -> Option<Time> {
+        self.overs.first().map(|(over, _)| *over)
+    }
+
+    /// A task came back for want of time: what needs as much is not sent there again.
+    pub(super) fn note_declined(&mut self, id: WorkerId, client: ClientId, task: TaskId) {
+        let spec = self.clients.get(&client).and_then(|client| client.spec_at(task));
+        let need = spec.map_or(0, |spec| self.need_of(client, spec));
+        if let Some(worker) = self.workers.get_mut(&id) {
+            let allotment = &mut worker.allotment;
+            allotment.is_over |= need == 0;
+            allotment.declined = Some(allotment.declined.map_or(need, |known| known.min(need)));
+            self.note_load(id);
+        }
+    }
+
+    /// What a task of this spec needs, in microseconds; 0 if that is little, or unknown.
+    pub(super) fn need_of(&self, client: ClientId, spec: SpecIndex) -> u64 {
+        self.clients[&client].specs.get(spec.0 as usize).map_or(0, |spec| self.habits.need(spec.habit))
+    }
+
+    /// What a client's next task needs, as far as anybody has to ask.
+    pub(super) fn next_need(&self, id: ClientId) -> u64 {
+        if self.enders.is_empty() || planted!(IgnoreEnds) {
+            return 0;
+        }
+        let client = &self.clients[&id];
+        let spec = client.first().and_then(|task| client.spec_at(task));
+        spec.map_or(0, |spec| self.need_of(id, spec))
+    }
+
+    /// What this task needs, as far as anybody has to ask.
+    pub(super) fn task_need(&self, id: ClientId, task: TaskId) -> u64 {
+        if self.enders.is_empty() || planted!(IgnoreEnds) {
+            return 0;
+        }
+        self.clients[&id].spec_at(task).map_or(0, |spec| self.need_of(id, spec))
+    }
+
+    /// Whether a worker has time for what needs so much.
+    pub(super) fn has_time(&self, worker: WorkerId, need: u64) -> bool {
+        need == 0 || self.workers[&worker].has_time(need, self.now, self.config.end_grace)
+    }
+
+    /// Takes a client's next tasks out of its queue, as far as they are of one spec: no worker with room has time for them.
+    pub(super) fn lay_aside(&mut self, id: ClientId) {
+        let before = self.clients[&id].usage;
+        self.waiting.remove(&(before, id));
+        let client = self.clients.get_mut(&id).expect("listed as waiting");
+        let mut laid = None;
+        while let Some(task) = client.first()
+            && let Some(spec) = client.spec_at(task)
+            && laid.is_none_or(|laid| laid == spec)
+        {
+            client.spread(task);
+            client.pop();
+            client.turn(task, State::Parked);
+            client.parked.insert(task, Parked::NoTime(spec));
+            laid = Some(spec);
+        }
+        self.untimely.insert(id);
+        self.note_waiting(id);
+        if let Some(spec) = laid {
+            self.note_too_long(id, spec);
+        }
+    }
+
+    /// Puts what was laid aside back into its queue, as far as workers have room and time for it by now.
+    pub(super) fn take_up(&mut self) {
+        for id in self.untimely.iter().copied().collect::<Vec<_>>() {
+            self.take_up_of(id);
+            if !self.clients.get(&id).is_some_and(|client| client.parked.any_untimely()) {
+                self.untimely.remove(&id);
+            }
+        }
+    }
+
+    /// Puts all that was laid aside of a client back into its queue.
+    pub(super) fn take_up_all(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get(&id) else { return };
+        let specs = client.parked.untimely().flat_map(|spec| client.parked.untimely_of(spec));
+        let tasks: Vec<TaskId> = specs.collect();
+        tasks.into_iter().rev().for_each(|task| self.unpark(id, task));
+    }
+
+    fn take_up_of(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get(&id) else { return };
+        let specs: Vec<SpecIndex> = client.parked.untimely().take(LOOKED_AT).collect();
+        for spec in specs {
+            let most = self.timely(id, spec).min(TAKEN_UP);
+            let client = &self.clients[&id];
+            // The last first: each goes to the front.
+            let tasks: Vec<TaskId> = client.parked.untimely_of(spec).take(most).collect();
+            tasks.into_iter().rev().for_each(|task| self.unpark(id, task));
+        }
+    }
+
+    /// For about how many tasks of a spec there are room and time.
+    fn timely(&self, id: ClientId, spec: SpecIndex) -> usize {
+        let client = &self.clients[&id];
+        let need = if self.enders.is_empty() { 0 } else { self.need_of(id, spec) };
+        let room = self.room.get(&client.program).into_iter().flatten().map(|(_, worker)| *worker);
+        let fit = room.filter(|worker| !client.held_by.contains(worker) && self.has_time(*worker, need));
+        let mut tasks = 0;
+        for worker in fit {
+            tasks += self.workers[&worker].free_slots().max(1) as usize;
+            if tasks >= TAKEN_UP {
+                break;
+            }
+        }
+        tasks
+    }
+
+    /// A task of a job has run to its end.
+    pub(super) fn learn_end(&mut self, id: ClientId, spec: SpecIndex, micros: u64) {
+        let Some(known) = self.clients.get(&id).and_then(|client| client.specs.get(spec.0 as usize)) else {
+            return;
+        };
+        self.habits.add(known.habit, micros, 1);
+        if micros >= LONG {
+            self.note_too_long(id, spec);
+        }
+    }
+
+    /// An attempt comes back that has run for so long. Once for each task, as one that is cut off again and again is one.
+    pub(super) fn on_ran(
+        &mut self,
+        worker: WorkerId,
+        id: ClientId,
+        (task, attempt): (TaskId, Attempt),
+        seconds: u32,
+    ) {
+        let Some(client) = self.clients.get(&id) else { return };
+        let Some(entry) = client.tasks.get(task).filter(|entry| entry.is_with(worker, attempt)) else {
+            return;
+        };
+        let (spec, habit) = (entry.spec, client.spec_of(entry).habit);
+        let is_first =
+            entry.latest == Attempt(1) || self.habits.get(habit).is_some_and(|habit| habit.runs() < 16);
+        if is_first {
+            self.habits.add_cut(habit, u64::from(seconds) * 1_000_000);
+            self.note_too_long(id, spec);
+        }
+    }
+
+    /// Tells a client, once for each job, that its tasks take longer than any worker has.
+    pub(super) fn note_too_long(&mut self, id: ClientId, spec: SpecIndex) {
+        // Who has no end takes them.
+        if self.enders.is_empty() || self.enders.len() < self.workers.len() {
+            return;
+        }
+        let (need, longest) = (self.need_of(id, spec), self.longest);
+        let client = self.clients.get_mut(&id).expect("the caller looked it up");
+        let Some(job) = client.specs.get(spec.0 as usize).map(|spec| spec.what.job) else { return };
+        if Duration::from_micros(need) <= longest || client.too_long.contains(&job) {
+            return;
+        }
+        client.too_long.insert(job);
+        let (p90_seconds, longest_seconds) = (seconds(Duration::from_micros(need)), seconds(longest));
+        self.tell_client(id, ToClient::TooLong { spec, p90_seconds, longest_seconds }, Payload::new());
+    }
+}
+
+impl Client {
+    /// What a task is, whether it stands by itself or not.
+    pub(super) fn spec_at(&self, task: TaskId) -> Option<SpecIndex> {
+        self.tasks.get(task).map(|task| task.spec).or_else(|| self.stretches.spec_at(task))
+    }
+}
+
+/// Whole seconds.
+pub(super) fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,121 @@
+//! How long tasks of each job take, for all specs of the job and all clients of the program: a second map of a job knows
+//! what the first has learned.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    ids::{JobIndex, ProgramId},
+    learn::Habit,
+};
+
+/// So many jobs are remembered; of those beyond nothing is learned.
+const JOBS_MAX: usize = 1_024;
+
+/// Where a job's habit is. Specs have it, as it is looked up with every task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
+#[derive(Debug, Default)]
+pub(super) struct Habits {
+    all: Vec<Known>,
+    places: BTreeMap<(ProgramId, JobIndex), Place>,
+}
+
+#[derive(Debug)]
+struct Known {
+    of: (ProgramId, JobIndex),
+    /// Specs that clients have of it. Without any it makes way for another job.
+    specs: u32,
+    habit: Habit,
+}
+
+impl Habits {
+    /// A client has another spec of a job.
+    pub(super) fn open(&mut self, program: ProgramId, job: JobIndex) -> Place {
+        let of = (program, job);
+        let place = self.places.get(&of).copied().unwrap_or_else(|| self.insert(of));
+        if let Some(known) = self.all.get_mut(place.0 as usize) {
+            known.specs += 1;
+        }
+        place
+    }
+
+    /// That spec is gone. What was learned stays as long as there is room.
+    pub(super) fn close(&mut self, place: Place) {
+        if let Some(known) = self.all.get_mut(place.0 as usize) {
+            known.specs = known.specs.saturating_sub(1);
+        }
+    }
+
+    /// What was learned of a job.
+    pub(super) fn get(&self, place: Place) -> Option<&Habit> {
+        self.all.get(place.0 as usize).map(|known| &known.habit)
+    }
+
+    /// What nine of ten of a job's tasks take at most, in microseconds; 0 if that is short, or nobody knows.
+    pub(super) fn need(&self, place: Place) -> u64 {
+        self.get(place).map_or(0, Habit::p90)
+    }
+
+    /// So many tasks of a job have run, each about as long.
+    pub(super) fn add(&mut self, place: Place, micros: u64, runs: u32) {
+        if let Some(known) = self.all.get_mut(place.0 as usize) {
+            known.habit.add(micros, runs);
+        }
+    }
+
+    /// One was cut off after so long.
+    pub(super) fn add_cut(&mut self, place: Place, micros: u64) {
+        if let Some(known) = self.all.get_mut(place.0 as usize) {
+            known.habit.add_cut(micros);
+        }
+    }
+
+    fn insert(&mut self, of: (ProgramId, JobIndex)) -> Place {
+        let new = Known { of, specs: 0, habit: Habit::default() };
+        let at = if self.all.len() < JOBS_MAX {
+            self.all.push(new);
+            self.all.len() - 1
+        } else if let Some(at) = self.all.iter().position(|known| known.specs == 0) {
+            let old = std::mem::replace(&mut self.all[at], new);
+            self.places.remove(&old.of);
+            at
+        } else {
+            return Place(u32::MAX);
+        };
+        let place = Place(u32::try_from(at).expect("jobs are bounded"));
+        self.places.insert(of, place);
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(number: u32) -> ProgramId {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_le_bytes());
+        ProgramId(id)
+    }
+
+    #[test]
+    fn what_was_learned_stays_and_makes_way() {
+        let mut habits = Habits::default();
+        let first = habits.open(program(0), JobIndex(1));
+        assert_eq!(habits.open(program(0), JobIndex(1)), first);
+        habits.add(first, 7_000_000, 1);
+        (0..2).for_each(|_| habits.close(first));
+        let again = habits.open(program(0), JobIndex(1));
+        assert_eq!((again, habits.need(again)), (first, 7_000_000));
+        assert_ne!(habits.open(program(0), JobIndex(2)), first, "another job");
+        let jobs = u32::try_from(JOBS_MAX).unwrap();
+        let last = (1..jobs - 1).map(|number| habits.open(program(number), JobIndex(0))).last().unwrap();
+        let beyond = habits.open(program(jobs), JobIndex(0));
+        habits.add(beyond, 7_000_000, 1);
+        assert_eq!(habits.need(beyond), 0, "nothing is learned of what is beyond");
+        habits.close(last);
+        let instead = habits.open(program(jobs + 1), JobIndex(0));
+        assert_eq!((instead, habits.need(instead), habits.need(first)), (last, 0, 7_000_000));
+    }
+}

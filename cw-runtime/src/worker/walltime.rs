@@ -1,0 +1,201 @@
+//! How long a worker lives, as its allocation ends: by a flag, or as Slurm says.
+//!
+//! Slurm is asked once, and again when the end nears, since limits move: at a tenth of the time before it, and just before
+//! the worker would begin to leave. It is asked by a thread, for nobody to wait for its answer: the worker joins meanwhile.
+//! Whatever it says that makes no sense is no end. As long as it does not answer, what is known stays.
+
+use std::{env, process::Command, thread, time::Duration};
+
+use cw_core::wire::Seconds;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::launch::command::{self, LIMIT};
+
+/// Slurm is asked again so long before the end: a tenth of what was left, within these bounds.
+const NEAR: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
+
+/// And for the last time so long before: a little before the worker begins to leave.
+const LAST: Duration = Duration::from_secs(20);
+
+/// A Slurm that does not answer is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// No end is further away: a longer time is nonsense.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// What brings the news of a worker's end: in so much time, or not at all.
+pub(crate) type News = UnboundedReceiver<Option<Duration>>;
+
+/// Finds out when this worker ends: after so long, if the user says so, else when its Slurm job does.
+pub(crate) fn watch(by_flag: Option<Duration>) -> News {
+    let (tell, news) = unbounded_channel();
+    if let Some(left) = by_flag {
+        // The other end is at hand.
+        let _ = tell.send(Some(left));
+    } else if let Some(job) = own_job(env::var("SLURM_JOB_ID").ok()) {
+        thread::spawn(move || ask_on(&job, &tell));
+    }
+    news
+}
+
+/// The number of the job, which in a job array is this task's own.
+fn own_job(variable: Option<String>) -> Option<String> {
+    variable.filter(|job| !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Asks Slurm until the end is near.
+fn ask_on(job: &str, tell: &UnboundedSender<Option<Duration>>) {
+    let (mut known, mut failures) = (None, 0);
+    loop {
+        let pause = match ask(job) {
+            Ok(Left::Never) => {
+                let _ = tell.send(None);
+                return;
+            }
+            Ok(Left::Nonsense(words)) => {
+                tracing::warn!("squeue says `{words}` of what is left of job {job}: no end is known");
+                return;
+            }
+            Ok(Left::Time(left)) => {
+                (known, failures) = (Some(left), 0);
+                tracing::info!("job {job} ends in {}", in_words(left));
+                if tell.send(Some(left)).is_err() {
+                    return;
+                }
+                next_look(left)
+            }
+            Err(why) => {
+                failures += 1;
+                if failures == 1 {
+                    let known = known
+                        .map_or("no end is known".to_owned(), |it| format!("it was {} before", in_words(it)));
+                    tracing::warn!(
+                        "cannot ask what is left of job {job}, {known}; it is asked again each minute: {why}"
+                    );
+                }
+                Some(AGAIN)
+            }
+        };
+        let Some(pause) = pause else { return };
+        thread::sleep(pause);
+    }
+}
+
+fn in_words(time: Duration) -> Seconds {
+    Seconds(u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
+}
+
+fn ask(job: &str) -> Result<Left, command::Failed> {
+    let answer = command::run(Command::new("squeue").args(["-h", "-j", job, "-o", "%L"]), b"", LIMIT)?;
+    Ok(read(&answer.stdout))
+}
+
+/// After which pause Slurm is asked again, if so much is left.
+fn next_look(left: Duration) -> Option<Duration> {
+    let near = (left / 10).clamp(NEAR.0, NEAR.1);
+    let looks = [near, LAST].map(|before| left.checked_sub(before));
+    looks.into_iter().flatten().find(|pause| *pause >= Duration::from_secs(1))
+}
+
+/// What Slurm says of the time that a job has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Left {
+    Time(Duration),
+    Never,
+    Nonsense(String),
+}
+
+fn read(answer: &str) -> Left {
+    let word = answer.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    match word {
+        "UNLIMITED" | "NOT_SET" => Left::Never,
+        _ => parse(word).map_or_else(|| Left::Nonsense(word.chars().take(100).collect()), Left::Time),
+    }
+}
+
+/// Reads a time as Slurm writes it: `D-HH:MM:SS`, `HH:MM:SS` or `MM:SS`.
+pub(crate) fn parse(word: &str) -> Option<Duration> {
+    let (days, clock) = word.split_once('-').map_or((None, word), |(days, clock)| (Some(days), clock));
+    let parts: Vec<u64> = clock.split(':').map(number).collect::<Option<_>>()?;
+    let seconds = match (days, parts.as_slice()) {
+        (_, [hours, minutes, seconds]) => hours * 3_600 + minutes * 60 + seconds,
+        (None, [minutes, seconds]) => minutes * 60 + seconds,
+        _ => return None,
+    };
+    let days = days.map_or(Some(0), number)?;
+    let time = Duration::from_secs(days * 86_400 + seconds);
+    (time <= LONGEST).then_some(time)
+}
+
+/// A number of few digits, so that no sum of them can overflow.
+fn number(digits: &str) -> Option<u64> {
+    let is_one = (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_one.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(word: &str) -> Option<u64> {
+        parse(word).map(|time| time.as_secs())
+    }
+
+    #[test]
+    fn times_are_read_as_slurm_writes_them() {
+        assert_eq!(seconds("1-02:03:04"), Some(93_784));
+        assert_eq!(seconds("23:59:59"), Some(86_399));
+        assert_eq!(seconds("2:03:04"), Some(7_384));
+        assert_eq!(seconds("3:04"), Some(184));
+        assert_eq!(seconds("0:00"), Some(0));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_no_end() {
+        for word in [
+            "",
+            "INVALID",
+            "7",
+            "1-7",
+            "1-2:03",
+            "-1:00",
+            "1:-1",
+            "1:2:3:4",
+            "9999999999:00",
+            "1 2:03",
+            "１:00",
+            "999999-0:0:0",
+        ] {
+            assert_eq!(seconds(word), None, "{word}");
+            assert!(matches!(read(word), Left::Nonsense(_)), "{word}");
+        }
+        assert_eq!([read("UNLIMITED\n"), read(" NOT_SET ")], [Left::Never, Left::Never]);
+        assert_eq!(read("\n  1:00:00 \n2:00\n"), Left::Time(Duration::from_secs(3_600)));
+    }
+
+    #[test]
+    fn slurm_is_asked_again_when_the_end_nears() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        assert_eq!(next_look(minutes(60)), Some(minutes(54)));
+        assert_eq!(next_look(minutes(6)), Some(minutes(5)));
+        assert_eq!(next_look(minutes(6_000)), Some(minutes(5_990)));
+        assert_eq!(next_look(minutes(1)), Some(minutes(1) - LAST));
+        assert_eq!(next_look(LAST), None);
+        assert_eq!(next_look(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_job_is_a_number() {
+        let own = |text: &str| own_job(Some(text.to_owned()));
+        assert_eq!(
+            [own("77"), own(""), own("7;7"), own_job(None)],
+            [Some("77".to_owned()), None, None, None]
+        );
+    }
+
+    #[test]
+    fn the_flag_goes_before_slurm() {
+        let mut news = watch(Some(Duration::from_secs(3)));
+        assert_eq!(news.try_recv(), Ok(Some(Duration::from_secs(3))));
+    }
+}
