@@ -24,6 +24,7 @@ macro_rules! planted {
 pub mod claims;
 pub mod client;
 pub mod ids;
+pub mod keeper;
 pub mod master;
 pub mod resume;
 #[cfg(any(test, feature = "sim"))]

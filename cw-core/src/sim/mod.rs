@@ -18,7 +18,7 @@ mod knobs;
 mod net;
 mod plan;
 mod programs;
-mod rng;
+pub(crate) mod rng;
 mod silence;
 mod truth;
 mod world;

@@ -1,0 +1,330 @@
+//! The keeper: how many workers there should be, and when more are asked for.
+//!
+//! Workers are started by an *engine*, such as Slurm, which takes its time, refuses, forgets, and cannot always be reached.
+//! The keeper hears how much there is to do, which workers the master has, and what the engine says; what it wants is a
+//! look at the engine, or more workers. A worker counts when it is connected, whatever the engine says of it.
+//!
+//! # A worker's states
+//!
+//! ```text
+//!           Start           seen            seen           joins
+//!   (none) -------> Asked -------> Pending -------> Runs --------> Here ----> Gone
+//!                     |               |               |             |  lost    |
+//!                     +---------------+---------------+-------------+----------+--> Ended --> (none)
+//!                       the engine says so, or does not know it for a minute
+//! ```
+//!
+//! *Asked*, *Pending* and *Runs* are *coming*: they are counted on. *Gone* still takes an allocation as far as anybody
+//! knows, so it counts against the most there may be, but nobody counts on it.
+//!
+//! # How many
+//!
+//! - As many slots, of those here and those coming, as get what is known of the backlog done in [`DRAIN`]; one for each task
+//!   of jobs that have not run yet. At least [`Wish::min`] workers, at most [`Wish::max`].
+//! - In steps: as many more as there are at most, or [`FIRST`]. The next step comes when all of the one before are here, or
+//!   pend for [`STEP_PAUSE`]: a site may be full, but workers that run and cannot join are a reason not to start others.
+//! - Only after a look at the engine that is not older than [`SOON`]. It is asked every [`SOON`] while something is coming or
+//!   wanted, else every [`LATE`] while there is anything, else not at all. While it does not answer nothing changes, and it is
+//!   asked more and more rarely.
+//! - Workers that end badly before they were of use, [`ROW`] in a row, pause all of that, for longer each time ([`pace`]).
+//!   One that joins ends the pause; one that is of use makes all forgotten. Planned ends are no failures; but who cancels
+//!   workers by hand does not want them back within [`HOLD`].
+
+mod jobs;
+mod pace;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{Time, master::Backlog};
+use jobs::{Job, Phase};
+use pace::Pace;
+
+/// In this time the backlog should be done.
+pub const DRAIN: Duration = Duration::from_secs(600);
+
+/// The first step.
+const FIRST: u32 = 4;
+
+/// After so long the next step need not wait for what pends.
+const STEP_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often an engine is asked while it matters.
+const SOON: Duration = Duration::from_secs(10);
+
+/// How often it is asked otherwise.
+const LATE: Duration = Duration::from_secs(60);
+
+/// Workers that failed, one after the other, until no more are started for a while.
+const ROW: u32 = 3;
+
+/// How long nothing is started after somebody has cancelled workers by hand.
+const HOLD: Duration = Duration::from_secs(60);
+
+/// What was asked of `cw start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// So many workers are kept, whatever there is to do.
+    pub min: u32,
+    /// There are never more.
+    pub max: u32,
+    /// Slots of each.
+    pub slots: u32,
+    /// Whether more can be started at all: where not, it is only said what has become of them.
+    pub grows: bool,
+}
+
+/// A worker that the master has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// What its engine calls it, if it was started by one.
+    pub job: Option<String>,
+    /// Its slots.
+    pub slots: u32,
+    /// Whether a task has ended well there.
+    pub is_proven: bool,
+}
+
+/// A worker as its engine sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What it is called there.
+    pub job: String,
+    /// What has become of it.
+    pub state: State,
+}
+
+/// What has become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has not begun, and why, in the engine's words.
+    Pending {
+        /// That.
+        why: String,
+    },
+    /// It has an allocation.
+    Running,
+    /// It has none any more.
+    Ended(End),
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As it should: by itself, or at its time limit. In the engine's words.
+    Planned(String),
+    /// Somebody wanted that.
+    ByHand,
+    /// Badly: why, in one line.
+    Failed(String),
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Something else is wanted.
+    Wished(Wish),
+    /// How things stand at the master. Comes every few seconds, and lets time pass.
+    Master {
+        /// How much there is to do.
+        backlog: Backlog,
+        /// The workers that the master has.
+        workers: Vec<Here>,
+    },
+    /// What the engine answered, or why it did not.
+    Looked(Result<Vec<Seen>, String>),
+    /// What was started is called so; or why nothing was, as far as is known.
+    Started(Result<Vec<String>, String>),
+}
+
+/// Something to do. The next comes when the answer to a `Look` or `Start` has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the engine, then say [`Event::Looked`].
+    Look,
+    /// Start workers, then say [`Event::Started`].
+    Start {
+        /// How many.
+        workers: u32,
+        /// Whether they stay where there is nothing to do.
+        stay: bool,
+    },
+    /// Write this to the log.
+    Log(String),
+}
+
+/// The keeper's state. See the [module](self) for the states of a worker.
+#[derive(Debug)]
+pub struct Keeper {
+    /// What the engine is called.
+    engine: String,
+    wish: Wish,
+    now: Time,
+    backlog: Backlog,
+    /// The slots of all workers that the master has, and how many those are.
+    slots: u32,
+    here: u32,
+    jobs: BTreeMap<String, Job>,
+    /// Whether an answer is waited for.
+    is_asking: bool,
+    /// When the engine last answered; none if something was done since of which it has not told.
+    looked: Option<Time>,
+    /// It is not asked before.
+    look_at: Time,
+    /// How often in a row it has not answered, and what it said last.
+    unanswered: (u32, String),
+    /// When the last step was taken.
+    stepped: Time,
+    pace: Pace,
+    /// Nothing is started before, as somebody has cancelled workers.
+    hold: Time,
+    logs: Vec<String>,
+}
+
+impl Keeper {
+    /// A keeper of what an engine of this name has started and is to start.
+    pub fn new(engine: &str, wish: Wish) -> Self {
+        Self {
+            engine: engine.to_owned(),
+            wish,
+            now: Time::ZERO,
+            backlog: Backlog::default(),
+            slots: 0,
+            here: 0,
+            jobs: BTreeMap::new(),
+            is_asking: false,
+            looked: None,
+            look_at: Time::ZERO,
+            unanswered: (0, String::new()),
+            stepped: Time::ZERO,
+            pace: Pace::default(),
+            hold: Time::ZERO,
+            logs: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        self.now = now;
+        match event {
+            Event::Wished(wish) => self.wish = wish,
+            Event::Master { backlog, workers } => self.on_master(backlog, &workers),
+            Event::Looked(answer) => self.on_looked(answer),
+            Event::Started(answer) => self.on_started(answer),
+        }
+    }
+
+    /// The next thing to do; drain it after each event.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if !self.logs.is_empty() {
+            return Some(Action::Log(self.logs.remove(0)));
+        }
+        if self.is_asking {
+            return None;
+        }
+        let action = self.next_start().or_else(|| self.is_look_due().then_some(Action::Look))?;
+        self.is_asking = true;
+        Some(action)
+    }
+
+    fn on_looked(&mut self, answer: Result<Vec<Seen>, String>) {
+        self.is_asking = false;
+        match answer {
+            Ok(seen) => {
+                self.unanswered = (0, String::new());
+                (self.looked, self.look_at) = (Some(self.now), self.now + SOON);
+                self.take_in(seen);
+            }
+            Err(why) => {
+                let times = self.unanswered.0 + 1;
+                self.look_at = self.now + pace::growing(SOON, times - 1);
+                if self.unanswered.0 == 0 {
+                    self.logs.push(format!("{} does not answer: {why}", self.engine));
+                }
+                self.unanswered = (times, why);
+            }
+        }
+    }
+
+    fn on_started(&mut self, answer: Result<Vec<String>, String>) {
+        self.is_asking = false;
+        self.stepped = self.now;
+        match answer {
+            Ok(names) if !names.is_empty() => {
+                self.pace.note_started();
+                for name in names {
+                    self.jobs.entry(name).or_insert_with(|| Job::asked(self.now));
+                }
+            }
+            answer => {
+                // It may have started some nevertheless.
+                self.looked = None;
+                let why = answer.err().unwrap_or_else(|| "it named none that it had started".to_owned());
+                let time = self.pace.refuse(self.now, &why);
+                let (engine, time) = (&self.engine, words::time(time));
+                self.logs.push(format!("{engine} starts no workers: {why}; it is asked again in {time}"));
+            }
+        }
+    }
+
+    /// Whether the engine is to be asked what it has.
+    fn is_look_due(&self) -> bool {
+        if self.now < self.look_at {
+            return false;
+        }
+        let Some(looked) = self.looked.filter(|_| self.unanswered.0 == 0) else { return true };
+        let matters = self.jobs.values().any(Job::matters) || self.may_start() && self.missing().is_some();
+        let any = self.jobs.values().any(Job::is_alive);
+        matters || any && looked + LATE <= self.now
+    }
+
+    /// Whether nothing is in the way of a start, but that it may be too early to know.
+    fn may_start(&self) -> bool {
+        let step = self.stepped + STEP_PAUSE;
+        let coming = || self.jobs.values().filter(|job| job.is_coming());
+        let is_next = coming().next().is_none() || step <= self.now && coming().all(Job::pends);
+        self.wish.grows && is_next && self.hold <= self.now && !self.pace.is_paused(self.now)
+    }
+
+    fn next_start(&self) -> Option<Action> {
+        let is_known = self.looked.is_some_and(|looked| self.now < looked + SOON) && self.unanswered.0 == 0;
+        let (workers, stay) = if is_known && self.may_start() { self.missing()? } else { return None };
+        let alive = self.alive();
+        // After failures one is enough to see whether that is over.
+        let step = if self.pace.is_well() { alive.max(FIRST) } else { 1 };
+        Some(Action::Start { workers: workers.min(step), stay })
+    }
+
+    /// How many workers take an allocation, or will, as far as is known.
+    fn alive(&self) -> u32 {
+        count(self.jobs.values().filter(|job| job.is_alive()).count())
+    }
+
+    /// How many workers are missing, if any, and whether they are to stay.
+    fn missing(&self) -> Option<(u32, bool)> {
+        let alive = self.alive();
+        let Wish { min, max, slots, .. } = self.wish;
+        if alive < min.min(max) {
+            return Some((min.min(max) - alive, true));
+        }
+        let coming = count(self.jobs.values().filter(|job| job.is_coming()).count());
+        let have = self.slots.saturating_add(coming.saturating_mul(slots));
+        let more =
+            wanted(&self.backlog).saturating_sub(have).div_ceil(slots.max(1)).min(max - alive.min(max));
+        (more > 0).then_some((more, false))
+    }
+}
+
+/// Slots that get the backlog done in time. No more than tasks: each runs in one.
+fn wanted(backlog: &Backlog) -> u32 {
+    let known = backlog.tasks.saturating_sub(backlog.unlearned);
+    let slots = backlog.learned.as_micros().div_ceil(DRAIN.as_micros());
+    let slots = u64::try_from(slots).unwrap_or(u64::MAX).min(known);
+    u32::try_from(slots.saturating_add(backlog.unlearned)).unwrap_or(u32::MAX)
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

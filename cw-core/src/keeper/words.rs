@@ -1,0 +1,102 @@
+//! What the keeper says: why there are no more workers than there are.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Keeper, Phase};
+
+/// So many reasons for waiting are told apart.
+const REASONS_MAX: usize = 3;
+
+impl Keeper {
+    /// Why there are no more workers than there are, in one line; none if nothing is in the way. Where there is no worker
+    /// at all there is something to say.
+    pub fn outlook(&self) -> Option<String> {
+        let parts: Vec<String> =
+            [self.trouble(), self.silence(), self.pending(), self.submitted(), self.unheard()]
+                .into_iter()
+                .flatten()
+                .collect();
+        if parts.is_empty() && self.here == 0 { Some(self.quiet()) } else { joined(&parts) }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let is_paused = self.pace.is_paused(self.now) && self.wish.grows;
+        let (engine, time) = (&self.engine, time(self.pace.time));
+        if let Some(why) = &self.pace.refusal {
+            return Some(format!("{engine} starts no workers: {why}; it is asked again every {time} or so"));
+        }
+        let last = self.pace.worker.as_ref()?;
+        Some(match self.pace.row {
+            row if is_paused => {
+                format!(
+                    "{row} workers in a row were of no use, so none is started for {time}; the last: {last}"
+                )
+            }
+            1 => format!("one was of no use: {last}"),
+            row => format!("{row} workers were of no use; the last: {last}"),
+        })
+    }
+
+    fn silence(&self) -> Option<String> {
+        let (times, why) = &self.unanswered;
+        (*times > 0).then(|| format!("{} does not answer: {why}", self.engine))
+    }
+
+    fn pending(&self) -> Option<String> {
+        let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
+        for job in self.jobs.values().filter(|job| job.is_coming()) {
+            if let Phase::Pending { why } = &job.phase {
+                *by_reason.entry(why).or_default() += 1;
+            }
+        }
+        let mut reasons: Vec<(usize, &str)> = by_reason.into_iter().map(|(why, jobs)| (jobs, why)).collect();
+        reasons.sort_by(|a, b| b.cmp(a));
+        let all: usize = reasons.iter().map(|(jobs, _)| jobs).sum();
+        let why: Vec<String> = match &reasons[..] {
+            [] => return None,
+            [(_, "")] => Vec::new(),
+            [(_, why)] => vec![(*why).to_owned()],
+            many => many.iter().take(REASONS_MAX).map(|(jobs, why)| format!("{jobs} {why}")).collect(),
+        };
+        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(", ")) };
+        Some(format!("{} in {}{why}", workers(all, "pends", "pend"), self.engine))
+    }
+
+    fn submitted(&self) -> Option<String> {
+        let asked = self.jobs.values().filter(|job| job.is_coming() && job.phase == Phase::Asked).count();
+        (asked > 0).then(|| format!("{} just submitted to {}", workers(asked, "was", "were"), self.engine))
+    }
+
+    fn unheard(&self) -> Option<String> {
+        let silent = self.jobs.values().filter(|job| job.is_coming() && job.phase == Phase::Running).count();
+        (silent > 0).then(|| format!("{} not joined yet", workers(silent, "runs and has", "run and have")))
+    }
+
+    /// What is said where nothing is in the way and nothing is here.
+    fn quiet(&self) -> String {
+        let is_held = self.hold > self.now;
+        match self.wish {
+            wish if !wish.grows => "all that were started have ended; `cw start` starts others".to_owned(),
+            wish if wish.max == 0 => "`--max` is 0".to_owned(),
+            _ if is_held => "they were cancelled by hand; others are started in a minute".to_owned(),
+            _ if self.backlog.tasks == 0 => "they are started when there is something to do".to_owned(),
+            _ => format!("{} is about to be asked for some", self.engine),
+        }
+    }
+}
+
+fn joined(parts: &[String]) -> Option<String> {
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn workers(number: usize, one: &str, more: &str) -> String {
+    if number == 1 { format!("1 worker {one}") } else { format!("{number} workers {more}") }
+}
+
+/// A pause in words.
+pub(super) fn time(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds < 60 || seconds % 60 != 0 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}
