@@ -38,8 +38,8 @@ mod burst;
 #[cfg(any(test, feature = "sim"))]
 mod check;
 mod clients;
-mod ends;
 mod ending;
+mod ends;
 mod event;
 mod fair;
 mod finish;

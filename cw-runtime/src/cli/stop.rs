@@ -87,7 +87,9 @@ impl Stop {
 
 impl Stopped {
     fn end_master(&mut self, dir: &ClusterDir, fleet: Option<&Fleet>, screen: &mut Screen) {
-        let is_here = fleet.is_none_or(|fleet| matches!(&fleet.master, MasterAt::Here { host, .. } if *host == program::host_name()));
+        let is_here = fleet.is_none_or(
+            |fleet| matches!(&fleet.master, MasterAt::Here { host, .. } if *host == program::host_name()),
+        );
         // Whoever holds no lock of this machine's is dead, which saves the time of trying.
         let is_dead = fleet.is_some() && is_here && dir.master_holder().is_none();
         let mut why = None;
@@ -106,11 +108,15 @@ impl Stopped {
     /// A master that runs and did not do what it was asked to.
     fn end_holder(&mut self, holder: &Holder, why: Option<String>, screen: &mut Screen) {
         let Holder { pid: Some(pid), host: Some(host) } = holder else {
-            return self.left.push(format!("a master that does not say where it runs ({})", why.unwrap_or_default()));
+            return self
+                .left
+                .push(format!("a master that does not say where it runs ({})", why.unwrap_or_default()));
         };
         if *host != program::host_name() {
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            return self.left.push(format!("the master, process {pid} on {host}, which has to be ended there{why}"));
+            return self
+                .left
+                .push(format!("the master, process {pid} on {host}, which has to be ended there{why}"));
         }
         let Some(began) = process::began(*pid) else { return };
         screen.show(&format!("ending the master, process {pid}"));
@@ -140,7 +146,8 @@ impl Stopped {
             let line = format!("of the cluster `{cluster}` is left: {}{ended}", self.left.join("; "));
             return Err(Trouble::new(exit::LAUNCH, line));
         }
-        let stays = if stays { "; its master was there before and stays: `cw stop` once more ends it" } else { "" };
+        let stays =
+            if stays { "; its master was there before and stays: `cw stop` once more ends it" } else { "" };
         super::print(&match ended.as_str() {
             "" => format!("nothing of the cluster `{cluster}` is left to end{stays}\n"),
             _ => format!("the cluster `{cluster}` has ended: {ended}{nothing}{stays}\n"),

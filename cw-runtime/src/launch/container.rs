@@ -109,7 +109,11 @@ pub(crate) fn check(fleet: &Fleet, working: &Path) -> Result<(), Refused> {
     if image.is_empty() || image.starts_with('-') {
         return Err(Refused(format!("`{image}` is no image of {name}'s: write --container {name} IMAGE")));
     }
-    match mounts(fleet, working).iter().map(|path| path.display().to_string()).find(|path| path.contains([':', ','])) {
+    match mounts(fleet, working)
+        .iter()
+        .map(|path| path.display().to_string())
+        .find(|path| path.contains([':', ',']))
+    {
         Some(path) => Err(Refused(format!("{name} cannot mount {path}: `:` and `,` separate paths there"))),
         None => Ok(()),
     }

@@ -190,7 +190,8 @@ impl Start {
     }
 
     fn how(&self, before: Option<&Fleet>) -> Result<(How, u32), Trouble> {
-        let count = |of: &str| self.workers.ok_or_else(|| usage(format!("{of} needs the number of workers: -n 4")));
+        let count =
+            |of: &str| self.workers.ok_or_else(|| usage(format!("{of} needs the number of workers: -n 4")));
         if self.slurm {
             let list = |words: &Option<Words>| words.as_ref().map(|words| words.0.clone());
             let slurm = Slurm {
@@ -264,7 +265,9 @@ impl Start {
         let engine = match words[0].as_str() {
             "docker" => Engine::Docker,
             "apptainer" | "singularity" => Engine::Apptainer,
-            other => return Err(usage(format!("`{other}` is no engine for --container: docker or apptainer"))),
+            other => {
+                return Err(usage(format!("`{other}` is no engine for --container: docker or apptainer")));
+            }
         };
         let args = self.container_args.as_ref().map(|words| words.0.clone()).unwrap_or_default();
         Ok(Some(Container { engine, image: words[1].clone(), args }))
@@ -274,10 +277,15 @@ impl Start {
 /// This program's path, and the word behind which its verbs stand.
 fn own_words() -> Result<Vec<String>, Trouble> {
     let path = std::env::current_exe()?;
-    let path = path.to_str().ok_or_else(|| usage("this program's path is no text, so it cannot be started again"))?;
+    let path = path
+        .to_str()
+        .ok_or_else(|| usage("this program's path is no text, so it cannot be started again"))?;
     // So Linux calls what was replaced or removed meanwhile.
     if path.ends_with(" (deleted)") && !Path::new(path).exists() {
-        return Err(Trouble::new(exit::SYSTEM, format!("{path}: this program has been replaced; start it anew")));
+        return Err(Trouble::new(
+            exit::SYSTEM,
+            format!("{path}: this program has been replaced; start it anew"),
+        ));
     }
     let mut words = vec![path.to_owned()];
     words.extend(cli::is_called().then(|| crate::flag::CLUSTER_VERB.to_owned()));

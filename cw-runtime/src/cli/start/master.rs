@@ -134,14 +134,16 @@ impl Starting<'_> {
         let How::Slurm(_) = self.fleet.how else { return Ok(None) };
         self.screen.show("looking for the master's job");
         let looked = crate::launch::launcher(&self.fleet, &self.dir).look().map_err(super::launch_trouble)?;
-        let job = looked.into_iter().find(|job| job.what == What::Master && !matches!(job.state, State::Ended(_)));
+        let job =
+            looked.into_iter().find(|job| job.what == What::Master && !matches!(job.state, State::Ended(_)));
         Ok(job.map(|job| job.id))
     }
 
     fn wait_for_job(&mut self, id: &str) -> Result<Observer, Halt> {
         self.inbox.watch(crate::launch::launcher(&self.fleet, &self.dir));
         loop {
-            let looked = self.inbox.looked.as_ref().map(|looked| looked.as_deref().map_err(ToString::to_string));
+            let looked =
+                self.inbox.looked.as_ref().map(|looked| looked.as_deref().map_err(ToString::to_string));
             let state = match looked {
                 Some(Ok(jobs)) => said_of(jobs, id),
                 Some(Err(refused)) => Ok((false, refused)),
@@ -174,8 +176,9 @@ impl Starting<'_> {
 
     fn too_late(&self, what: &str) -> Halt {
         let (wait, stop) = (humantime::format_duration(self.flags.wait), own_verb("stop"));
-        let line =
-            format!("after {wait}: {what}; it stays: the same command again goes on waiting, `{stop}` ends it");
+        let line = format!(
+            "after {wait}: {what}; it stays: the same command again goes on waiting, `{stop}` ends it"
+        );
         Trouble::new(exit::LAUNCH, line).into()
     }
 }

@@ -39,7 +39,8 @@ impl Starting<'_> {
         let mut told = BTreeSet::new();
         loop {
             let standing = self.standing(master)?;
-            let coming = Coming::of(wanted, connected(&standing).saturating_sub(before), &ids, &self.inbox.looked);
+            let coming =
+                Coming::of(wanted, connected(&standing).saturating_sub(before), &ids, &self.inbox.looked);
             self.tell_ended(&coming, &mut told);
             if coming.connected >= coming.wanted.saturating_sub(coming.ended) {
                 return self.end(&coming);
@@ -65,7 +66,8 @@ impl Starting<'_> {
         for (id, end) in &coming.badly {
             if told.insert(id.clone()) && told.len() <= TOLD_MAX {
                 let on = end.on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
-                let last = if end.last.is_empty() { String::new() } else { format!(": {}", end.last.join("; ")) };
+                let last =
+                    if end.last.is_empty() { String::new() } else { format!(": {}", end.last.join("; ")) };
                 self.screen.say(&format!("worker {id}{on} ended: {}{last}", end.how));
             }
         }

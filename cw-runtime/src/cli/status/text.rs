@@ -209,6 +209,7 @@ fn launched(out: &mut String, jobs: &[Launched]) {
     for job in jobs.iter().filter(|it| it.what == What::Master) {
         let state = match &job.state {
             State::Pending { why } => format!("pends: {why}"),
+            State::Unknown { why } => format!("is not known of: {why}"),
             State::Running { on } => format!("runs on {on}"),
             State::Ended(end) => format!("has ended: {}", ended(end)),
         };
@@ -219,11 +220,12 @@ fn launched(out: &mut String, jobs: &[Launched]) {
         return line(out, "  no worker of it is left");
     }
     let (mut pending, mut nodes, mut well) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new(), 0);
-    let mut badly = Vec::new();
+    let (mut badly, mut unknown) = (Vec::new(), Vec::new());
     for job in workers {
         match &job.state {
             State::Pending { why } => *pending.entry(why).or_default() += 1,
             State::Running { on } => *nodes.entry(on).or_default() += 1,
+            State::Unknown { why } => unknown.push((&job.id, why)),
             State::Ended(end) if end.is_well => well += 1,
             State::Ended(end) => badly.push((&job.id, end)),
         }
@@ -236,6 +238,9 @@ fn launched(out: &mut String, jobs: &[Launched]) {
             out,
             format_args!("  {} {}: {why}", HumanCount(count), if count == 1 { "pends" } else { "pend" }),
         );
+    }
+    for (id, why) in unknown.iter().take(NAMED_MAX) {
+        line(out, format_args!("  {id} is not known of: {why}"));
     }
     if well > 0 {
         line(out, format_args!("  {} ended well", HumanCount(well)));

@@ -75,13 +75,12 @@ pub(super) enum Phase {
 pub(super) fn phase(state: &str) -> Phase {
     let word: String = state.chars().take_while(|c| c.is_ascii_alphabetic() || *c == '_').collect();
     match word.to_ascii_uppercase().as_str() {
-        "RUNNING" | "R" | "COMPLETING" | "CG" | "STAGE_OUT" | "SO" | "SIGNALING" | "SI" | "RESIZING" | "RS" => {
-            Phase::Running
-        }
-        "COMPLETED" | "CD" | "CANCELLED" | "CA" | "TIMEOUT" | "TO" | "PREEMPTED" | "PR" | "DEADLINE" | "DL"
-        | "REVOKED" | "RV" => Phase::EndedWell,
-        "FAILED" | "F" | "NODE_FAIL" | "NF" | "BOOT_FAIL" | "BF" | "OUT_OF_MEMORY" | "OOM" | "LAUNCH_FAILED"
-        | "RECONFIG_FAIL" => Phase::EndedBadly,
+        "RUNNING" | "R" | "COMPLETING" | "CG" | "STAGE_OUT" | "SO" | "SIGNALING" | "SI" | "RESIZING"
+        | "RS" => Phase::Running,
+        "COMPLETED" | "CD" | "CANCELLED" | "CA" | "TIMEOUT" | "TO" | "PREEMPTED" | "PR" | "DEADLINE"
+        | "DL" | "REVOKED" | "RV" => Phase::EndedWell,
+        "FAILED" | "F" | "NODE_FAIL" | "NF" | "BOOT_FAIL" | "BF" | "OUT_OF_MEMORY" | "OOM"
+        | "LAUNCH_FAILED" | "RECONFIG_FAIL" => Phase::EndedBadly,
         _ => Phase::Pending,
     }
 }
@@ -244,12 +243,18 @@ mod tests {
     #[test]
     fn how_something_ended_is_said_with_its_code() {
         let end = |line, code| ended(line, code);
-        assert_eq!(end("4|FAILED|cw1|n|c|NonZeroExitCode", Some("exit code 7")), (false, "exit code 7".into()));
+        assert_eq!(
+            end("4|FAILED|cw1|n|c|NonZeroExitCode", Some("exit code 7")),
+            (false, "exit code 7".into())
+        );
         let launch = end("4|FAILED|cw1|n|c|JobLaunchFailure", Some("signal 9"));
         assert_eq!(launch, (false, "signal 9 (JobLaunchFailure)".into()));
         assert_eq!(end("4|FAILED|cw1|n|c|None", None), (false, "FAILED".into()));
         assert_eq!(end("4|NODE_FAIL|cw1|n|c|NodeDown", None), (false, "NODE_FAIL (NodeDown)".into()));
-        assert_eq!(end("4|TIMEOUT|cw1|n|c|TimeLimit", Some("signal 9")), (true, "TIMEOUT (TimeLimit)".into()));
+        assert_eq!(
+            end("4|TIMEOUT|cw1|n|c|TimeLimit", Some("signal 9")),
+            (true, "TIMEOUT (TimeLimit)".into())
+        );
         assert_eq!(end("4|COMPLETED|cw1|n|c|None", None), (true, "COMPLETED".into()));
     }
 

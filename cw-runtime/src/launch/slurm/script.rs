@@ -221,7 +221,10 @@ mod tests {
         assert!(script.ends_with("--cluster lab --idle never\n"), "{script}");
         let words = ["/p", "master", "--cluster", "lab"].map(str::to_owned);
         let script = master_script(&kept, &words);
-        assert!(script.ends_with("\nexec /p master --cluster lab ${SLURM_RESTART_COUNT:+--takeover}\n"), "{script}");
+        assert!(
+            script.ends_with("\nexec /p master --cluster lab ${SLURM_RESTART_COUNT:+--takeover}\n"),
+            "{script}"
+        );
     }
 
     #[test]
@@ -251,11 +254,14 @@ mod tests {
         let body = "#!/bin/sh\nprintf '%s\\0' \"$CW_HOME\" \"$0\" \"$@\"\n";
         // Written by another process: what this one has open for writing, a child of another test may hold.
         let write = "cat > \"$0\" && chmod 700 \"$0\"";
-        let mut sh = Command::new("sh").args(["-c", write]).arg(&program).stdin(Stdio::piped()).spawn().unwrap();
+        let mut sh =
+            Command::new("sh").args(["-c", write]).arg(&program).stdin(Stdio::piped()).spawn().unwrap();
         sh.stdin.take().expect("just piped").write_all(body.as_bytes()).unwrap();
         assert!(sh.wait().unwrap().success());
         let program = program.to_str().expect("text");
-        for home in ["/plain", "/with space", "/it's", "/a\"b", "/$HOME/`id`/$(id)", "/a\\b", "/ü*?[x]", "/-n;true&#"] {
+        for home in
+            ["/plain", "/with space", "/it's", "/a\"b", "/$HOME/`id`/$(id)", "/a\\b", "/ü*?[x]", "/-n;true&#"]
+        {
             let said = read_by_sh(&worker_script(&fleet(home, program), &slurm()));
             let words = ["cw", "worker", "--slots", "2", "--cluster", "lab", "--idle", "5m"];
             assert_eq!(said, [&[home, program], &words[..]].concat());
@@ -269,10 +275,22 @@ mod tests {
     fn what_would_keep_jobs_from_being_found_is_refused() {
         let logs = Path::new("/h/log");
         let check = |word: &str| check(&[word.to_owned()], logs).map_err(|refused| refused.0);
-        for fine in ["--partition=x", "-p", "-A", "--account=a", "--wait-all-nodes=1", "-w", "cw1", "--mem=4G"] {
+        for fine in
+            ["--partition=x", "-p", "-A", "--account=a", "--wait-all-nodes=1", "-w", "cw1", "--mem=4G"]
+        {
             assert_eq!(check(fine), Ok(()), "{fine}");
         }
-        for bad in ["--comment=x", "--comment", "-J", "-Jx", "--job-name=x", "--array=0-3", "-a0-3", "-W", "--wrap=x"] {
+        for bad in [
+            "--comment=x",
+            "--comment",
+            "-J",
+            "-Jx",
+            "--job-name=x",
+            "--array=0-3",
+            "-a0-3",
+            "-W",
+            "--wrap=x",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
         let refused = check("--comment=x").unwrap_err();
