@@ -23,7 +23,7 @@ use crate::{
     launch::{
         self, Launched, Refused, State,
         fleet::{Fleet, How, MasterAt},
-        process,
+        process::{self, Known},
     },
     net::tls::Peer,
     observe::Observer,
@@ -95,8 +95,12 @@ impl Stopped {
         let mut why = None;
         if dir.exists(Peer::Client) && !is_dead {
             screen.show("looking for the master");
+            let process = master_here(dir);
             match ask_to_stop(dir.cluster(), screen) {
-                Ok(what) => return self.ended.push(what),
+                Ok(what) => {
+                    self.ended.push(what);
+                    return self.left.extend(await_end(process));
+                }
                 Err(trouble) => why = Some(trouble.to_string()),
             }
         }
@@ -153,6 +157,20 @@ impl Stopped {
             _ => format!("the cluster `{cluster}` has ended: {ended}{nothing}{stays}\n"),
         })
     }
+}
+
+/// The process of the cluster's master, if it is one of this machine.
+pub(super) fn master_here(dir: &ClusterDir) -> Option<Known> {
+    let Holder { pid: Some(pid), host: Some(host) } = dir.master_holder()? else { return None };
+    let start = process::began(pid)?;
+    (host == program::host_name()).then_some((pid, start))
+}
+
+/// A master that has said that it ends has closed its connections; its process ends a moment later. Gives what is left.
+pub(super) fn await_end(process: Option<Known>) -> Option<String> {
+    let left = process::wait(process.as_slice(), KILL_WAIT);
+    let left = process::end(&left, KILL_WAIT);
+    left.first().map(|(pid, _)| format!("the master, process {pid}, which cannot be killed"))
 }
 
 fn ask_to_stop(cluster: &str, screen: &mut Screen) -> Result<String, Trouble> {

@@ -92,7 +92,7 @@ fn tell(all: &[Known], word: Signal) {
 }
 
 /// Waits until they have ended, at most so long; gives those that have not.
-fn wait(all: &[Known], patience: Duration) -> Vec<Known> {
+pub(crate) fn wait(all: &[Known], patience: Duration) -> Vec<Known> {
     let deadline = Instant::now() + patience;
     let mut left = all.to_vec();
     loop {

@@ -30,6 +30,7 @@ pub(super) use screen::Screen;
 use flags::Place;
 use news::Inbox;
 
+use super::stop;
 use crate::{
     access::ClusterDir,
     cli,
@@ -230,7 +231,8 @@ impl Starting<'_> {
     fn take_back(&mut self, master: Observer, was_there: bool, refused: &Refused) -> Trouble {
         if !was_there && self.is_new {
             self.screen.show("ending the master again");
-            let ended = master.stop(master::END_WAIT).is_ok();
+            let process = stop::master_here(&self.dir);
+            let ended = master.stop(master::END_WAIT).is_ok() && stop::await_end(process).is_none();
             let cleared = launch::launcher(&self.fleet, &self.dir).stop().is_ok();
             if ended && cleared && self.dir.remove_fleet().is_ok() {
                 return Trouble::new(exit::LAUNCH, format!("no worker was started: {refused}"));
