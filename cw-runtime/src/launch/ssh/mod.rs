@@ -149,16 +149,16 @@ impl Launcher for OverSsh {
 
     fn stop(&mut self) -> Result<(), Refused> {
         self.looked = None;
-        // Also where nothing is known to be: a call may have broken on its way back.
-        let all: Vec<usize> = (0..self.ssh.hosts.len()).collect();
+        let touched = |index: &usize| self.ssh.hosts[*index].folder.is_some();
+        let all: Vec<usize> = (0..self.ssh.hosts.len()).filter(touched).collect();
         let came = for_each(&all, |index| self.remote(*index).stop());
         let mut left = Vec::new();
-        for (host, came) in self.ssh.hosts.iter_mut().zip(came) {
+        for (index, came) in all.iter().zip(came) {
+            let host = &mut self.ssh.hosts[*index];
             let why = match came {
                 Ok(Said { state: Some(Found::Stopped), .. }) => None,
                 Ok(Said { state: Some(Found::Failed(why)), .. }) => Some(why),
                 Ok(said) => Some(senseless(&said.state)),
-                Err(Lost::Unreached(_)) if host.folder.is_none() => None,
                 Err(lost) => Some(lost.words().to_owned()),
             };
             match why {

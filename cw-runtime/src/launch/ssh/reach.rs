@@ -44,8 +44,28 @@ const LAST: [&str; 12] = [
     "-x",
 ];
 
-/// The exit code by which `ssh` tells that there was no connection.
+/// The exit code by which `ssh` tells that there was no connection, or that it broke.
 const NO_CONNECTION: i32 = 255;
+
+/// What it says of one that never came to a login.
+const UNREACHED: [&str; 7] = [
+    "connect to host",
+    "Could not resolve",
+    "No route to host",
+    CROWDED,
+    "banner exchange",
+    "Host key verification failed",
+    "Permission denied",
+];
+
+/// What it says where a server, perhaps one that all calls have to pass, has too many logins at once (`MaxStartups`).
+const CROWDED: &str = "kex_exchange_identification";
+
+/// Such a server is tried so often.
+const TRIES: u32 = 5;
+
+/// How long it is left alone then, at first.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is marked as being for us in what a host says.
 const MARK: &str = "cw:";
@@ -121,20 +141,46 @@ pub(crate) fn call(
     input: Input,
     limit: Duration,
 ) -> Result<Vec<String>, Lost> {
+    let mut pause = PAUSE;
+    for _ in 1..TRIES {
+        match call_once(args, host, script.clone(), input.clone(), limit) {
+            Err(Lost::Unreached(why)) if why.contains(CROWDED) => {}
+            came => return came,
+        }
+        thread::sleep(pause);
+        pause *= 2;
+    }
+    call_once(args, host, script, input, limit)
+}
+
+fn call_once(
+    args: &[String],
+    host: &str,
+    script: String,
+    input: Input,
+    limit: Duration,
+) -> Result<Vec<String>, Lost> {
     let limit = CONNECT + limit + input.limit();
     let mut ssh = ssh(args, host, script.len());
     let feed = move |mut pipe: std::process::ChildStdin| {
         pipe.write_all(script.as_bytes())?;
         input.feed(&mut pipe)
     };
-    match command::run_fed(&mut ssh, feed, limit) {
-        Ok(answer) => Ok(marked(&answer.stdout)),
-        Err(Failed::Refused { status, words, .. }) if status.code() == Some(NO_CONNECTION) => {
-            Err(Lost::Unreached(trim(&words)))
+    command::run_fed(&mut ssh, feed, limit).map(|answer| marked(&answer.stdout)).map_err(lost)
+}
+
+fn lost(failed: Failed) -> Lost {
+    match failed {
+        Failed::Refused { status, words, .. } if status.code() == Some(NO_CONNECTION) => {
+            let words = trim(&words);
+            match UNREACHED.iter().any(|it| words.contains(it)) {
+                true => Lost::Unreached(words),
+                false => Lost::Broken(words),
+            }
         }
-        Err(failed @ Failed::Missing { .. }) => Err(Lost::Unreached(failed.to_string())),
-        Err(Failed::Refused { words, .. }) if !words.is_empty() => Err(Lost::Broken(trim(&words))),
-        Err(failed) => Err(Lost::Broken(failed.to_string())),
+        failed @ Failed::Missing { .. } => Lost::Unreached(failed.to_string()),
+        Failed::Refused { words, .. } if !words.is_empty() => Lost::Broken(trim(&words)),
+        failed => Lost::Broken(failed.to_string()),
     }
 }
 
@@ -142,10 +188,11 @@ pub(super) fn marked(stdout: &str) -> Vec<String> {
     stdout.lines().filter_map(|line| line.strip_prefix(MARK)).map(|it| it.trim_end().to_owned()).collect()
 }
 
-/// Without the frames that `ssh` draws around its warnings.
+/// Without the frames that `ssh` draws around its warnings, and without what it says to all whose host has another key.
 fn trim(words: &str) -> String {
-    let words = words.split("; ").filter(|it| !it.chars().all(|c| c == '@'));
-    let words: Vec<&str> = words.map(|it| it.trim_matches('@').trim()).collect();
+    let words = words.find("Offending ").map_or(words, |at| &words[at..]);
+    let words = words.split("; ").map(|it| it.trim_matches('@').trim()).filter(|it| !it.is_empty());
+    let words: Vec<&str> = words.collect();
     if words.is_empty() { "ssh said nothing".to_owned() } else { words.join("; ") }
 }
 
@@ -199,9 +246,23 @@ mod tests {
     #[test]
     fn warnings_lose_their_frames() {
         let said =
-            "@@@@@; @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @; @@@@@; It is also possible";
-        assert_eq!(trim(said), "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!; It is also possible");
+            "@@@@@; @    WARNING: UNPROTECTED PRIVATE KEY FILE!     @; @@@@@; Permissions 0666 are too open.";
+        assert_eq!(trim(said), "WARNING: UNPROTECTED PRIVATE KEY FILE!; Permissions 0666 are too open.");
+        let said = "@@@@@; @ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @; Offending key in f:1; Host key verification failed.";
+        assert_eq!(trim(said), "Offending key in f:1; Host key verification failed.");
         assert_eq!(trim(""), "ssh said nothing");
+    }
+
+    #[test]
+    fn a_connection_that_broke_may_have_done_something() {
+        let said = |script: &str| {
+            lost(command::run(Command::new("sh").args(["-c", script]), b"", PAUSE * 60).unwrap_err())
+        };
+        let refused = "ssh: connect to host n1 port 22: Connection refused";
+        assert_eq!(said(&format!("echo '{refused}' >&2; exit 255")), Lost::Unreached(refused.to_owned()));
+        let broke = "client_loop: send disconnect: Broken pipe";
+        assert_eq!(said(&format!("echo '{broke}' >&2; exit 255")), Lost::Broken(broke.to_owned()));
+        assert_eq!(said("echo 'sh: not found' >&2; exit 127"), Lost::Broken("sh: not found".to_owned()));
     }
 
     #[test]

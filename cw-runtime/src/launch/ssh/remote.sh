@@ -158,6 +158,7 @@ start() {
     private "$T" || fail "cannot make $T"
     printf '%s\n' "$T" >"$F/scratch"
     rm -f "$F/worker" "$F/keeper" "$F/exit"
+    # shellcheck disable=SC2119
     run_worker
     until_holds 100 is_noted || fail "the worker did not start: $(tail -n 3 "$F/log" 2>&1)"
     runs "$F/worker"
@@ -179,8 +180,9 @@ place_cluster() {
 }
 
 # Runs the worker in a session of its own, which ends with no connection, and a shell that notes how it ends.
+# shellcheck disable=SC2120
 run_worker() {
-    if command -v setsid >/dev/null 2>&1; then apart=setsid; else apart=nohup; fi
+    if command -v setsid >/dev/null 2>&1; then apart='setsid'; else apart='nohup'; fi
     eval "set -- $WORDS"
     cd / || fail "cannot go to /"
     (
