@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{
-    End, Launched, Launcher, Refused, State, What,
+    End, Launched, Launcher, Refused, State, What, container,
     fleet::{Fleet, How, Local},
     process::{self, Known},
     shell,
@@ -78,8 +78,14 @@ impl Processes {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.fleet.command.first().map_or("cw", String::as_str));
-        command.args(self.fleet.worker_words(Some(self.fleet.slots.max(1))));
+        let program = self.fleet.command.first().map_or("cw", String::as_str);
+        let words =
+            std::iter::once(program.to_owned()).chain(self.fleet.worker_words(Some(self.fleet.slots.max(1))));
+        // Where it starts is where it works.
+        let working = std::env::current_dir().unwrap_or_default();
+        let words = container::around(&self.fleet, &working, words.collect());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.env("CW_HOME", &self.fleet.home).env(MARK, &self.fleet.id);
         command
     }
@@ -142,8 +148,8 @@ impl Launcher for Processes {
             if let Err(error) = self.spawn() {
                 let begun = self.local.processes.split_off(first);
                 self.local.processes.extend(process::end(&begun, END_WAIT));
-                let program = self.fleet.command.first().map_or("cw", String::as_str);
-                return Err(Refused(format!("cannot start `{program}` as a worker: {error}")));
+                let program = self.command().get_program().to_string_lossy().into_owned();
+                return Err(Refused(format!("cannot start `{program}` for a worker: {error}")));
             }
         }
         Ok(self.local.processes[first..].iter().map(|(pid, _)| name(*pid)).collect())
@@ -220,7 +226,7 @@ mod tests {
     use rustix::process::Signal;
 
     use super::*;
-    use crate::launch::fleet::tests::fleet;
+    use crate::launch::fleet::{Container, Engine, tests::fleet};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -348,10 +354,22 @@ mod tests {
         let mut launcher = place.launcher();
         let refused = launcher.start(3).unwrap_err().to_string();
         assert!(
-            refused.starts_with("cannot start `/no/such/program` as a worker: No such file"),
+            refused.starts_with("cannot start `/no/such/program` for a worker: No such file"),
             "{refused}"
         );
         assert_eq!(launcher.look().unwrap(), []);
+    }
+
+    #[test]
+    fn a_worker_may_be_in_a_container() {
+        let mut place = place("exec sleep 600");
+        let args = vec!["--nv".to_owned()];
+        place.fleet.container =
+            Some(Container { engine: Engine::Apptainer, image: "i.sif".to_owned(), args });
+        let plan = place.launcher().plan(1);
+        let program = shell::quote(&place.fleet.command[0]);
+        let inner = format!("--nv i.sif {program} worker --cluster default --slots 1 < /dev/null");
+        assert!(plan.contains(" apptainer exec --bind ") && plan.contains(&inner), "{plan}");
     }
 
     #[test]

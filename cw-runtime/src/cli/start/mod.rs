@@ -93,7 +93,12 @@ fn check(fleet: &Fleet, dir: &ClusterDir) -> Result<(), Refused> {
             container::check(fleet, &slurm.folder)?;
             Slurm::new(fleet, dir).check()
         }
-        _ => Ok(()),
+        How::Local(_) => container::check(fleet, &std::env::current_dir().unwrap_or_default()),
+        How::Ssh(_) if fleet.container.is_some() => Err(Refused(
+            "--container is for --slurm and --local: a container sees the program where it is here"
+                .to_owned(),
+        )),
+        How::Ssh(_) => Ok(()),
     }
 }
 
