@@ -9,6 +9,11 @@ pub(crate) fn executors(home: &Path) -> Vec<u32> {
     all().filter(|pid| belongs(*pid, home) && command_line(*pid).contains("(cw executor)")).collect()
 }
 
+/// All processes whose home is this one.
+pub(crate) fn of(home: &Path) -> Vec<u32> {
+    all().filter(|pid| belongs(*pid, home)).collect()
+}
+
 /// Whether the process is there and belongs to this home: an id alone may have been given anew.
 pub(crate) fn is_alive(home: &Path, pid: u32) -> bool {
     belongs(pid, home)

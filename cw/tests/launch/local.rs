@@ -1,0 +1,126 @@
+//! `cw start --local`.
+
+use std::{path::Path, process::Command};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    house::{House, number},
+    support::{Process, cw, proc, program, until},
+};
+
+const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+fn start(house: &House, words: &[&str]) -> String {
+    let finished = house.cw(&[&["start", "--local"], &LISTEN[..], words].concat()).with_code(0);
+    finished.stdout
+}
+
+/// The processes of its workers.
+fn workers(house: &House) -> Vec<u32> {
+    let fleet = house.fleet().expect("a fleet was started");
+    let processes = fleet["how"]["local"]["processes"].as_array().expect("a list").clone();
+    processes.iter().map(|it| number(&it[0])).collect()
+}
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a process id");
+    kill_process(pid, Signal::KILL).expect("it runs");
+}
+
+#[test]
+fn a_cluster_of_this_machine_runs_programs_until_it_is_stopped() {
+    let house = House::new();
+    let said = start(&house, &["-n", "3"]);
+    assert!(said.contains("cluster `default` is up: 3 workers and 3 slots"), "{said}");
+    let all = workers(&house);
+    assert_eq!(all.len(), 3);
+    house.assert_squares(&program("square"));
+    // One is lost; the others go on.
+    kill(all[1]);
+    until("it has ended", || !proc::is_alive(house.home.path(), all[1]));
+    house.assert_squares(&program("square"));
+    let stopped = house.cw(&["stop"]).with_code(0);
+    assert!(stopped.stdout.contains("the cluster `default` has ended"), "{stopped:?}");
+    house.assert_ended();
+    let again = house.cw(&["stop"]).with_code(0);
+    assert!(again.stdout.contains("nothing of the cluster `default` is left to end"), "{again:?}");
+}
+
+#[test]
+fn more_workers_are_added_to_those_there_are() {
+    let house = House::new();
+    start(&house, &["-n", "1"]);
+    let (first, master) = (workers(&house), house.master());
+    let said = start(&house, &["-n", "2", "--slots", "2"]);
+    assert!(said.contains("is up: 3 workers and 5 slots"), "{said}");
+    assert_eq!((workers(&house).len(), workers(&house)[0]), (3, first[0]));
+    assert_eq!(house.master(), master);
+    house.cw(&["stop"]).with_code(0);
+    house.assert_ended();
+}
+
+#[test]
+fn what_a_dead_master_left_is_stopped() {
+    let house = House::new();
+    start(&house, &["-n", "2"]);
+    let (all, master) = (workers(&house), house.master());
+    kill(master);
+    until("it has ended", || !proc::is_alive(house.home.path(), master));
+    assert!(all.iter().all(|pid| proc::is_alive(house.home.path(), *pid)), "they look for the next one");
+    house.cw(&["stop"]).with_code(0);
+    house.assert_ended();
+}
+
+#[test]
+fn a_users_own_program_starts_its_workers_from_itself() {
+    let house = House::new();
+    let square = program("square");
+    let words = [&["cw", "start", "--local", "-n", "2", "--programs", "own"], &LISTEN[..]].concat();
+    let started = house.run(&square, &words).with_code(0);
+    assert!(started.stdout.contains("square --cluster default"), "{started:?}");
+    house.assert_squares(&square);
+    house.run(&square, &["cw", "stop"]).with_code(0);
+    house.assert_ended();
+}
+
+#[test]
+fn a_cluster_outlives_the_terminal_it_was_started_on() {
+    let house = House::new();
+    let script = format!("'{}' start --local -n 2 --listen 127.0.0.1:0", cw().display());
+    let mut terminal = house.home.command(Path::new("script"), &["-qec", &script, "/dev/null"]);
+    if Command::new("script").arg("--version").output().is_err() {
+        return eprintln!("skipped: no script");
+    }
+    // Its end closes the terminal, and all in its foreground are hung up.
+    let finished = Process::start(&mut terminal).finish().with_code(0);
+    assert!(finished.stdout.contains("is up: 2 workers"), "{finished:?}");
+    house.assert_squares(&program("square"));
+    assert!(workers(&house).iter().all(|pid| proc::is_alive(house.home.path(), *pid)));
+    house.cw(&["stop"]).with_code(0);
+    house.assert_ended();
+}
+
+#[test]
+fn workers_that_cannot_start_are_told_with_their_last_words() {
+    let house = House::new();
+    // They look where there is no master.
+    let mut command = house.home.command(cw(), &["start", "--local", "-n", "2", "--listen", "127.0.0.1:0"]);
+    let finished =
+        Process::start(command.env("CW_MASTER", "127.0.0.1:1").env("CW_CONNECT_TIMEOUT", "1ms")).finish();
+    let finished = finished.with_code(17);
+    assert!(finished.stderr.contains("exit code 12"), "{finished:?}");
+    assert!(finished.stderr.contains("127.0.0.1:1: no answer yet"), "{finished:?}");
+    house.cw(&["stop"]).with_code(0);
+    house.assert_ended();
+}
+
+#[test]
+fn a_dry_run_shows_what_would_be_run_and_starts_nothing() {
+    let house = House::new();
+    let said = start(&house, &["-n", "2", "--dry-run"]);
+    let worker = format!("{} worker --cluster default --slots 1 < /dev/null > ", cw().display());
+    assert_eq!(said.matches(&worker).count(), 2, "{said}");
+    assert!(!house.home.file("").exists());
+    house.assert_ended();
+}

@@ -1,0 +1,15 @@
+//! Clusters that `cw start` starts and `cw stop` ends, by each of its launchers, with the real system behind it.
+
+// Not all of what the other tests share is of use here.
+#[allow(dead_code, unused_imports)]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+#[cfg(target_os = "linux")]
+mod house;
+#[cfg(target_os = "linux")]
+mod local;
+#[cfg(target_os = "linux")]
+mod ssh;
+#[cfg(target_os = "linux")]
+mod sshd;
