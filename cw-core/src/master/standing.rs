@@ -17,6 +17,7 @@ impl Master {
         Standing {
             workers: self.workers.iter().map(|(id, worker)| worker.standing(*id)).collect(),
             clients: self.present().map(|(id, client)| self.client_standing(*id, client)).collect(),
+            outlook: self.outlook.clone(),
             ..Standing::default()
         }
     }

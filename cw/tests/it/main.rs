@@ -37,6 +37,7 @@ mod sets;
 mod shares;
 #[cfg(target_os = "linux")]
 mod signals;
+mod status;
 #[cfg(target_os = "linux")]
 mod stores;
 mod support;

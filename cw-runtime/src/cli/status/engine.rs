@@ -9,7 +9,12 @@ use std::{
 
 use crate::{
     access::ClusterDir,
-    launch::{Launched, fleet::Fleet},
+    launch::{
+        Launched, Launcher,
+        fleet::{Fleet, How},
+        local::Processes,
+        ssh::OverSsh,
+    },
 };
 
 /// An engine is asked no more often.
@@ -64,6 +69,11 @@ impl Engine {
     }
 }
 
-fn look(_fleet: &Fleet, _dir: &ClusterDir) -> Answer {
-    Ok(Vec::new())
+fn look(fleet: &Fleet, dir: &ClusterDir) -> Answer {
+    let mut launcher: Box<dyn Launcher> = match &fleet.how {
+        How::Local(_) => Box::new(Processes::new(fleet, dir)),
+        How::Ssh(_) => Box::new(OverSsh::new(fleet, dir)),
+        How::Slurm(_) => return Err("Slurm is not asked yet".to_owned()),
+    };
+    launcher.look().map_err(|refused| refused.to_string())
 }

@@ -8,7 +8,7 @@
 //! | `clients` | each with `id`, `name`, `program` (null if not known yet), `is_away`, `done`, `failed`, `running`, `queued` (tasks), `stall` (why nothing moves, or null) |
 //! | `outlook` | why workers that were started are not here, or null |
 //! | `fleet` | what `cw start` started, or null: `engine` (`slurm`, `local`, `ssh`), `id`, `workers` (started at once), `min`, `max`, `slots` (of each), `idle_seconds` (or null), `jobs` (or null), `trouble` (why those are not known, or null) |
-//! | `fleet.jobs` | each with `id`, `is_master`, `state` (`pending`, `running`, `ended`, `unknown`), `node`, `why` (it pends, or is not known), `is_well`, `how` (it ended), `last_lines` |
+//! | `fleet.jobs` | each with `id`, `is_master`, `state` (`pending`, `running`, `ended`, `unknown`), `node`, `why` (it pends, or nobody knows), `is_well`, `how` (it ended), `last_lines` |
 //! | `notes` | processes that cannot reach the master: `name`, `why`, `has_ended`, `at` (seconds since 1970 by their clock) |
 
 use cw_core::wire::{ClientStanding, WorkerStanding};
@@ -145,9 +145,9 @@ fn fleet(view: &View) -> Value {
 fn job(job: &Launched) -> Value {
     let (state, node, why, end) = match &job.state {
         State::Pending { why } => ("pending", None, Some(why), None),
-        State::Unknown { why } => ("unknown", None, Some(why), None),
         State::Running { on } => ("running", Some(on), None, None),
         State::Ended(end) => ("ended", end.on.as_ref(), None, Some(end)),
+        State::Unknown { why } => ("unknown", None, Some(why), None),
     };
     json!({
         "id": job.id,

@@ -48,7 +48,9 @@ fn master(out: &mut String, view: &View, Found { address, standing }: &Found) {
     line(out, format_args!("  {name}, up for {up}, epoch {epoch}, cw {version}"));
     line(out, "");
     workers(out, all);
-    if let Some(outlook) = outlook {
+    let is_said =
+        |why: &String| programs.iter().any(|it| it.stall.as_ref().is_some_and(|stall| stall.contains(why)));
+    if let Some(outlook) = outlook.as_ref().filter(|why| !is_said(why)) {
         line(out, format_args!("  {outlook}"));
     }
     line(out, "");
@@ -81,7 +83,7 @@ fn workers(out: &mut String, all: &[WorkerStanding]) {
     }
     let ahead = if ahead > 0 { format!(", {} waiting", HumanCount(ahead)) } else { String::new() };
     let (workers, slots) = (number(all.len() as u64, "worker"), number(slots, "slot"));
-    line(out, format_args!("{workers}, {slots}: {} running{ahead}", HumanCount(running)));
+    line(out, format_args!("{workers}{}, {slots}: {} running{ahead}", unwell(all), HumanCount(running)));
     let is_shown = |worker: &&WorkerStanding| all.len() <= WORKERS_MAX || worker.state != WorkerState::Well;
     let mut table = Table::new(&[
         ("worker", Side::Left),
@@ -116,6 +118,17 @@ fn workers(out: &mut String, all: &[WorkerStanding]) {
         let and = if shown.is_empty() { "" } else { "and " };
         line(out, format_args!("  {and}{rest}{all_well} (--json names each)"));
     }
+}
+
+/// How many of them are not well, if any is not: ` (2 silent, 1 away)`.
+fn unwell(all: &[WorkerStanding]) -> String {
+    let mut counts = BTreeMap::<&str, u64>::new();
+    for worker in all.iter().filter(|it| it.state != WorkerState::Well) {
+        *counts.entry(state(worker.state)).or_default() += 1;
+    }
+    let counts: Vec<String> =
+        counts.iter().map(|(state, count)| format!("{} {state}", HumanCount(*count))).collect();
+    if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) }
 }
 
 pub(super) fn state(state: WorkerState) -> &'static str {
@@ -209,9 +222,9 @@ fn launched(out: &mut String, jobs: &[Launched]) {
     for job in jobs.iter().filter(|it| it.what == What::Master) {
         let state = match &job.state {
             State::Pending { why } => format!("pends: {why}"),
-            State::Unknown { why } => format!("is not known of: {why}"),
             State::Running { on } => format!("runs on {on}"),
             State::Ended(end) => format!("has ended: {}", ended(end)),
+            State::Unknown { why } => format!("cannot be asked for: {why}"),
         };
         line(out, format_args!("  the master, {}, {state}", job.id));
     }
@@ -219,15 +232,15 @@ fn launched(out: &mut String, jobs: &[Launched]) {
     if workers.is_empty() {
         return line(out, "  no worker of it is left");
     }
-    let (mut pending, mut nodes, mut well) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, u64>::new(), 0);
-    let (mut badly, mut unknown) = (Vec::new(), Vec::new());
+    let [mut pending, mut unknown, mut nodes] = [(); 3].map(|()| BTreeMap::<&str, u64>::new());
+    let (mut well, mut badly) = (0, Vec::new());
     for job in workers {
         match &job.state {
             State::Pending { why } => *pending.entry(why).or_default() += 1,
             State::Running { on } => *nodes.entry(on).or_default() += 1,
-            State::Unknown { why } => unknown.push((&job.id, why)),
             State::Ended(end) if end.is_well => well += 1,
             State::Ended(end) => badly.push((&job.id, end)),
+            State::Unknown { why } => *unknown.entry(why).or_default() += 1,
         }
     }
     if !nodes.is_empty() {
@@ -239,8 +252,8 @@ fn launched(out: &mut String, jobs: &[Launched]) {
             format_args!("  {} {}: {why}", HumanCount(count), if count == 1 { "pends" } else { "pend" }),
         );
     }
-    for (id, why) in unknown.iter().take(NAMED_MAX) {
-        line(out, format_args!("  {id} is not known of: {why}"));
+    for (why, count) in unknown {
+        line(out, format_args!("  {} cannot be asked for: {why}", HumanCount(count)));
     }
     if well > 0 {
         line(out, format_args!("  {} ended well", HumanCount(well)));

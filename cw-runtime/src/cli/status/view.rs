@@ -137,10 +137,15 @@ impl Looker {
     }
 
     fn gone(&self, trouble: &Trouble) -> Gone {
+        let (mut why, has_ended) = (trouble.to_string(), self.has_ended());
+        if let Some((tried, _)) = why.rsplit_once("; gave up after").filter(|_| has_ended) {
+            // More patience would bring nothing.
+            why = tried.to_owned();
+        }
         Gone {
             code: trouble.code(),
-            why: trouble.to_string(),
-            has_ended: self.has_ended(),
+            why,
+            has_ended,
             last: self.dir.last_master(),
             log: last_lines(&self.dir.log_folder().join("master.log")),
         }
