@@ -210,7 +210,6 @@ impl Master {
         };
         let worker = self.workers.get_mut(&to).expect("listed as having room");
         worker.take_on(id, client.program, Tasks::one(charge, bytes));
-        worker.allotment.in_vain |= worker.allotment.gave.take() == Some((id, task_id));
         self.actions.push_back(Action::TellWorker { worker: to, message, body: task.args.clone() });
         charge
     }
@@ -254,9 +253,7 @@ impl Master {
             takers.fold(0u32, |idle, (_, worker)| idle.saturating_add(worker.free_slots()))
         };
         let of_other = |client: &ClientId| self.clients.get(client).is_some_and(|it| it.program != program);
-        // What came back and went there again would do so without end.
-        let is_vain = |worker: &Worker| worker.allotment.in_vain && !self.enders.is_empty();
-        let busy = || of_program().filter(|(_, it)| it.is_well() && it.ahead() > 0 && !is_vain(it));
+        let busy = || of_program().filter(|(_, worker)| worker.is_well() && worker.ahead() > 0);
         let has_others = |worker: &Worker| worker.shares.has_ahead(of_other);
         let keepers: BTreeSet<WorkerId> =
             self.clients.values().flat_map(|client| &client.held_by).copied().collect();

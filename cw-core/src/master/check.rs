@@ -59,6 +59,9 @@ impl Master {
                 assert_eq!(counted(tally), tally.total(), "{id}: only at workers that are here");
             }
             let is_heard = |worker: &WorkerId| !self.workers[worker].suspect;
+            let untimely = client.parked.untimely().flat_map(|spec| client.parked.untimely_of(spec));
+            assert!(client.parked.are_whole(), "{id}: parked tasks, by what they wait for");
+            assert!(untimely.count() == 0 || self.untimely.contains(id), "{id}: without time");
             let runs = |task: &Task| {
                 there(task) && task.started && task.state.worker().as_ref().is_some_and(is_heard)
             };
@@ -76,7 +79,10 @@ impl Master {
                 let there = |task: &Task| task.state.worker() == Some(*id) && task.state.takes_room();
                 sent += client.tasks.sorted_keys(there).len() + client.stretches.at(*id);
             }
+            let is_known = worker.left(self.now).is_some();
+            assert_eq!(self.enders.contains_key(id), is_known, "{id}: its end");
             assert_eq!(worker.sent as usize, sent, "{id}: tasks there");
+            assert!(worker.allotment.long <= worker.sent, "{id}: long tasks there");
             assert_eq!(worker.shares.tasks(), sent, "{id}: tasks there, by client");
             for program in self.programs.keys() {
                 let has_room = worker.has_room(*program, self.is_shared(*program), &self.config);
@@ -99,8 +105,13 @@ impl Master {
             let is_early = was_told || self.stall_due(client).is_some_and(|due| due < self.stalls_at);
             assert!(self.now >= self.stalls_at || !is_early, "{id}: stands still, and is not looked at");
         }
+        assert!(self.enders.keys().all(|id| self.workers.contains_key(id)), "only workers that are here end");
+        let is_to_come = |(over, id): &(_, _)| self.enders.get(id) == Some(over);
+        assert!(self.overs.iter().all(is_to_come), "each end once");
         let known = |list: &BTreeSet<ClientId>| list.iter().all(|id| self.clients.contains_key(id));
-        assert!([&self.away, &self.resuming, &self.watching, &self.once].into_iter().all(known));
+        assert!(
+            [&self.away, &self.resuming, &self.watching, &self.once, &self.untimely].into_iter().all(known)
+        );
     }
 
     /// The workers that are here and were ever set aside.

@@ -6,7 +6,8 @@
 //! - A task goes only where its need fits into what is left, less a grace for handing things back.
 //! - But a *fresh* worker takes any task, one for each slot that has begun nothing: else a job that is longer than every
 //!   allocation would never run.
-//! - A long task is not sent to wait behind others that are long: when it began, it might not fit any more.
+//! - A long task is not sent to wait behind others that are long: when it began, it might not fit any more. Nor where
+//!   something was called back for idle slots, which have no time for it.
 //! - What no worker with room has time for is *laid aside*, apart from the queue, so that other tasks of its client pass.
 //!   It goes back to the front of the queue as soon as a worker has room and time for it, and there waits for its turn.
 //! - A worker that hands something back for want of time is sent nothing that needs as much until its end moves.
@@ -31,6 +32,9 @@ const LOOKED_AT: usize = 64;
 /// Tasks of one spec that are taken up in one pass.
 const TAKEN_UP: usize = 256;
 
+/// As long as a job had fewer runs, each that was cut off counts.
+const FEW: u32 = 16;
+
 /// A worker's time.
 #[derive(Debug, Default)]
 pub(super) struct Allotment {
@@ -47,9 +51,9 @@ pub(super) struct Allotment {
     pub(super) ran: u32,
     /// How many are there that are expected to take long.
     pub(super) long: u32,
-    /// The last that it was asked to give back and did, and whether it was sent just that again.
-    pub(super) gave: Option<(ClientId, TaskId)>,
-    pub(super) in_vain: bool,
+    /// Whether something was called back from there since the last task ended there: what is long would only be called back
+    /// again, as others are idle that have no time for it.
+    pub(super) gave: bool,
 }
 
 impl Allotment {
@@ -60,7 +64,7 @@ impl Allotment {
 
     fn set(&mut self, now: Time, left: Option<Duration>) {
         self.ends = left.map(|left| now + left);
-        (self.is_over, self.declined, self.in_vain) = (false, None, false);
+        (self.is_over, self.declined) = (false, None);
         if let Some(left) = left {
             let told = *self.told.get_or_insert(now);
             self.whole = self.whole.max(now.since(told) + left);
@@ -86,17 +90,26 @@ impl Worker {
 
     /// Whether what needs so much fits into its time.
     pub(super) fn has_time(&self, need: u64, now: Time, grace: Duration) -> bool {
-        let is_declined = self.allotment.declined.is_some_and(|declined| need >= declined);
-        if is_declined || self.allotment.long >= self.slots {
+        if self.declines(need) {
             return false;
         }
-        let wait = if self.free_slots() > 0 { 0 } else { self.backlog() };
+        let is_free = self.free_slots() > 0;
+        if !is_free && (self.allotment.gave || self.allotment.long >= self.slots) {
+            return false;
+        }
+        let wait = if is_free { 0 } else { self.backlog() };
         self.is_fresh() || self.is_long_enough(need.saturating_add(wait), now, grace)
     }
 
-    /// Whether so much can be used of it.
+    /// Whether it has handed such a task back for want of time.
+    fn declines(&self, need: u64) -> bool {
+        self.allotment.declined.is_some_and(|declined| need >= declined)
+    }
+
+    /// Whether what needs so much would fit if it began now.
     pub(super) fn is_long_enough(&self, micros: u64, now: Time, grace: Duration) -> bool {
-        self.usable(now, grace).is_none_or(|usable| Duration::from_micros(micros) <= usable)
+        !self.declines(micros)
+            && self.usable(now, grace).is_none_or(|usable| Duration::from_micros(micros) <= usable)
     }
 }
 
@@ -209,6 +222,9 @@ impl Master {
 
     /// Puts what was laid aside back into its queue, as far as workers have room and time for it by now.
     pub(super) fn take_up(&mut self) {
+        if planted!(LeaveAside) {
+            return;
+        }
         for id in self.untimely.iter().copied().collect::<Vec<_>>() {
             self.take_up_of(id);
             if !self.clients.get(&id).is_some_and(|client| client.parked.any_untimely()) {
@@ -264,7 +280,8 @@ impl Master {
         }
     }
 
-    /// An attempt comes back that has run for so long. Once for each task, as one that is cut off again and again is one.
+    /// An attempt comes back that has run for so long. That is slot time used, as that of any other that brought nothing; and
+    /// it says what the job takes, once for each task, as one that is cut off again and again is one.
     pub(super) fn on_ran(
         &mut self,
         worker: WorkerId,
@@ -276,11 +293,11 @@ impl Master {
         let Some(entry) = client.tasks.get(task).filter(|entry| entry.is_with(worker, attempt)) else {
             return;
         };
-        let (spec, habit) = (entry.spec, client.spec_of(entry).habit);
-        let is_first =
-            entry.latest == Attempt(1) || self.habits.get(habit).is_some_and(|habit| habit.runs() < 16);
-        if is_first {
-            self.habits.add_cut(habit, u64::from(seconds) * 1_000_000);
+        let (spec, habit, latest) = (entry.spec, client.spec_of(entry).habit, entry.latest);
+        let micros = u64::from(seconds.min(LEFT_MAX)) * 1_000_000;
+        self.settle(id, 0, micros);
+        if latest == Attempt(1) || self.habits.get(habit).is_some_and(|habit| habit.runs() < FEW) {
+            self.habits.add_cut(habit, micros);
             self.note_too_long(id, spec);
         }
     }
@@ -298,7 +315,7 @@ impl Master {
             return;
         }
         client.too_long.insert(job);
-        let (p90_seconds, longest_seconds) = (seconds(Duration::from_micros(need)), seconds(longest));
+        let (p90_seconds, longest_seconds) = (needed(need), given(longest));
         self.tell_client(id, ToClient::TooLong { spec, p90_seconds, longest_seconds }, Payload::new());
     }
 }
@@ -310,7 +327,12 @@ impl Client {
     }
 }
 
-/// Whole seconds.
-pub(super) fn seconds(time: Duration) -> u32 {
+/// What is needed, in whole seconds.
+pub(super) fn needed(micros: u64) -> u32 {
+    u32::try_from(micros.div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+/// What there is, in whole seconds.
+pub(super) fn given(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }

@@ -259,9 +259,7 @@ impl Master {
         }
         if let Some(state) = self.workers.get_mut(&worker) {
             state.note_returned();
-            if why == Returned::Recalled {
-                state.allotment.gave = Some((client, task));
-            }
+            state.allotment.gave |= why == Returned::Recalled;
         }
         let ran = matches!(why, Returned::Suspect | Returned::Cancelled | Returned::Killed);
         let end = if ran { End::Ran } else { End::NotRun };

@@ -143,6 +143,20 @@ impl ParkedTasks {
     }
 }
 
+#[cfg(any(test, feature = "sim"))]
+impl ParkedTasks {
+    /// Whether what is kept twice agrees.
+    pub(super) fn are_whole(&self) -> bool {
+        let untimely = |(task, why): (&TaskId, &Parked)| match why {
+            Parked::NoTime(spec) => self.untimely.get(spec).is_some_and(|tasks| tasks.contains(task)),
+            _ => true,
+        };
+        let of = |why: &&Parked| matches!(why, Parked::NoTime(_));
+        let count = self.untimely.values().map(BTreeSet::len).sum::<usize>();
+        self.tasks.iter().all(untimely) && self.tasks.values().filter(of).count() == count
+    }
+}
+
 /// How a task wants to be placed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wish {

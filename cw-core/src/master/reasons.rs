@@ -2,9 +2,10 @@
 //!
 //! Each costs a look at the workers, not at the tasks: other clients' messages may have it asked for often.
 
-use std::time::Duration;
-
-use super::{Client, Master, Worker, ending::seconds};
+use super::{
+    Client, Master, Worker,
+    ending::{given, needed},
+};
 use crate::{
     ids::{ClientId, WorkerId},
     wire::Stall,
@@ -101,7 +102,7 @@ impl Master {
             return None;
         }
         let left = there().filter_map(|worker| worker.left(self.now)).max().unwrap_or_default();
-        let [p90_seconds, left_seconds] = [Duration::from_micros(need), left].map(seconds);
+        let (p90_seconds, left_seconds) = (needed(need), given(left));
         Some(Stall::NoTime { p90_seconds, left_seconds })
     }
 

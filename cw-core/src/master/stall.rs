@@ -89,7 +89,7 @@ impl Master {
     fn tell_stall(&mut self, id: ClientId, why: Stall) {
         let client = self.clients.get_mut(&id).expect("listed by the caller");
         if let Stalling::Since { since, told } = &mut client.stall
-            && told.as_ref().is_none_or(|(_, known)| *known != why)
+            && told.as_ref().is_none_or(|(_, known)| !is_same(known, &why))
         {
             // A new reason has a new patience: matching workers may be about to join. Other words for the same are none.
             if told.as_ref().is_some_and(|(_, known)| !is_for_want(known) || !is_for_want(&why)) {
@@ -154,6 +154,14 @@ impl Master {
         }
         let is_due = |client: &Client| self.stall_due(client).is_some_and(|due| due <= self.now);
         self.unplaced |= self.clients.values().any(is_due);
+    }
+}
+
+/// Whether nothing new would be said. How much time is left says nothing: that goes by.
+fn is_same(known: &Stall, why: &Stall) -> bool {
+    match (known, why) {
+        (Stall::NoTime { p90_seconds: known, .. }, Stall::NoTime { p90_seconds, .. }) => known == p90_seconds,
+        (known, why) => known == why,
     }
 }
 

@@ -335,7 +335,7 @@ impl Worker {
         self.allotment.long = self.allotment.long.saturating_sub(tasks.long());
         if ran {
             self.allotment.ran = self.allotment.ran.saturating_add(count);
-            self.allotment.in_vain = false;
+            self.allotment.gave = false;
         }
         self.shares.remove(client, charge, count, ran);
     }

@@ -99,6 +99,8 @@ pub enum Bug {
     IgnoreEnds,
     /// A worker begins tasks that its time is too short for.
     BeginLate,
+    /// What was laid aside for want of time stays there.
+    LeaveAside,
 }
 
 /// All of them.
@@ -146,6 +148,9 @@ pub const ALL: &[Bug] = &[
     Bug::SkipShares,
     Bug::DropApart,
     Bug::DropUsed,
+    Bug::IgnoreEnds,
+    Bug::BeginLate,
+    Bug::LeaveAside,
 ];
 
 thread_local! {

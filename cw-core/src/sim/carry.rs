@@ -84,6 +84,7 @@ impl World {
 
     fn check_sent(&mut self, worker: WorkerId, client: ClientId, task: TaskId, attempt: Attempt) {
         self.check_unfit(worker, client);
+        self.check_sent_in_time(worker, client, task);
         self.ledger.note_sent(client.0, task, worker.0);
         if self.ledger.owner(worker.0).is_some_and(|peer| self.hosts[peer].is_rogue()) {
             self.ledger.note_lied_to(client.0);
@@ -124,6 +125,7 @@ impl World {
             worker::Action::Tell { message, body } => {
                 self.say(|| format!("worker host {host} tells {}", short(&message, &body)));
                 for (message, body) in singles(&message, &body) {
+                    self.note_end_told(host, &message);
                     if let FromWorker::Finished { client, task, attempt, .. } = message {
                         self.check_credit(host, client, (task, attempt), body.len() as u64 + RESULT_OVERHEAD);
                     }
@@ -215,6 +217,11 @@ impl World {
             }
             ToWorker::Account { client } | ToWorker::Forget { client } => {
                 worker.unacknowledged.remove(&client.0);
+                if let Some(endings) =
+                    self.endings.as_mut().filter(|_| matches!(message, ToWorker::Forget { .. }))
+                {
+                    endings.forget_client(peer, Some(*client));
+                }
             }
             _ => {}
         }

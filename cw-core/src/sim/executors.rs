@@ -51,6 +51,9 @@ impl World {
         args: Payload,
     ) {
         let client = self.ledger.note_fed(&mut self.hosts, host, task, attempt, &args);
+        if let Some(client) = client {
+            self.check_fed_in_time(host, client, task);
+        }
         let worker = self.hosts[host].worker().expect("only workers feed");
         let is_blocked = client.is_some_and(|client| worker.machine.is_blocked(client));
         self.ledger.rule(!is_blocked, "whose results pile up starts no task there", || {

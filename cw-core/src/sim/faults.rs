@@ -119,6 +119,7 @@ impl World {
         let peer = self.add_host(program, role);
         self.say(|| format!("host {peer} starts: a worker of {slots} slots for {programs:?}, bad: {bad:?}"));
         self.settle(Some(peer));
+        self.draw_end(peer);
     }
 
     /// One of the hosts of a kind that are up, if there is any.
@@ -327,6 +328,9 @@ impl World {
         self.master.peers.clear();
         self.hosts.iter_mut().for_each(|host| host.link.at_master = None);
         self.ledger.note_master_gone();
+        if let Some(endings) = &mut self.endings {
+            endings.forget_master();
+        }
         self.look_at_all_ways();
         self.after(down_for, Happening::StartMaster);
     }
@@ -402,6 +406,7 @@ impl World {
                 self.resume(who, since);
             }
         }
+        self.heal_ends();
         for number in 0..self.knobs.programs {
             self.start_worker(program(number), self.knobs.slots, None);
         }

@@ -1,6 +1,9 @@
 //! Processes: each with a clock of its own, that may stop for a while, and with the end of a link.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use super::net::{Link, Word};
 use crate::{
@@ -28,7 +31,7 @@ pub(super) fn micros(time: Time) -> u64 {
 }
 
 pub(super) fn at(micros: u64) -> Time {
-    Time::from_start(std::time::Duration::from_micros(micros))
+    Time::from_start(Duration::from_micros(micros))
 }
 
 impl Clock {
@@ -111,6 +114,10 @@ pub(super) enum Input {
     },
     Watch,
     Leave,
+    /// At a worker: when it ends.
+    Ends {
+        left: Option<Duration>,
+    },
 }
 
 /// What all processes have in common.
@@ -174,7 +181,7 @@ pub(super) struct WorkerHost {
     pub(super) processes: BTreeMap<ExecutorId, Process>,
     /// Whether its executors stand still too while it is paused, and what they would have done by now.
     pub(super) freezes: bool,
-    pub(super) thaw: Vec<(std::time::Duration, super::world::Happening)>,
+    pub(super) thaw: Vec<(Duration, super::world::Happening)>,
     /// How every task ends here at once, if it does.
     pub(super) bad: Option<Class>,
     pub(super) left: bool,

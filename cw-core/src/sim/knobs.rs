@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::rng::Rng;
+use super::{endings::Endings, rng::Rng};
 use crate::{client, master, worker};
 
 /// All that is drawn before a run begins.
@@ -36,6 +36,8 @@ pub(super) struct Knobs {
     pub(super) trouble_for: Duration,
     /// How long a peer waits at most until it looks for its master again.
     pub(super) rejoins_within: Duration,
+    /// Whether workers end by themselves.
+    pub(super) ends: bool,
     /// Whether a peer that joins anew replaces its old connection without a word to the machine.
     pub(super) replaces_silently: bool,
 }
@@ -138,6 +140,7 @@ impl Knobs {
             },
             trouble_for: ms(rng.between(10_000, longest)),
             rejoins_within: rng.pick(&[ms(1_000), ms(1_000), ms(8_000)]),
+            ends: Endings::draw(seed).is_some(),
             replaces_silently: rng.coin(),
         };
         if knobs.floods { knobs.flooded() } else { knobs }
@@ -166,6 +169,11 @@ impl Knobs {
 
     /// Whether nothing but the tasks themselves goes wrong.
     pub(super) fn is_calm(&self) -> bool {
+        self.is_calm_but_for_ends() && !self.ends
+    }
+
+    /// The same, but for workers that end.
+    pub(super) fn is_calm_but_for_ends(&self) -> bool {
         let Faults {
             late_workers: _,
             rates: _,

@@ -9,6 +9,7 @@
 mod calls;
 mod carry;
 mod checks;
+mod endings;
 mod executors;
 mod fairness;
 mod faults;

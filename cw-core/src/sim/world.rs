@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use super::{
     checks::Ledger,
+    endings::Endings,
     hosts::{Clock, Host, Input, MasterHost, Node, Role, micros},
     keeper::Keeper,
     knobs::Knobs,
@@ -97,6 +98,8 @@ pub(super) struct World {
     pub(super) keepers: Vec<Keeper>,
     /// When the master heard that a worker cannot run a program.
     pub(super) unfit: BTreeMap<(WorkerId, ProgramId), Time>,
+    /// When workers end, if the seed has that.
+    pub(super) endings: Option<Endings>,
     pub(super) acts: Vec<(Duration, Act)>,
     pub(super) arrivals: BTreeMap<(Time, u64), Happening>,
     pub(super) sequence: u64,
@@ -113,7 +116,11 @@ impl World {
     pub(super) fn new(seed: u64, traced: bool) -> Self {
         let mut chance = Rng::new(seed);
         let knobs = Knobs::draw(seed, &mut chance.fork());
-        let plan = plan::draw(&knobs, &mut chance.fork());
+        let mut plan = plan::draw(&knobs, &mut chance.fork());
+        let mut endings = Endings::draw(seed);
+        if let Some(endings) = &mut endings {
+            endings.settle(&mut plan);
+        }
         let node = Node::new(Clock::new(Time::ZERO, 1_000));
         let mut world = Self {
             now: Time::ZERO,
@@ -131,6 +138,7 @@ impl World {
             hosts: Vec::new(),
             keepers: Vec::new(),
             unfit: BTreeMap::new(),
+            endings,
             acts: plan.acts,
             arrivals: BTreeMap::new(),
             sequence: 0,
@@ -431,6 +439,7 @@ impl World {
                 self.say(|| format!("the master hears from {worker} {}", short(&message, &body)));
                 for (message, _) in singles(&message, &body) {
                     self.ledger.note_worker_said(peer, &message);
+                    self.note_end_heard(worker, &message);
                 }
                 self.note_unfit(worker, &message);
                 master::Event::WorkerSaid { worker, message, body }
@@ -479,6 +488,9 @@ impl World {
             Role::Worker(worker) => {
                 worker.unacknowledged.clear();
                 worker.machine.handle(local, worker::Event::Joined { returned });
+                if let Some(endings) = self.endings.as_mut().filter(|_| !returned) {
+                    endings.forget_client(peer, None);
+                }
             }
             Role::Client(client) => {
                 let session = match (returned, std::mem::replace(&mut client.epoch, epoch) == epoch) {
@@ -542,6 +554,7 @@ impl World {
     }
 
     fn own_business(&mut self, peer: usize, input: Input) {
+        let healed = self.healed;
         let local = self.hosts[peer].node.clock.local(self.now);
         match (&mut self.hosts[peer].role, input) {
             (Role::Worker(worker), Input::Executor { executor, said }) => {
@@ -555,6 +568,11 @@ impl World {
             }
             (Role::Worker(worker), Input::Shared { share, result }) => {
                 worker.machine.handle(local, worker::Event::Shared { share, result });
+            }
+            (Role::Worker(worker), Input::Ends { left }) => {
+                let left = left.filter(|_| !healed);
+                worker.machine.handle(local, worker::Event::Ends { left });
+                self.note_end(peer, local, left);
             }
             (Role::Worker(worker), Input::Leave) => worker.machine.handle(local, worker::Event::Leave),
             (Role::Client(client), Input::Recorded { task }) => {

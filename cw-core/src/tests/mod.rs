@@ -5,6 +5,7 @@ mod bursts;
 mod calls;
 mod claims;
 mod desk;
+mod endings;
 mod fair;
 mod golden;
 mod hostile;

@@ -121,6 +121,8 @@ pub(super) struct ClientHost {
     pub(super) recorded: Vec<TaskId>,
     pub(super) stalls: Vec<(Time, Stall)>,
     pub(super) counts: Vec<(Time, Counts)>,
+    /// Jobs of which it was told that they take longer than any worker has, with what both are in seconds.
+    pub(super) too_long: Vec<(JobIndex, u32, u32)>,
     /// While set the client reads nothing; what arrives waits here.
     pub(super) deaf: bool,
     pub(super) unread: VecDeque<Bytes>,
@@ -231,6 +233,7 @@ impl World {
             recorded: Vec::new(),
             stalls: Vec::new(),
             counts: Vec::new(),
+            too_long: Vec::new(),
             deaf: false,
             unread: VecDeque::new(),
             next_task: 0,
@@ -282,6 +285,12 @@ impl World {
 
     pub(super) fn client_event(&mut self, client: usize, event: client::Event) {
         self.clients[client].machine.handle(self.now, event);
+        self.settle();
+    }
+
+    /// A worker learns how long it has left.
+    pub(super) fn ends(&mut self, worker: usize, left: Option<Duration>) {
+        self.workers[worker].machine.handle(self.now, worker::Event::Ends { left });
         self.settle();
     }
 
@@ -767,9 +776,10 @@ impl World {
             }
             client::Action::Moving | client::Action::Progress { .. } => {}
             client::Action::SetAside { worker, .. } => self.set_aside.push(worker),
-            client::Action::Remark { .. }
-            | client::Action::TooLong { .. }
-            | client::Action::Output { .. } => {}
+            client::Action::TooLong { job, p90_seconds, longest_seconds } => {
+                self.clients[index].too_long.push((job, p90_seconds, longest_seconds));
+            }
+            client::Action::Remark { .. } | client::Action::Output { .. } => {}
             client::Action::Counts(counts) => {
                 let now = self.now;
                 self.clients[index].counts.push((now, counts));

@@ -37,6 +37,11 @@ impl Held {
         fs::read_to_string(self.dir.join(file)).unwrap_or_default().lines().count()
     }
 
+    /// Waits until so many attempts have begun.
+    pub(crate) fn run_again(&self, attempts: usize) {
+        until("they run again", || self.lines("begun") >= attempts);
+    }
+
     /// How many attempts have come to their end, whoever knows of it.
     pub(crate) fn ended(&self) -> usize {
         self.lines("ended")

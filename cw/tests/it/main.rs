@@ -45,3 +45,4 @@ mod testing;
 #[cfg(target_os = "linux")]
 mod transfers;
 mod unfit;
+mod walltime;

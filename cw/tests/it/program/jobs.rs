@@ -139,6 +139,14 @@ pub(crate) fn hold_once(begun: &Path, open: &Path, ended: &Path, n: usize) -> us
     hold_on(begun, open, ended, n)
 }
 
+/// Takes so long.
+#[cw::job]
+pub(crate) fn take(begun: &Path, n: usize, millis: u64) -> usize {
+    append(begun, &format!("{n}\n"));
+    std::thread::sleep(Duration::from_millis(millis));
+    n
+}
+
 fn hold_on(begun: &Path, open: &Path, ended: &Path, n: usize) -> usize {
     append(begun, &format!("{n}\n"));
     crate::until_there(open);

@@ -8,7 +8,7 @@ use std::{
 use cw::{TaskErrorKind, TaskHandle};
 
 use crate::{
-    jobs::{nap, slay as slay_worker},
+    jobs::{nap, slay as slay_worker, take},
     until,
 };
 
@@ -33,6 +33,18 @@ pub(crate) async fn held(
         }
     }
     for n in 0..count {
+        let runs = lines(&begun).iter().filter(|line| **line == n.to_string()).count();
+        println!("{n} ran {runs} times");
+    }
+    Ok(())
+}
+
+/// Says how often each of some tasks began.
+pub(crate) async fn slow(dir: &Path, count: usize, millis: u64) -> cw::Result<()> {
+    let begun = dir.join("begun");
+    let calls: Vec<_> = (0..count).map(|n| cw::spawn(take, (begun.as_path(), n, millis))).collect();
+    for call in calls {
+        let n = call.await?;
         let runs = lines(&begun).iter().filter(|line| **line == n.to_string()).count();
         println!("{n} ran {runs} times");
     }

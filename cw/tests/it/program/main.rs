@@ -135,6 +135,13 @@ enum Scenario {
     },
     /// A task that kills its worker, beside others
     Slay,
+    /// Tasks that take so long, and how often each began
+    Slow {
+        /// How many
+        count: usize,
+        /// How long
+        millis: u64,
+    },
 }
 
 #[cw::main]
@@ -178,6 +185,7 @@ async fn main(opts: Opts) -> cw::Result<()> {
             losses::held(dir, count, |call| cw::spawn(jobs::hold_once, call)).await?
         }
         Scenario::Slay => losses::slay(dir).await?,
+        Scenario::Slow { count, millis } => losses::slow(dir, count, millis).await?,
         Scenario::OwnLimits => trouble::own_limits().await?,
         Scenario::Chaos { dir } => chaos::chaos(&dir).await?,
         Scenario::Bulk { count, runs } => bulk::bulk(count, &runs).await?,

@@ -1,0 +1,308 @@
+//! Workers whose allocation ends: what is begun there, what is not, and what becomes of what was.
+
+use std::time::Duration;
+
+use super::{
+    desk::{CLIENT, Desk, TASK, ms},
+    world::{Do, PROGRAM, World, plain},
+};
+use crate::{
+    ids::{Attempt, JobIndex, SpecIndex, TaskId, WorkerId},
+    wire::{Class, FromClient, FromWorker, Programs, Returned, Spec, Stall, ToClient, ToWorker},
+    worker,
+};
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A client of a job, and of another.
+fn client(world: &mut World) -> usize {
+    let client = world.client();
+    world.declare(client, plain());
+    world.declare(client, Spec { job: JobIndex(1), ..plain() });
+    client
+}
+
+/// A worker of one slot that ends in so many seconds.
+fn ending(world: &mut World, left: u64) -> usize {
+    let worker = world.worker(1);
+    world.ends(worker, Some(seconds(left)));
+    worker
+}
+
+fn submit(world: &mut World, client: usize, spec: u32, tasks: usize, millis: u16) -> Vec<TaskId> {
+    (0..tasks).map(|_| world.submit(client, spec, Do::Return.args(millis))).collect()
+}
+
+fn began(world: &World, worker: usize) -> usize {
+    world.workers[worker].began.len()
+}
+
+#[test]
+fn what_would_not_be_done_in_time_is_not_begun() {
+    let mut world = World::new();
+    let (client, worker) = (client(&mut world), ending(&mut world, 100));
+    let tasks = submit(&mut world, client, 0, 10, 20_000);
+    world.run_until(ms(99_000));
+    assert!(world.workers[worker].left, "it leaves by itself");
+    assert_eq!(began(&world, worker), 4, "the last of them at 60 s, as the grace begins at 90 s");
+    assert_eq!(world.workers[worker].killed, 1, "and none but the executor, which had nothing to do");
+    assert!(matches!(world.clients[client].stalls[0], (_, Stall::NoTime { p90_seconds: 20, .. })));
+    let next = world.worker(1);
+    world.run();
+    assert_eq!(began(&world, next), 6);
+    for task in tasks {
+        assert_eq!((world.class(client, task), world.attempts(client, task)), (Class::Ok, 1));
+    }
+    world.assert_quiet();
+}
+
+#[test]
+fn what_is_longer_than_every_allocation_is_tried_once_for_each_slot() {
+    let mut world = World::new();
+    let client = client(&mut world);
+    let tasks = submit(&mut world, client, 0, 3, 60_000);
+    for number in 0..3 {
+        let worker = ending(&mut world, 30);
+        world.run_until(world.now + seconds(31));
+        assert!(world.workers[worker].left);
+        assert_eq!(began(&world, worker), 1, "worker {number}");
+    }
+    let told = &world.clients[client].too_long;
+    assert!(matches!(told[..], [(JobIndex(0), 30..=60, 30)]), "once: {told:?}");
+    ending(&mut world, 1_000);
+    world.run();
+    for task in tasks {
+        assert_eq!((world.class(client, task), world.attempts(client, task)), (Class::Ok, 1));
+    }
+    world.assert_quiet();
+}
+
+#[test]
+fn it_goes_on_when_the_end_moves() {
+    let mut world = World::new();
+    let (client, worker) = (client(&mut world), ending(&mut world, 30));
+    submit(&mut world, client, 0, 2, 20_000);
+    world.run_until(ms(22_000));
+    assert_eq!(began(&world, worker), 1);
+    world.ends(worker, Some(seconds(100)));
+    world.run_until(ms(23_000));
+    assert_eq!(began(&world, worker), 2);
+    world.ends(worker, None);
+    world.run_until(ms(200_000));
+    assert!(!world.workers[worker].left);
+    world.assert_quiet();
+}
+
+#[test]
+fn an_end_that_comes_sooner_is_as_good() {
+    let mut world = World::new();
+    let (client, worker) = (client(&mut world), ending(&mut world, 1_000));
+    let task = submit(&mut world, client, 0, 1, 30_000)[0];
+    world.run_until(ms(5_000));
+    world.ends(worker, Some(seconds(5)));
+    world.run_until(ms(6_000));
+    assert!(world.workers[worker].left, "the grace is ten seconds of a thousand");
+    let next = world.worker(1);
+    world.run();
+    assert_eq!((began(&world, next), world.attempts(client, task)), (1, 1));
+}
+
+#[test]
+fn others_pass_what_has_no_time() {
+    let mut world = World::new();
+    let client = client(&mut world);
+    let known = world.worker(1);
+    submit(&mut world, client, 0, 1, 60_000);
+    world.run();
+    let worker = ending(&mut world, 50);
+    submit(&mut world, client, 1, 1, 100);
+    world.kill_worker(known);
+    world.run();
+    let long = submit(&mut world, client, 0, 4, 60_000);
+    let short = submit(&mut world, client, 1, 20, 100);
+    world.run_until(world.now + seconds(10));
+    assert_eq!(began(&world, worker), 21, "the short ones only");
+    assert!(short.iter().all(|task| world.clients[client].done.contains_key(task)));
+    world.worker(2);
+    world.run();
+    assert!(long.iter().all(|task| world.attempts(client, *task) == 1));
+    world.assert_quiet();
+}
+
+#[test]
+fn what_was_laid_aside_can_be_cancelled() {
+    let mut world = World::new();
+    let (client, worker) = (client(&mut world), ending(&mut world, 50));
+    let tasks = submit(&mut world, client, 0, 9, 30_000);
+    world.run_until(ms(32_000));
+    assert_eq!(began(&world, worker), 1);
+    tasks[1..5].iter().for_each(|task| world.cancel(client, *task));
+    world.run_until(ms(33_000));
+    world.disconnect_client(client);
+    world.run_until(ms(34_000));
+    world.worker(1);
+    world.reconnect_client(client);
+    world.run();
+    assert!(tasks[5..].iter().all(|task| world.class(client, *task) == Class::Ok));
+    world.assert_quiet();
+}
+
+#[test]
+fn a_second_spec_of_a_job_knows_what_the_first_has_learned() {
+    let mut world = World::new();
+    let client = client(&mut world);
+    world.declare(client, Spec { retries: 7, ..plain() });
+    let worker = ending(&mut world, 100);
+    submit(&mut world, client, 0, 1, 50_000);
+    world.run();
+    submit(&mut world, client, 2, 2, 50_000);
+    world.run_until(ms(80_000));
+    assert_eq!(began(&world, worker), 1);
+    // So does another client of the program.
+    let other = world.client_of(PROGRAM);
+    world.declare(other, plain());
+    submit(&mut world, other, 0, 1, 50_000);
+    world.run_until(ms(85_000));
+    assert_eq!(began(&world, worker), 1);
+    world.worker(1);
+    world.run();
+    world.assert_quiet();
+}
+
+#[test]
+fn a_worker_hands_back_what_it_learns_to_be_too_long() {
+    let mut world = World::new();
+    let client = client(&mut world);
+    let config = worker::Config { slots: 2, programs: Programs::Own, ..worker::Config::default() };
+    let worker = world.worker_with(PROGRAM, config);
+    world.ends(worker, Some(seconds(60)));
+    // Two run, and two wait behind them, as nobody knows what they take.
+    let tasks = submit(&mut world, client, 0, 4, 40_000);
+    world.run_until(ms(30_000));
+    assert_eq!(began(&world, worker), 2);
+    let next = world.worker(2);
+    world.run_until(ms(45_000));
+    assert_eq!((began(&world, worker), began(&world, next)), (2, 2));
+    world.run();
+    assert!(tasks.iter().all(|task| world.attempts(client, *task) == 1));
+}
+
+#[test]
+fn what_must_not_begin_twice_ends_with_its_worker() {
+    let mut world = World::new();
+    let client = world.client();
+    world.declare(client, Spec { rerun: false, crash_limit: 1, ..plain() });
+    ending(&mut world, 20);
+    let task = submit(&mut world, client, 0, 1, 60_000)[0];
+    world.run();
+    assert_eq!(world.class(client, task), Class::Lost);
+}
+
+/// A master and a worker of so many slots that ends in so many seconds.
+fn desk(slots: u32, left: u32) -> Desk {
+    let mut desk = Desk::new();
+    desk.worker_of(1, slots, false);
+    desk.worker_says(1, FromWorker::Ends { left: Some(left) });
+    desk.client(false, plain());
+    desk
+}
+
+fn sent(desk: &Desk) -> usize {
+    let runs = |action: &&crate::master::Action| {
+        let crate::master::Action::TellWorker { message, .. } = action else { return false };
+        matches!(message, ToWorker::Run { .. })
+    };
+    desk.done.iter().filter(runs).count()
+}
+
+fn ended(desk: &mut Desk, task: u64, seconds: u64) {
+    let (task, attempt, class) = (TaskId(task), Attempt(1), Class::Ok);
+    let micros = seconds * 1_000_000;
+    desk.worker_says(1, FromWorker::Finished { client: CLIENT, task, attempt, class, micros, output: 0 });
+}
+
+fn returned(desk: &mut Desk, task: u64) {
+    let (task, attempt, why) = (TaskId(task), Attempt(1), Returned::NoTime);
+    desk.worker_says(1, FromWorker::Returned { client: CLIENT, task, attempt, why });
+}
+
+#[test]
+fn what_a_worker_declines_is_not_sent_there_again_until_its_end_moves() {
+    let mut desk = desk(1, 1_000);
+    desk.submit(0..3);
+    assert_eq!(sent(&desk), 2);
+    ended(&mut desk, 0, 20);
+    let before = sent(&desk);
+    // It was sent when nobody knew.
+    returned(&mut desk, 1);
+    returned(&mut desk, 2);
+    desk.pass(ms(9_000), &[1]);
+    assert_eq!(sent(&desk), before, "it has had its say");
+    assert!(
+        matches!(desk.stalls()[..], [Stall::NoTime { p90_seconds: 20, .. }]),
+        "once: {:?}",
+        desk.stalls()
+    );
+    desk.worker_says(1, FromWorker::Ends { left: Some(2_000) });
+    assert_eq!(sent(&desk), before + 1);
+}
+
+#[test]
+fn nothing_is_sent_to_who_is_about_to_end() {
+    let mut desk = desk(4, 100);
+    desk.pass(ms(88_000), &[1]);
+    desk.submit(0..1);
+    assert_eq!(sent(&desk), 1, "what nobody knows is begun as long as there is time");
+    ended(&mut desk, 0, 0);
+    desk.pass(ms(89_500), &[1]);
+    desk.submit(1..2);
+    desk.pass(ms(93_000), &[1]);
+    assert_eq!(sent(&desk), 1);
+    let stalls = desk.stalls();
+    assert!(matches!(stalls[..], [Stall::NoTime { p90_seconds: 0, left_seconds: 6..=10 }]), "{stalls:?}");
+    desk.worker_says(1, FromWorker::Ends { left: None });
+    assert_eq!(sent(&desk), 2);
+}
+
+#[test]
+fn a_long_task_does_not_wait_behind_others_that_are_long() {
+    let mut desk = desk(2, 1_000);
+    desk.submit(0..1);
+    ended(&mut desk, 0, 20);
+    desk.submit(1..9);
+    assert_eq!(sent(&desk), 3);
+    ended(&mut desk, 1, 20);
+    assert_eq!(sent(&desk), 4);
+}
+
+#[test]
+fn whoever_has_no_end_is_long_enough_for_all() {
+    let mut desk = desk(1, 30);
+    desk.submit(0..1);
+    ended(&mut desk, 0, 100);
+    desk.handle(crate::master::Event::WorkerLost { worker: WorkerId(1) });
+    desk.worker(2, false);
+    desk.submit(1..3);
+    assert_eq!(desk.sent().map(|(worker, _)| worker), Some(2));
+    let too_long = |action: &&crate::master::Action| {
+        matches!(action, crate::master::Action::TellClient { message: ToClient::TooLong { .. }, .. })
+    };
+    assert_eq!(desk.done.iter().filter(too_long).count(), 1, "when there was nobody else");
+}
+
+#[test]
+fn words_of_no_worker_and_no_task_change_nothing() {
+    let mut desk = desk(1, u32::MAX);
+    desk.worker_says(9, FromWorker::Ends { left: Some(0) });
+    for (task, seconds) in [(TASK, u32::MAX), (TaskId(u64::MAX), 1)] {
+        let (client, attempt) = (CLIENT, Attempt(3));
+        desk.worker_says(1, FromWorker::Ran { client, task, attempt, seconds });
+    }
+    desk.worker_says(1, FromWorker::Ends { left: Some(0) });
+    desk.client_says(FromClient::Submit { task: TASK, spec: SpecIndex(0) });
+    assert_eq!(sent(&desk), 0);
+    desk.worker_says(1, FromWorker::Ends { left: None });
+    assert_eq!(sent(&desk), 1);
+}
