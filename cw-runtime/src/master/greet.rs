@@ -129,12 +129,12 @@ impl From<String> for NotIn {
 }
 
 async fn pass(incoming: quinn::Incoming, clients: &Pin, workers: &Pin) -> Result<Caller, NotIn> {
-    let connection = incoming.await.map_err(|error| tls::explain(&error).to_string())?;
-    let peer = tls::peer_of(&connection, clients, workers).ok_or("its key is of no role".to_owned())?;
     let broken = |error: quinn::ConnectionError| match tls::explain(&error) {
         tls::Refusal::ClosedByPeer { .. } => NotIn::Left,
         other => NotIn::Refused(other.to_string()),
     };
+    let connection = incoming.await.map_err(broken)?;
+    let peer = tls::peer_of(&connection, clients, workers).ok_or("its key is of no role".to_owned())?;
     let (mut send, mut receive) = connection.accept_bi().await.map_err(broken)?;
     let (send_long, receive_long) = connection.accept_bi().await.map_err(broken)?;
     let mut read = BytesMut::new();

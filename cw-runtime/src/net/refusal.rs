@@ -121,6 +121,10 @@ fn by_code(code: TransportErrorCode, noticed_here: bool) -> Refusal {
         Some(alert) if ALERTS_FOREIGN.contains(&alert) => foreign,
         Some(alert) if ALERTS_VERSION.contains(&alert) => Refusal::Version,
         _ if code == TransportErrorCode::CONNECTION_REFUSED => Refusal::Busy,
+        // A program's own close before the handshake is done (RFC 9000, section 10.2.3); its words are left out.
+        _ if code == TransportErrorCode::APPLICATION_ERROR && !noticed_here => {
+            Refusal::ClosedByPeer { code: 0, reason: String::new() }
+        }
         _ => Refusal::Protocol { noticed_here, code: code.into() },
     }
 }
@@ -163,6 +167,8 @@ mod tests {
         let other = by_code(TransportErrorCode::PROTOCOL_VIOLATION, true);
         assert_eq!(other, Refusal::Protocol { noticed_here: true, code: 0xa });
         assert!(!other.is_final());
+        let closed = Refusal::ClosedByPeer { code: 0, reason: String::new() };
+        assert_eq!(by_code(TransportErrorCode::APPLICATION_ERROR, false), closed);
         assert!(!explain(&ConnectionError::TimedOut).is_final());
         assert!(!explain(&ConnectionError::Reset).is_final());
         assert!(explain(&ConnectionError::LocallyClosed).is_final());
