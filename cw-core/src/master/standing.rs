@@ -6,6 +6,7 @@ use super::{
     workers::Worker,
 };
 use crate::{
+    Time,
     ids::{ClientId, WorkerId},
     wire::{ClientStanding, Standing, ToWorker, WorkerStanding, WorkerState},
 };
@@ -15,7 +16,7 @@ impl Master {
     /// clients and their programs, and addresses.
     pub fn standing(&self) -> Standing {
         Standing {
-            workers: self.workers.iter().map(|(id, worker)| worker.standing(*id)).collect(),
+            workers: self.workers.iter().map(|(id, worker)| worker.standing(*id, self.now)).collect(),
             clients: self.present().map(|(id, client)| self.client_standing(*id, client)).collect(),
             outlook: self.outlook.clone(),
             ..Standing::default()
@@ -78,7 +79,7 @@ impl Client {
 }
 
 impl Worker {
-    fn standing(&self, worker: WorkerId) -> WorkerStanding {
+    fn standing(&self, worker: WorkerId, now: Time) -> WorkerStanding {
         WorkerStanding {
             worker,
             name: self.name.clone(),
@@ -87,7 +88,7 @@ impl Worker {
             running: self.sent.min(self.slots),
             ahead: self.ahead(),
             state: self.state(),
-            left: None,
+            left: self.left(now).map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX)),
             address: String::new(),
         }
     }

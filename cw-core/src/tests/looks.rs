@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::world::{Do, World, plain};
 use crate::{
+    Payload,
+    ids::WorkerId,
     master::Event,
-    wire::{Class, ClientStanding, Spec, Stall, WorkerState},
+    wire::{Class, ClientStanding, FromWorker, Spec, Stall, WorkerState},
 };
 
 fn client(world: &World, index: usize) -> ClientStanding {
@@ -105,6 +107,22 @@ fn why_nothing_moves_is_what_the_client_was_told() {
     world.worker(1);
     world.run();
     assert_eq!(client(&world, owner).stall, None);
+}
+
+#[test]
+fn how_long_a_worker_lasts_is_what_it_said_less_what_has_passed() {
+    let mut world = World::new();
+    let worker = WorkerId(0);
+    world.worker(1);
+    let left = |world: &World| world.master.standing().workers[0].left;
+    assert_eq!(left(&world), None);
+    let message = FromWorker::Ends { left: Some(300) };
+    world.master.handle(world.now, Event::WorkerSaid { worker, message, body: Payload::new() });
+    assert_eq!(left(&world), Some(300));
+    after(&mut world, 100_000);
+    assert!(matches!(left(&world), Some(199..=200)), "{:?}", left(&world));
+    world.master.handle(world.now, Event::Outlook { why: Some("52 pend: Resources".to_owned()) });
+    assert_eq!(world.master.standing().outlook.as_deref(), Some("52 pend: Resources"));
 }
 
 #[test]

@@ -207,6 +207,31 @@ fn a_watcher_tells_of_changes_goes_on_with_the_next_master_and_ends_well() {
 }
 
 #[test]
+fn a_cluster_that_is_stopped_ends_well_and_a_client_is_told_why() {
+    let cluster = Cluster::start(2);
+    let client = cluster.client(&["held", "4"]);
+    client.said("all run");
+    let began = Instant::now();
+    let stopped = cluster.home.start(&["cw", "stop"]).finish().with_code(0);
+    assert!(stopped.stdout.contains("2 workers"), "{stopped:?}");
+    client.complained("the cluster was stopped");
+    for worker in cluster.workers {
+        let worker = worker.finish().with_code(0);
+        assert!(worker.stderr.contains("the cluster is stopped; leaving"), "{worker:?}");
+    }
+    let master = cluster.master.finish().with_code(0);
+    assert!(master.stderr.contains("waiting for 2 workers to leave"), "{master:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "nobody was waited for in vain");
+    // Tasks that were cut off count as never tried: the next workers run them.
+    let home = cluster.home;
+    let (_master, _worker) = (home.master(), home.worker(4));
+    let dir = client.said("dir ");
+    fs::write(format!("{}/open", dir.strip_prefix("dir ").unwrap()), "").unwrap();
+    let finished = client.finish().well();
+    assert!((0..4).all(|n| finished.stdout.contains(&format!("{n} gave "))), "{finished:?}");
+}
+
+#[test]
 fn who_cannot_reach_the_master_is_named_with_address_and_cause() {
     let cluster = Cluster::start(0);
     let lost = cluster.home.start(&["--role", "worker", "--master", "127.0.0.1:1"]);

@@ -9,12 +9,7 @@ use std::{
 
 use crate::{
     access::ClusterDir,
-    launch::{
-        Launched, Launcher,
-        fleet::{Fleet, How},
-        local::Processes,
-        ssh::OverSsh,
-    },
+    launch::{self, Launched, fleet::Fleet},
 };
 
 /// An engine is asked no more often.
@@ -70,10 +65,5 @@ impl Engine {
 }
 
 fn look(fleet: &Fleet, dir: &ClusterDir) -> Answer {
-    let mut launcher: Box<dyn Launcher> = match &fleet.how {
-        How::Local(_) => Box::new(Processes::new(fleet, dir)),
-        How::Ssh(_) => Box::new(OverSsh::new(fleet, dir)),
-        How::Slurm(_) => return Err("Slurm is not asked yet".to_owned()),
-    };
-    launcher.look().map_err(|refused| refused.to_string())
+    launch::launcher(fleet, dir).look().map_err(|refused| refused.to_string())
 }

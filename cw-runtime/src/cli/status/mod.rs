@@ -12,10 +12,7 @@ mod text;
 mod view;
 mod watch;
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use clap::Args;
 
@@ -23,6 +20,7 @@ use crate::{
     access::ClusterDir,
     exit::{self, Trouble},
     flag::DEFAULT_CLUSTER,
+    start::time,
 };
 use view::{Looker, View};
 
@@ -42,7 +40,7 @@ pub(super) struct Status {
     watch: bool,
 
     /// How long to wait for a master that does not answer
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
     connect_timeout: Duration,
 }
 
@@ -53,18 +51,20 @@ impl Status {
             return Err(nothing_there(&dir));
         }
         let mut looker = Looker::new(dir, self.connect_timeout);
-        let result = if self.watch { watch::run(&mut looker, self.json) } else { self.once(&mut looker) };
-        match result {
+        if !self.watch {
+            return self.once(&mut looker);
+        }
+        match watch::run(&mut looker, self.json) {
             // Whoever reads this has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
             other => Ok(other?),
         }
     }
 
-    fn once(&self, looker: &mut Looker) -> io::Result<u8> {
+    fn once(&self, looker: &mut Looker) -> Result<u8, Trouble> {
         let view = looker.look_once();
         let text = if self.json { json::pretty(&view) } else { text::of(&view) };
-        io::stdout().write_all(text.as_bytes())?;
+        super::print(&text)?;
         Ok(code(&view))
     }
 }

@@ -26,7 +26,7 @@ impl Table {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row, a cell for each column. An empty one is shown as `-`.
+    /// Adds a row, a cell for each column. An empty one is shown as `-`, unless its column has no heading.
     pub(super) fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.columns.len());
         self.rows.push(cells);
@@ -36,9 +36,12 @@ impl Table {
     pub(super) fn write(&self, out: &mut String) {
         let is_used = |column: &usize| self.rows.iter().any(|row| !row[*column].is_empty());
         let used: Vec<usize> = (0..self.columns.len()).filter(is_used).collect();
-        let shown = |cell: &str| if cell.is_empty() { "-".to_owned() } else { cell.to_owned() };
+        let shown = |row: &[String], column: usize| match (row[column].as_str(), self.columns[column].0) {
+            ("", heading) if !heading.is_empty() => "-".to_owned(),
+            (cell, _) => cell.to_owned(),
+        };
         let heading = used.iter().map(|column| self.columns[*column].0.to_owned()).collect();
-        let rows = self.rows.iter().map(|row| used.iter().map(|column| shown(&row[*column])).collect());
+        let rows = self.rows.iter().map(|row| used.iter().map(|column| shown(row, *column)).collect());
         let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
         let width = |place: usize| lines.iter().map(|line| line[place].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..used.len()).map(width).collect();

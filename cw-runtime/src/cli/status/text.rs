@@ -224,7 +224,7 @@ fn launched(out: &mut String, jobs: &[Launched]) {
             State::Pending { why } => format!("pends: {why}"),
             State::Running { on } => format!("runs on {on}"),
             State::Ended(end) => format!("has ended: {}", ended(end)),
-            State::Unknown { why } => format!("cannot be asked for: {why}"),
+            State::Unknown { why } => format!("is not known of: {why}"),
         };
         line(out, format_args!("  the master, {}, {state}", job.id));
     }
@@ -232,15 +232,15 @@ fn launched(out: &mut String, jobs: &[Launched]) {
     if workers.is_empty() {
         return line(out, "  no worker of it is left");
     }
-    let [mut pending, mut unknown, mut nodes] = [(); 3].map(|()| BTreeMap::<&str, u64>::new());
-    let (mut well, mut badly) = (0, Vec::new());
+    let [mut pending, mut nodes] = [(); 2].map(|()| BTreeMap::<&str, u64>::new());
+    let (mut unknown, mut well, mut badly) = (BTreeMap::<&str, Vec<&str>>::new(), 0, Vec::new());
     for job in workers {
         match &job.state {
             State::Pending { why } => *pending.entry(why).or_default() += 1,
             State::Running { on } => *nodes.entry(on).or_default() += 1,
             State::Ended(end) if end.is_well => well += 1,
             State::Ended(end) => badly.push((&job.id, end)),
-            State::Unknown { why } => *unknown.entry(why).or_default() += 1,
+            State::Unknown { why } => unknown.entry(why).or_default().push(&job.id),
         }
     }
     if !nodes.is_empty() {
@@ -252,8 +252,8 @@ fn launched(out: &mut String, jobs: &[Launched]) {
             format_args!("  {} {}: {why}", HumanCount(count), if count == 1 { "pends" } else { "pend" }),
         );
     }
-    for (why, count) in unknown {
-        line(out, format_args!("  {} cannot be asked for: {why}", HumanCount(count)));
+    for (why, ids) in unknown {
+        line(out, format_args!("  of {} nothing is known: {why}", named(&ids)));
     }
     if well > 0 {
         line(out, format_args!("  {} ended well", HumanCount(well)));
@@ -284,9 +284,14 @@ fn counted(names: &BTreeMap<&str, u64>) -> String {
     let one = |(name, count): (&&str, &u64)| {
         if *count == 1 { (*name).to_owned() } else { format!("{name} ({count})") }
     };
-    let mut shown: Vec<String> = names.iter().take(NAMED_MAX).map(one).collect();
-    if let more @ 1.. = names.len().saturating_sub(NAMED_MAX) {
-        shown.push(format!("{more} more"));
+    named(&names.iter().map(one).collect::<Vec<_>>())
+}
+
+/// The first of them, and how many there are beside.
+fn named(all: &[impl AsRef<str>]) -> String {
+    let mut shown: Vec<String> = all.iter().take(NAMED_MAX).map(|it| it.as_ref().to_owned()).collect();
+    if let more @ 1.. = all.len().saturating_sub(NAMED_MAX) {
+        shown.push(format!("{} more", HumanCount(more as u64)));
     }
     shown.join(", ")
 }
@@ -331,3 +336,6 @@ fn time(seconds: u64) -> String {
 fn line(out: &mut String, text: impl Display) {
     writeln!(out, "{text}").expect("a text takes what is written to it");
 }
+
+#[cfg(test)]
+mod tests;
