@@ -143,6 +143,13 @@ impl ClusterDir {
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| Holder::read(&file))
     }
 
+    /// Whether the last master of this folder ran on this machine, whose locks are seen here, and has ended.
+    pub(crate) fn has_dead_master(&self) -> bool {
+        let is_dead =
+            |file: File| file.try_lock_shared().is_ok() && Holder::read(&file).host == addresses::host_name();
+        File::open(self.lock_file()).is_ok_and(is_dead)
+    }
+
     fn lock(&self, path: &Path) -> Result<MasterLock, AccessError> {
         let mut file = files::open_private(path)?;
         match file.try_lock() {
@@ -272,6 +279,21 @@ mod tests {
         assert_eq!(pid, Some(std::process::id()));
         drop(lock);
         assert_eq!(dir.open_master().unwrap().0.epoch, 2, "the refused one took no epoch");
+    }
+
+    #[test]
+    fn who_holds_a_folder_is_known_and_whether_that_one_is_dead() {
+        let (_home, dir) = cluster();
+        assert_eq!((dir.master_holder(), dir.has_dead_master()), (None, false), "there was none");
+        let (_, lock) = dir.open_master().unwrap();
+        let holder = dir.master_holder().expect("it runs");
+        assert_eq!(holder.pid, Some(std::process::id()));
+        assert_eq!(holder.host, addresses::host_name());
+        assert!(!dir.has_dead_master());
+        drop(lock);
+        assert_eq!((dir.master_holder(), dir.has_dead_master()), (None, true));
+        std::fs::write(dir.lock_file(), "7 another-host").unwrap();
+        assert!(!dir.has_dead_master(), "locks of others may not be seen here");
     }
 
     #[test]

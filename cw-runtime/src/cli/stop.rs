@@ -69,7 +69,7 @@ impl Stop {
         let stays = match &fleet {
             Some(Fleet { master: MasterAt::There, .. }) => dir.exists(Peer::Client),
             _ => {
-                stopped.end_master(&dir, fleet.as_ref(), &mut screen);
+                stopped.end_master(&dir, &mut screen);
                 false
             }
         };
@@ -86,14 +86,10 @@ impl Stop {
 }
 
 impl Stopped {
-    fn end_master(&mut self, dir: &ClusterDir, fleet: Option<&Fleet>, screen: &mut Screen) {
-        let is_here = fleet.is_none_or(
-            |fleet| matches!(&fleet.master, MasterAt::Here { host, .. } if *host == program::host_name()),
-        );
-        // Whoever holds no lock of this machine's is dead, which saves the time of trying.
-        let is_dead = fleet.is_some() && is_here && dir.master_holder().is_none();
+    fn end_master(&mut self, dir: &ClusterDir, screen: &mut Screen) {
         let mut why = None;
-        if dir.exists(Peer::Client) && !is_dead {
+        // One that is dead for sure need not be tried.
+        if dir.exists(Peer::Client) && !dir.has_dead_master() {
             screen.show("looking for the master");
             let process = master_here(dir);
             match ask_to_stop(dir.cluster(), screen) {
@@ -131,9 +127,11 @@ impl Stopped {
     }
 
     fn end_fleet(&mut self, dir: &ClusterDir, mut fleet: Fleet, screen: &mut Screen) -> Result<(), Trouble> {
+        // Those that run are then the workers that have just been told of.
+        let is_told = !self.ended.is_empty();
         let (before, how, ended) = end_launched(dir, &fleet, screen);
         match ended {
-            Ok(()) => self.ended.extend(before),
+            Ok(()) => self.ended.extend(before.words(is_told)),
             Err(refused) => self.left.push(refused.to_string()),
         }
         if self.left.is_empty() {
@@ -187,19 +185,15 @@ fn ask_to_stop(cluster: &str, screen: &mut Screen) -> Result<String, Trouble> {
 }
 
 /// Ends what was started, and says meanwhile what is waited for. Gives what there was, and how the fleet is afterwards.
-fn end_launched(
-    dir: &ClusterDir,
-    fleet: &Fleet,
-    screen: &mut Screen,
-) -> (Vec<String>, How, Result<(), Refused>) {
+fn end_launched(dir: &ClusterDir, fleet: &Fleet, screen: &mut Screen) -> (Before, How, Result<(), Refused>) {
     let mut watching = launch::launcher(fleet, dir);
     let what = match &fleet.how {
         How::Slurm(_) => "job",
         How::Local(_) => "process",
         How::Ssh(_) => "host",
     };
-    screen.show(&format!("looking for {}", plural(2, what)));
-    let before = watching.look().map(|launched| ending(&launched, what)).unwrap_or_default();
+    screen.show(&format!("looking for {}", &plural(2, what)[2..]));
+    let before = Before::of(&watching.look().unwrap_or_default(), what);
     let (send, ended) = channel();
     let mut launcher = launch::launcher(fleet, dir);
     let body = move || {
@@ -225,12 +219,24 @@ fn end_launched(
     }
 }
 
-/// What is there to be ended, in words.
-fn ending(launched: &[Launched], what: &str) -> Vec<String> {
-    let pend = launched.iter().filter(|it| matches!(it.state, State::Pending { .. })).count();
-    let run = live(launched) - pend;
-    let words = |count: usize, how: &str| (count > 0).then(|| format!("{}{how}", plural(count, what)));
-    words(run, "").into_iter().chain(words(pend, " that did not run yet")).collect()
+/// What there was to be ended.
+struct Before {
+    what: &'static str,
+    run: usize,
+    pend: usize,
+}
+
+impl Before {
+    fn of(launched: &[Launched], what: &'static str) -> Self {
+        let pend = launched.iter().filter(|it| matches!(it.state, State::Pending { .. })).count();
+        Self { what, run: live(launched) - pend, pend }
+    }
+
+    fn words(&self, without_running: bool) -> impl Iterator<Item = String> {
+        let run = (self.run > 0 && !without_running).then(|| plural(self.run, self.what));
+        let pend = (self.pend > 0).then(|| format!("{} that did not run yet", plural(self.pend, self.what)));
+        run.into_iter().chain(pend)
+    }
 }
 
 fn live(launched: &[Launched]) -> usize {

@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// No command of an engine may take longer: a controller that hangs is asked again later.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long what a process wrote before its end may take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// What is read of an answer; of a longer one the rest is left out.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -36,6 +39,8 @@ pub(crate) enum Failed {
     Overtime {
         command: String,
         limit: Duration,
+        /// What it had said until then.
+        words: String,
     },
     /// It ended badly, in its own words.
     Refused {
@@ -53,8 +58,9 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing { command } => write!(f, "there is no `{command}` on this machine"),
-            Self::Overtime { command, limit } => {
-                write!(f, "`{command}` did not answer within {} s", limit.as_secs())
+            Self::Overtime { command, limit, words } => {
+                write!(f, "`{command}` did not answer within {} s", limit.as_secs())?;
+                if words.is_empty() { Ok(()) } else { write!(f, ": {words}") }
             }
             Self::Refused { command, status, words } if words.is_empty() => {
                 write!(f, "`{command}` ended with {status} and said nothing")
@@ -93,13 +99,16 @@ pub(crate) fn run_fed(
     // A command that reads nothing must not stop us.
     thread::spawn(move || feed(stdin));
     let ended = wait(&mut child, deadline);
-    let left = || deadline.saturating_duration_since(Instant::now());
+    if matches!(ended, Ok(None)) {
+        end(&mut child);
+    }
+    let left = || deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
     let said = [stdout.recv_timeout(left()), stderr.recv_timeout(left())];
     let status = match ended {
         Ok(Some(status)) => status,
         Ok(None) => {
-            end(&mut child);
-            return Err(Failed::Overtime { command: name, limit });
+            let words = in_one_line(&said[1].clone().unwrap_or_default());
+            return Err(Failed::Overtime { command: name, limit, words });
         }
         Err(error) => return Err(Failed::System { command: name, error }),
     };
@@ -184,8 +193,10 @@ mod tests {
     #[test]
     fn one_that_hangs_is_killed_with_its_children() {
         let began = Instant::now();
-        let failed = sh("sleep 600 & sleep 600", b"", Duration::from_millis(200)).unwrap_err();
+        let script = "echo 'retrying' >&2; sleep 600 & sleep 600";
+        let failed = sh(script, b"", Duration::from_secs(2)).unwrap_err();
         assert!(matches!(failed, Failed::Overtime { .. }), "{failed}");
+        assert_eq!(failed.to_string(), "`sh` did not answer within 2 s: retrying");
         assert!(began.elapsed() < Duration::from_secs(60));
     }
 

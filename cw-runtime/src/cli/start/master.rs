@@ -1,8 +1,11 @@
 //! The master of a start: a process in the background of this machine, or a job.
 
 use std::{
-    fs::OpenOptions,
-    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    fs::{self, OpenOptions},
+    os::unix::{
+        fs::{MetadataExt, OpenOptionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -18,6 +21,7 @@ use crate::{
         process, shell,
         slurm::Slurm,
     },
+    net::tls::Peer,
     observe::Observer,
     program,
 };
@@ -72,6 +76,11 @@ impl Starting<'_> {
         self.fleet.master = MasterAt::Here { host: host.clone(), pid: 0 };
         self.save()?;
         self.screen.show("starting the master");
+        // Not by the lock: to look at that could be what keeps the master from it.
+        let file = |dir: &ClusterDir| {
+            fs::metadata(dir.access_file(Peer::Client)).map(|it| (it.ino(), it.mtime_nsec())).ok()
+        };
+        let before = file(&self.dir);
         let (mut child, from) = self.spawn()?;
         self.fleet.master = MasterAt::Here { host, pid: child.id() };
         self.save()?;
@@ -84,7 +93,7 @@ impl Starting<'_> {
                 );
             }
             // A file of a master before may still be there, and name where nobody answers.
-            if self.dir.has_live_master()
+            if file(&self.dir) != before
                 && let Ok(master) = Observer::connect(&self.fleet.cluster, TRY)
             {
                 return Ok(master);

@@ -41,6 +41,7 @@ use crate::{
         fleet::{Fleet, How, MasterAt},
         slurm::Slurm,
     },
+    net::tls::Peer,
     observe::Observer,
     program,
 };
@@ -180,7 +181,7 @@ impl Starting<'_> {
 
     /// Whatever it was started by.
     fn master_that_answers(&mut self) -> Option<Observer> {
-        if !self.dir.exists(crate::net::tls::Peer::Client) {
+        if !self.dir.exists(Peer::Client) || self.dir.has_dead_master() {
             return None;
         }
         self.screen.show("looking for the master");

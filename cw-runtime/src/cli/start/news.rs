@@ -96,8 +96,4 @@ impl Inbox {
         }
         false
     }
-
-    pub(super) fn is_interrupted(&self) -> bool {
-        self.is_interrupted
-    }
 }

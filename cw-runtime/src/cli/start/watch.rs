@@ -153,7 +153,10 @@ impl Coming {
     /// `12 of 64 workers connected; 50 pend: Resources; 2 start`.
     fn line(&self) -> String {
         let mut line = format!("{} of {} connected", self.connected, counted(self.wanted.into(), "worker"));
-        for (why, count) in &self.pending {
+        // What the engine said is older than what the master sees.
+        let missing = self.wanted.saturating_sub(self.connected + self.ended);
+        let is_news = self.pending.values().sum::<u32>() <= missing;
+        for (why, count) in self.pending.iter().filter(|_| is_news) {
             let verb = if *count == 1 { "pends" } else { "pend" };
             line += &format!("; {count} {verb}: {why}");
         }
@@ -202,6 +205,15 @@ mod tests {
             "1 of 5 workers connected; 2 pend: Resources; 1 running, not connected yet; 1 ended"
         );
         assert_eq!(coming.badly.len(), 1);
+    }
+
+    #[test]
+    fn those_who_have_come_meanwhile_do_not_pend() {
+        let looked = vec![pending("1_0", "Priority"), pending("1_1", "Priority")];
+        let ids = BTreeSet::from(["1_0", "1_1"]);
+        let line = |connected| Coming::of(2, connected, &ids, &Some(Ok(looked.clone()))).line();
+        assert_eq!(line(0), "0 of 2 workers connected; 2 pend: Priority");
+        assert_eq!(line(1), "1 of 2 workers connected");
     }
 
     #[test]

@@ -74,10 +74,13 @@ impl Slurm {
     pub(crate) fn check(&self) -> Result<(), Refused> {
         script::check(&self.slurm.args, &self.logs)?;
         script::check(self.slurm.master_args.as_deref().unwrap_or_default(), &self.logs)?;
-        if let Err(Failed::Missing { command }) = run(&mut ask("sbatch", ["--version"]), "") {
-            return Err(Refused(format!(
-                "there is no Slurm here: `{command}` is not to be found; start this on a machine from which jobs are submitted"
-            )));
+        if let Err(failed) = run(&mut ask("sbatch", ["--version"]), "") {
+            return Err(match failed {
+                Failed::Missing { command } => Refused(format!(
+                    "there is no Slurm here: `{command}` is not to be found; start this on a machine from which jobs are submitted"
+                )),
+                other => other.into(),
+            });
         }
         self.listed().map(drop)
     }
@@ -295,7 +298,13 @@ fn is_about_arrays(refused: &Refused) -> bool {
 }
 
 fn run(command: &mut Command, input: &str) -> Result<Answer, Failed> {
-    command::run(command, input.as_bytes(), LIMIT)
+    command::run(command, input.as_bytes(), LIMIT).map_err(|failed| match failed {
+        Failed::Refused { command, status, words } => {
+            let words = parse::bare(&words, &command);
+            Failed::Refused { command, status, words }
+        }
+        other => other,
+    })
 }
 
 /// A command of Slurm's, as it is outside of all jobs and without what users have set for themselves.

@@ -52,6 +52,11 @@ pub(super) fn submitted(answer: &str) -> Option<String> {
     (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())).then(|| id.to_owned())
 }
 
+/// A refusal without the name of the command in each of its lines.
+pub(super) fn bare(words: &str, command: &str) -> String {
+    words.replace(&format!("{command}: error: "), "").replace(&format!("{command}: "), "")
+}
+
 /// What a job is, by a name of ours.
 pub(super) fn what(name: &str) -> Option<What> {
     match name.rsplit_once('-')?.1 {
@@ -272,6 +277,14 @@ mod tests {
         for wrong in ["", "\n", "Submitted batch job 77", "-1", "77_3", "x;77"] {
             assert_eq!(submitted(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_names_its_command_once() {
+        let said =
+            "sbatch: error: invalid partition specified: x; sbatch: error: Batch job submission failed";
+        assert_eq!(bare(said, "sbatch"), "invalid partition specified: x; Batch job submission failed");
+        assert_eq!(bare("slurm_load_jobs error: Unable", "squeue"), "slurm_load_jobs error: Unable");
     }
 
     #[test]
