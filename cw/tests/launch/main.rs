@@ -10,6 +10,10 @@ mod house;
 #[cfg(target_os = "linux")]
 mod local;
 #[cfg(target_os = "linux")]
+mod site;
+#[cfg(target_os = "linux")]
+mod slurm;
+#[cfg(target_os = "linux")]
 mod ssh;
 #[cfg(target_os = "linux")]
 mod sshd;
