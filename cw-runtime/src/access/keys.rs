@@ -292,7 +292,7 @@ mod tests {
         assert!(!dir.has_dead_master());
         drop(lock);
         assert_eq!((dir.master_holder(), dir.has_dead_master()), (None, true));
-        std::fs::write(dir.lock_file(), "7 another-host").unwrap();
+        fs::write(dir.lock_file(), "7 another-host").unwrap();
         assert!(!dir.has_dead_master(), "locks of others may not be seen here");
     }
 

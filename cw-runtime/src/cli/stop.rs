@@ -67,7 +67,7 @@ impl Stop {
         let mut screen = Screen::new();
         let mut stopped = Stopped::default();
         let stays = match &fleet {
-            Some(Fleet { master: MasterAt::There, .. }) => dir.exists(Peer::Client),
+            Some(Fleet { master: MasterAt::There, .. }) => dir.exists(Peer::Client) && !dir.has_dead_master(),
             _ => {
                 stopped.end_master(&dir, &mut screen);
                 false

@@ -55,19 +55,19 @@ pub(crate) struct Start {
     pub(super) cores_per_slot: u32,
 
     /// Time limit of each job, as Slurm reads it: 30 (minutes), 2:00:00, 1-12
-    #[arg(long, value_name = "TIME", requires = "slurm")]
+    #[arg(long, value_name = "TIME")]
     pub(super) time: Option<String>,
 
     /// More words for sbatch, like "--partition=long --mem-per-cpu=2G"
-    #[arg(long, value_name = "WORDS", requires = "slurm", allow_hyphen_values = true, value_parser = words)]
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true, value_parser = words)]
     pub(super) slurm_args: Option<Words>,
 
     /// These in place of --slurm-args for the master's job
-    #[arg(long, value_name = "WORDS", requires = "slurm", allow_hyphen_values = true, value_parser = words)]
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true, value_parser = words)]
     pub(super) master_args: Option<Words>,
 
     /// More words for ssh, like "-p 2222"
-    #[arg(long, value_name = "WORDS", requires = "ssh", allow_hyphen_values = true, value_parser = words)]
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true, value_parser = words)]
     pub(super) ssh_args: Option<Words>,
 
     /// Where the master is: a process in the background here, or a job
@@ -75,11 +75,11 @@ pub(crate) struct Start {
     pub(super) master: Place,
 
     /// Keep so many workers, whatever there is to do (Slurm)
-    #[arg(long, value_name = "M", requires = "slurm")]
+    #[arg(long, value_name = "M")]
     pub(super) min: Option<u32>,
 
     /// Start workers again while there is work for them, up to so many (Slurm). Default: as many as are started now
-    #[arg(long, value_name = "X", requires = "slurm")]
+    #[arg(long, value_name = "X")]
     pub(super) max: Option<u32>,
 
     /// How long a worker stays without tasks, or `never` to leave. Default: 5m under Slurm, else never
@@ -157,7 +157,7 @@ impl Start {
         };
         let min = self.min.or(before.map(|before| before.min)).unwrap_or(0);
         let max = self.max.unwrap_or(before.map_or(0, |before| before.max).max(there + count)).max(min);
-        self.check(count, min, max)?;
+        self.check(count, min)?;
         let idle = match self.idle {
             Some(Idle::After(time)) => Some(time),
             Some(Idle::Never) => None,
@@ -223,14 +223,29 @@ impl Start {
         Err(usage("where? --slurm, --local, or --ssh FILE"))
     }
 
-    fn check(&self, count: u32, min: u32, max: u32) -> Result<(), Trouble> {
-        if self.max.is_some_and(|max| max < count.max(min)) {
-            return Err(usage(format!("--max is {max}, below {}", count.max(min))));
+    fn check(&self, count: u32, min: u32) -> Result<(), Trouble> {
+        let least = count.max(min);
+        if let Some(max) = self.max.filter(|max| *max < least) {
+            return Err(usage(format!("--max is {max}, and there are to be {least}")));
         }
-        if self.master == Place::Job && !self.slurm {
-            return Err(usage("--master job is for --slurm: there are no jobs otherwise"));
+        // What clap itself requires is not missed where it would conflict with what is there.
+        let of_slurm = [
+            ("--time", self.time.is_some()),
+            ("--slurm-args", self.slurm_args.is_some()),
+            ("--master-args", self.master_args.is_some()),
+            ("--master job", self.master == Place::Job),
+            ("--min", self.min.is_some()),
+            ("--max", self.max.is_some()),
+        ];
+        let of_ssh = [("--ssh-args", self.ssh_args.is_some())];
+        let foreign = |flags: &[(&'static str, bool)]| {
+            flags.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag)
+        };
+        match (foreign(&of_slurm), foreign(&of_ssh)) {
+            (Some(flag), _) if !self.slurm => Err(usage(format!("{flag} is for --slurm only"))),
+            (_, Some(flag)) if self.ssh.is_none() => Err(usage(format!("{flag} is for --ssh only"))),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The command of a worker, program first, with what it is told by us.
@@ -317,4 +332,108 @@ fn new_id() -> Result<String, Trouble> {
 
 pub(super) fn usage(line: impl Into<String>) -> Trouble {
     Trouble::new(exit::USAGE, line)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    #[command(no_binary_name = true)]
+    struct Line {
+        #[command(flatten)]
+        start: Start,
+    }
+
+    fn dir() -> ClusterDir {
+        ClusterDir::in_home(Path::new("/home/u/.cw"), "lab").unwrap()
+    }
+
+    fn read(line: &str) -> Result<Start, String> {
+        let words = shlex::split(line).expect("quotes are closed");
+        Line::try_parse_from(words).map(|line| line.start).map_err(|error| error.to_string())
+    }
+
+    fn fleet_beside(line: &str, before: Option<&Fleet>) -> Result<Fleet, String> {
+        read(line)?.fleet(&dir(), before).map_err(|trouble| trouble.to_string())
+    }
+
+    fn fleet(line: &str) -> Result<Fleet, String> {
+        fleet_beside(line, None)
+    }
+
+    #[test]
+    fn workers_of_slurm_have_a_core_each_and_end_when_idle() {
+        let fleet = fleet("--cluster lab --slurm -n 64").unwrap();
+        assert_eq!((fleet.workers, fleet.min, fleet.max, fleet.slots), (64, 0, 64, 1));
+        assert_eq!(fleet.idle, Some(Duration::from_secs(300)));
+        assert_eq!((fleet.home.as_path(), fleet.id.len()), (Path::new("/home/u/.cw"), 12));
+        assert_eq!(fleet.command[1..], ["worker"]);
+        let How::Slurm(slurm) = fleet.how else { panic!("{:?}", fleet.how) };
+        assert_eq!((slurm.cores, slurm.args.len(), slurm.master_args), (1, 0, None));
+    }
+
+    #[test]
+    fn what_workers_are_told_is_in_their_command() {
+        let line = "--cluster lab --slurm -n 2 --slots 4 --cores-per-slot 2 --programs own --idle never";
+        let fleet = fleet(line).unwrap();
+        assert_eq!(fleet.command[1..].join(" "), "worker --slots 4 --cores-per-slot 2 --programs own");
+        let How::Slurm(slurm) = fleet.how else { panic!("{:?}", fleet.how) };
+        assert_eq!((slurm.cores, fleet.slots, fleet.idle), (8, 4, None));
+    }
+
+    #[test]
+    fn words_for_sbatch_are_split_as_a_shell_does() {
+        let fleet =
+            fleet("--cluster lab --slurm -n 1 --slurm-args '-p long --exclude=\"a b\"' --master-args=-Ame")
+                .unwrap();
+        let How::Slurm(slurm) = fleet.how else { panic!("{:?}", fleet.how) };
+        assert_eq!(slurm.args, ["-p", "long", "--exclude=a b"]);
+        assert_eq!(slurm.master_args, Some(vec!["-Ame".to_owned()]));
+        let open = read("--slurm -n 1 --slurm-args \"-p 'x\"").unwrap_err();
+        assert!(open.contains("a quote is not closed"), "{open}");
+    }
+
+    #[test]
+    fn workers_are_added_to_those_there_are() {
+        let first = fleet("--cluster lab --slurm -n 4 --min 1 --max 9").unwrap();
+        let more = fleet_beside("--cluster lab --slurm -n 3", Some(&first)).unwrap();
+        assert_eq!((more.workers, more.min, more.max), (7, 1, 9));
+        assert_eq!(more.id, first.id);
+        let most = fleet_beside("--cluster lab --slurm -n 8", Some(&first)).unwrap();
+        assert_eq!(most.max, 12, "as many as there may be now");
+        let other = fleet_beside("--cluster lab --local -n 1", Some(&first)).unwrap_err();
+        assert!(
+            other.starts_with("the cluster `lab` was started by `cw start --slurm`: end it first"),
+            "{other}"
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (line, words) in [
+            ("", "where? --slurm, --local, or --ssh FILE"),
+            ("--slurm", "--slurm needs the number of workers: -n 4"),
+            ("--local", "--local needs the number of workers: -n 4"),
+            ("--local --slurm -n 1", "cannot be used with"),
+            ("--local -n 1 --time 5", "--time is for --slurm only"),
+            ("--local -n 1 --master job", "--master job is for --slurm only"),
+            ("--slurm -n 1 --ssh-args x", "--ssh-args is for --ssh only"),
+            ("--slurm -n 4 --max 3", "--max is 3, and there are to be 4"),
+            ("--slurm -n 1 --min 4 --max 3", "--max is 3, and there are to be 4"),
+            ("--slurm -n 0", "0 is not in 1..=100000"),
+            ("--slurm -n 1 --idle 5", "with its unit"),
+            (
+                "--slurm -n 1 --container podman x",
+                "`podman` is no engine for --container: docker or apptainer",
+            ),
+            ("--slurm -n 1 --container-args x", "--container"),
+            ("--ssh /no/such/file", "cannot read /no/such/file"),
+        ] {
+            let refused = fleet(line).expect_err(line);
+            assert!(refused.contains(words), "{line}: {refused}");
+        }
+    }
 }

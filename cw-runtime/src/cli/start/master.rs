@@ -6,7 +6,7 @@ use std::{
         fs::{MetadataExt, OpenOptionsExt},
         process::CommandExt,
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -86,7 +86,7 @@ impl Starting<'_> {
         self.save()?;
         loop {
             if let Some(status) = child.try_wait()? {
-                let said = last_words(&log(&self.dir), from);
+                let said = last_words(&self.dir, from);
                 self.give_up();
                 return Err(
                     Trouble::new(exit::LAUNCH, format!("the master ended at once ({status}){said}")).into()
@@ -208,8 +208,9 @@ fn said_of(jobs: &[Launched], id: &str) -> Result<(bool, String), String> {
     }
 }
 
-/// What was written since, in one line.
-fn last_words(log: &Path, from: u64) -> String {
+/// What the master has written last, beyond this place in its log, as the end of a line.
+pub(super) fn last_words(dir: &ClusterDir, from: u64) -> String {
+    let log = &log(dir);
     let has_more = log.metadata().is_ok_and(|found| found.len() > from);
     let lines = if has_more { process::last_lines(log, LINES_SHOWN) } else { Vec::new() };
     if lines.is_empty() { String::new() } else { format!(": {}", lines.join("; ")) }

@@ -55,8 +55,10 @@ impl Start {
         flag::set_cluster(&self.cluster);
         let before = dir.read_fleet()?;
         let fleet = self.fleet(&dir, before.as_ref())?;
+        // Those that are to stay whatever there is to do, beside those that were started before.
+        let kept = fleet.min.saturating_sub(before.as_ref().map_or(0, |before| before.min));
         if self.dry_run {
-            return self.show_plan(&fleet, &dir);
+            return self.show_plan(&fleet, kept, &dir);
         }
         check(&fleet, &dir).map_err(launch_trouble)?;
         dir.make()?;
@@ -66,20 +68,21 @@ impl Start {
             screen: Screen::new(),
             inbox: Inbox::new(),
             is_new: before.is_none(),
+            kept,
             fleet,
             dir,
         }
         .run()
     }
 
-    fn show_plan(&self, fleet: &Fleet, dir: &ClusterDir) -> Result<u8, Trouble> {
+    fn show_plan(&self, fleet: &Fleet, kept: u32, dir: &ClusterDir) -> Result<u8, Trouble> {
         let words = self.master_words()?;
         let master = match (self.master, &fleet.how) {
             (Place::Job, How::Slurm(_)) => Slurm::new(fleet, dir).plan_master(&words),
             _ => master::plan(fleet, dir, &words),
         };
         let mut plan = format!("# the master, unless one of `{}` answers\n{master}", self.cluster);
-        for (count, fleet) in shares(fleet, self.count(fleet)) {
+        for (count, fleet) in shares(fleet, self.count(fleet), kept) {
             let named = if count == 1 { "a worker".to_owned() } else { format!("{count} workers") };
             plan += &format!("\n# {named}\n{}", launch::launcher(&fleet, dir).plan(count));
         }
@@ -103,9 +106,9 @@ fn check(fleet: &Fleet, dir: &ClusterDir) -> Result<(), Refused> {
     }
 }
 
-/// Those that stay whatever there is to do, and the others, each as a fleet of which all are alike.
-fn shares(fleet: &Fleet, count: u32) -> Vec<(u32, Fleet)> {
-    let kept = fleet.min.min(count);
+/// Those that stay whatever there is to do, so many, and the others, each as a fleet of which all are alike.
+fn shares(fleet: &Fleet, count: u32, kept: u32) -> Vec<(u32, Fleet)> {
+    let kept = kept.min(count);
     let keeping = Fleet { idle: None, ..fleet.clone() };
     let shares = [(kept, keeping), (count - kept, fleet.clone())];
     shares.into_iter().filter(|(count, _)| *count > 0).collect()
@@ -122,6 +125,8 @@ struct Starting<'a> {
     dir: ClusterDir,
     /// Nothing was started for this cluster before.
     is_new: bool,
+    /// So many of those that are started stay whatever there is to do.
+    kept: u32,
     deadline: Instant,
     screen: Screen,
     inbox: Inbox,
@@ -200,7 +205,7 @@ impl Starting<'_> {
     fn start_workers(&mut self) -> Result<Vec<String>, Refused> {
         let mut ids = Vec::new();
         let is_ssh = matches!(self.fleet.how, How::Ssh(_));
-        for (count, share) in shares(&self.fleet, self.flags.count(&self.fleet)) {
+        for (count, share) in shares(&self.fleet, self.flags.count(&self.fleet), self.kept) {
             let share = Fleet { how: self.fleet.how.clone(), ..share };
             let mut launcher = launch::launcher(&share, &self.dir);
             let mut left = count;

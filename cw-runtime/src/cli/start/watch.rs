@@ -58,7 +58,14 @@ impl Starting<'_> {
         if let Ok(standing) = master.look() {
             return Ok(standing);
         }
-        *master = Observer::connect(&self.fleet.cluster, super::master::TRY * 2)?;
+        *master = Observer::connect(&self.fleet.cluster, super::master::TRY * 2).map_err(|trouble| {
+            let said = if self.dir.has_dead_master() {
+                super::master::last_words(&self.dir, 0)
+            } else {
+                String::new()
+            };
+            Trouble::new(trouble.code(), format!("the master is gone{said}; {trouble}"))
+        })?;
         master.look()
     }
 
