@@ -78,6 +78,14 @@ pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// What Slurm calls the job that this process is in: as `squeue` does, `7`, or `7_3` in an array.
+fn launched() -> Option<String> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let of_array =
+        || Some(format!("{}_{}", variable("SLURM_ARRAY_JOB_ID")?, variable("SLURM_ARRAY_TASK_ID")?));
+    of_array().or_else(|| variable("SLURM_JOB_ID"))
+}
+
 /// This process's greeting, with a new session: for the first time it greets.
 ///
 /// # Errors
@@ -93,5 +101,6 @@ pub(crate) fn hello(program: ProgramId, role: Role) -> Result<Hello, KeyError> {
         role,
         session: Session { token: Token(identity::random()?), known: None },
         jobs: jobs.collect(),
+        launched: launched(),
     })
 }

@@ -35,6 +35,9 @@ pub(super) enum Phase {
     },
     Running,
     Ended,
+    Unknown {
+        why: String,
+    },
 }
 
 impl Job {
@@ -68,6 +71,15 @@ impl Keeper {
         self.backlog = backlog;
         self.slots = workers.iter().fold(0, |slots, worker| slots.saturating_add(worker.slots));
         self.here = super::count(workers.len());
+        let before = self.jobs.values().filter(|job| job.is_here).count();
+        self.note_here(workers);
+        if self.jobs.values().filter(|job| job.is_here).count() < before {
+            // What has become of it is to be known before others are started.
+            self.looked = None;
+        }
+    }
+
+    fn note_here(&mut self, workers: &[Here]) {
         self.jobs.values_mut().for_each(|job| job.is_here = false);
         let now = self.now;
         for Here { job, is_proven, .. } in workers {
@@ -118,6 +130,7 @@ impl Keeper {
                 State::Pending { why } => Phase::Pending { why: why.clone() },
                 State::Running => Phase::Running,
                 State::Ended(_) => Phase::Ended,
+                State::Unknown { why } => Phase::Unknown { why: why.clone() },
             },
         );
         if was == Phase::Ended || job.pends() && !job.is_here {
@@ -125,7 +138,8 @@ impl Keeper {
             (job.joined, job.is_proven) = (None, false);
         }
         // Of one that had ended before it was known it is not known whether it joined.
-        let (is_proven, may_have_joined) = (job.is_proven, job.joined.is_some() || is_new);
+        let may_have_joined = job.joined.is_some() || is_new || !self.wish.grows;
+        let is_proven = job.is_proven;
         let State::Ended(end) = state else { return };
         if was == Phase::Ended {
             return;

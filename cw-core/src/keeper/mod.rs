@@ -23,7 +23,7 @@
 //!   of jobs that have not run yet. At least [`Wish::min`] workers, at most [`Wish::max`].
 //! - In steps: as many more as there are at most, or [`FIRST`]. The next step comes when all of the one before are here, or
 //!   pend for [`STEP_PAUSE`]: a site may be full, but workers that run and cannot join are a reason not to start others.
-//! - Only after a look at the engine that is not older than [`SOON`]. It is asked every [`SOON`] while something is coming or
+//! - Only after a look at the engine that is not older than [`SOON`], nor than the last worker that was lost. It is asked every [`SOON`] while something is coming or
 //!   wanted, else every [`LATE`] while there is anything, else not at all. While it does not answer nothing changes, and it is
 //!   asked more and more rarely.
 //! - Workers that end badly before they were of use, [`ROW`] in a row, pause all of that, for longer each time ([`pace`]).
@@ -108,6 +108,11 @@ pub enum State {
     Running,
     /// It has none any more.
     Ended(End),
+    /// Nobody can say just now.
+    Unknown {
+        /// Why, in the engine's words.
+        why: String,
+    },
 }
 
 /// How it ended.

@@ -11,11 +11,17 @@ impl Keeper {
     /// Why there are no more workers than there are, in one line; none if nothing is in the way. Where there is no worker
     /// at all there is something to say.
     pub fn outlook(&self) -> Option<String> {
-        let parts: Vec<String> =
-            [self.trouble(), self.silence(), self.pending(), self.submitted(), self.unheard()]
-                .into_iter()
-                .flatten()
-                .collect();
+        let parts: Vec<String> = [
+            self.trouble(),
+            self.silence(),
+            self.pending(),
+            self.submitted(),
+            self.unheard(),
+            self.unknown(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         if parts.is_empty() && self.here == 0 { Some(self.quiet()) } else { joined(&parts) }
     }
 
@@ -68,8 +74,22 @@ impl Keeper {
     }
 
     fn unheard(&self) -> Option<String> {
-        let silent = self.jobs.values().filter(|job| job.is_coming() && job.phase == Phase::Running).count();
+        let mut silent =
+            self.jobs.values().filter(|job| job.is_coming() && job.phase == Phase::Running).count();
+        if !self.wish.grows {
+            // Which of those are here is not known.
+            silent = silent.saturating_sub(self.here as usize);
+        }
         (silent > 0).then(|| format!("{} not joined yet", workers(silent, "runs and has", "run and have")))
+    }
+
+    fn unknown(&self) -> Option<String> {
+        let unknown = |job: &super::Job| match &job.phase {
+            Phase::Unknown { why } => Some(why.clone()),
+            _ => None,
+        };
+        let all: Vec<String> = self.jobs.values().filter(|job| job.is_coming()).filter_map(unknown).collect();
+        Some(format!("nothing is known of {}: {}", workers(all.len(), "", "").trim_end(), all.first()?))
     }
 
     /// What is said where nothing is in the way and nothing is here.

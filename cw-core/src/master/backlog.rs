@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::{Client, Master};
+use super::{Client, Master, Worker};
+use crate::ids::WorkerId;
 
 /// What the clients wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,12 @@ impl Backlog {
 }
 
 impl Master {
+    /// The workers that are here, with their slots, and whether a task has ended well there. Who is about to leave has none.
+    pub fn workforce(&self) -> impl Iterator<Item = (WorkerId, u32, bool)> {
+        let slots = |worker: &Worker| if worker.leaving { 0 } else { worker.slots };
+        self.workers.iter().map(move |(id, worker)| (*id, slots(worker), worker.record.has_done_well()))
+    }
+
     /// What the clients wait for. Of a client that is away, or whose build the workers that are here do not run, nothing
     /// counts: more workers would be of no use to it.
     pub fn backlog(&self) -> Backlog {

@@ -57,6 +57,11 @@ impl Record {
         self.times > 0
     }
 
+    /// Whether tasks have ended well there lately.
+    pub(super) fn has_done_well(&self) -> bool {
+        self.ok > 0
+    }
+
     /// Tasks have ended well.
     pub(super) fn note_ok(&mut self, mut tasks: u32) {
         if !self.row.is_empty() {

@@ -304,12 +304,13 @@ fn handshake() {
         role: Role::Worker { slots: 4, programs: Programs::Any, left: Some(300) },
         session: Session { token: Token([3; 16]), known: Some(9) },
         jobs: vec![JobLine { id: 1, schema: 2, path: "a::b".to_owned() }],
+        launched: Some("7_3".to_owned()),
     };
     let bytes = wire::encode_hello(&hello);
     assert_eq!(
         hex(&bytes),
         "63772f000100010005302e312e300174010101010101010101010101010101010373696d03683a3101040201ac02030303030303030303\
-         03030303030303010901010204613a3a62"
+         03030303030303010901010204613a3a620103375f33"
     );
     assert_eq!(wire::decode_hello(&bytes).unwrap(), hello);
 

@@ -34,6 +34,8 @@ pub struct Hello {
     pub session: Session,
     /// The program's jobs, sorted by id: a line's place is the job's index.
     pub jobs: Vec<JobLine>,
+    /// What the engine calls this process that started it, such as a Slurm job.
+    pub launched: Option<String>,
 }
 
 /// What a caller wants to be.

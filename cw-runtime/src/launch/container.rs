@@ -143,6 +143,7 @@ mod tests {
                 image: "site/image:1".to_owned(),
                 args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             }),
+            is_started: true,
         }
     }
 

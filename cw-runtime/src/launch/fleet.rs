@@ -32,6 +32,9 @@ pub(crate) struct Fleet {
     /// A worker without tasks ends after so long; none ends for that without it.
     pub(crate) idle: Option<Duration>,
     pub(crate) container: Option<Container>,
+    /// Whether `cw start` has started its workers: until then nobody else starts any.
+    #[serde(default)]
+    pub(crate) is_started: bool,
 }
 
 /// Where the master is.
@@ -139,7 +142,7 @@ impl Fleet {
 }
 
 impl ClusterDir {
-    fn fleet_file(&self) -> PathBuf {
+    pub(super) fn fleet_file(&self) -> PathBuf {
         self.path().join("fleet.json")
     }
 
@@ -192,6 +195,7 @@ pub(super) mod tests {
             slots: 1,
             idle: Some(Duration::from_secs(300)),
             container: None,
+            is_started: false,
         }
     }
 

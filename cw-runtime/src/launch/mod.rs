@@ -1,7 +1,7 @@
 //! Starting a cluster's processes somewhere, seeing what becomes of them, and ending them.
 //!
 //! What was started and how is a [`Fleet`](fleet::Fleet), a file in the cluster's folder: `cw start` writes it, `cw stop`,
-//! `cw status` and the master's [keeper](crate::launch) read it. A [`Launcher`] is one way of starting: on this machine,
+//! `cw status` and the master's [keeper] read it. A [`Launcher`] is one way of starting: on this machine,
 //! under Slurm, by SSH. It blocks, so it is called from threads of its own, and what it says is never all there is to
 //! believe: a worker counts once the master has it.
 
@@ -10,7 +10,9 @@
 pub(crate) mod command;
 pub(crate) mod container;
 pub(crate) mod fleet;
+pub(crate) mod keeper;
 pub(crate) mod local;
+mod outlook;
 pub(crate) mod process;
 pub(crate) mod shell;
 pub(crate) mod slurm;

@@ -179,7 +179,8 @@ fn check(hello: Result<Hello, HelloError>, peer: Peer) -> Result<Hello, (Refusal
 
 /// The greeting with its texts fit to be shown to others, and its number of slots one that can be counted.
 fn tamed(mut hello: Hello) -> Hello {
-    for text in [&mut hello.name, &mut hello.program_name, &mut hello.version, &mut hello.target] {
+    let texts = [&mut hello.name, &mut hello.program_name, &mut hello.version, &mut hello.target];
+    for text in texts.into_iter().chain(&mut hello.launched) {
         *text = text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect();
     }
     if let Role::Worker { slots, .. } = &mut hello.role {

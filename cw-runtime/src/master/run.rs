@@ -9,6 +9,7 @@
 //! An endpoint that ends by itself (its socket failed, or there is a fault in what serves it) is made anew on the same
 //! port with the same keys. The machine knows all its peers as before, and they come back by themselves.
 
+mod keeps;
 mod looks;
 
 use std::{collections::HashMap, future::Future, hash::Hash, pin::Pin, sync::Arc, time::Duration};
@@ -30,6 +31,7 @@ use crate::{
     access::{MasterKeys, roster::Roster},
     clock::Clock,
     exit::{self, Trouble},
+    launch::keeper::KeeperLink,
     net::{
         endpoint::Opening,
         link::{Incoming, Link},
@@ -63,6 +65,8 @@ pub(crate) struct Setup {
     pub(crate) roster: Option<Roster>,
     /// What the blobs of its node may take up.
     pub(crate) cache_bytes: u64,
+    /// Who starts workers for it.
+    pub(crate) keeper: Option<KeeperLink>,
 }
 
 /// What peers are told when an observer has stopped the cluster.
@@ -87,8 +91,9 @@ pub(crate) async fn run(
     shutdown: impl Future<Output = ()>,
     successor: impl Future<Output = u64>,
 ) -> Result<(), Trouble> {
-    let Setup { mut endpoint, opening, keys, config, roster, cache_bytes } = setup;
+    let Setup { mut endpoint, opening, keys, config, roster, cache_bytes, keeper } = setup;
     let mut shell = Shell::new(keys.epoch, config, roster, Blobs::new(cache_bytes));
+    shell.keeper = keeper;
     tokio::pin!(shutdown, successor);
     let (why, result) = loop {
         let mut door = Door::open(&endpoint, &keys);
@@ -164,6 +169,9 @@ struct Shell {
     names: HashMap<ClientId, Names, IdHash>,
     /// By when this master ends, if the cluster was stopped.
     ends_by: Option<Time>,
+    /// What workers are called by the engine that started them.
+    launched: HashMap<WorkerId, String, IdHash>,
+    keeper: Option<KeeperLink>,
 }
 
 /// The connected peers of one role.
@@ -285,6 +293,8 @@ impl Shell {
             observers: Observers::new(),
             names: HashMap::default(),
             ends_by: None,
+            launched: HashMap::default(),
+            keeper: None,
         }
     }
 
@@ -303,6 +313,7 @@ impl Shell {
                 Some((key, incoming)) = self.from_workers.receive.recv() => self.on_worker(key, incoming),
                 () = self.clock.sleep_until(due) => self.machine.handle_timeout(self.clock.now()),
                 Some(question) = self.observers.questions.recv() => self.on_question(question),
+                Some(word) = keeps::next_word(&mut self.keeper) => self.on_word(word),
                 () = self.clock.sleep_until(ends_by) => return Ended::Stopped(CLUSTER_STOPPED),
                 () = &mut shutdown => return Ended::Stopped("the master was stopped"),
                 epoch = &mut successor => return Ended::Followed(epoch),
@@ -382,6 +393,7 @@ impl Shell {
             came(returned)
         );
         let welcome = Welcome::Worker { worker, epoch: self.epoch, returned };
+        self.note_launched(worker, caller.hello.launched.clone());
         self.blobs.worker_joined(caller.connection.clone());
         self.workers.take_in(worker, caller, welcome, &self.from_workers);
         self.machine.handle(

@@ -55,6 +55,7 @@ fn cluster() -> Cluster {
         config: Config::default(),
         roster: Some(roster),
         cache_bytes: 1 << 30,
+        keeper: None,
     };
     Cluster { _home: home, dir, setup }
 }

@@ -38,6 +38,7 @@ use crate::{
     flag::{self, DEFAULT_CLUSTER, flag},
     image::Image,
     job::{self, Registry},
+    launch,
     master::run::{self, Setup},
     net::{
         connect::{DEFAULT_PORT, Search, Wanted},
@@ -203,7 +204,7 @@ fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     runtime.shutdown_timeout(END_WAIT);
     scratch::finish_removals();
     if served.is_ok() {
-        tracing::info!("{}", crate::launch::local::WELL);
+        tracing::info!("{}", launch::local::WELL);
     }
     notes::finish(END_WAIT);
     served
@@ -254,6 +255,7 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
     let clients = keys.clients.certificate();
     let tls = tls::server_config(&keys.identity, clients, keys.workers.certificate())?;
     let runtime = runtime()?;
+    let closer = launch::keeper::Closer::default();
     let served = runtime.block_on(async {
         let bound = socket.local_addr()?;
         let opening = Opening { address: bound, config: tls, keys: keys.endpoint.clone() };
@@ -261,11 +263,14 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
         let shutdown = stop_signal()?;
         let addresses = write_access(&dir, &keys, bound, interface.as_ref())?;
         announce(cluster, &addresses);
+        let keeper = launch::keeper::start(dir.clone(), closer.clone())?;
         let successor = successor(keys.epoch, LOOK_PAUSE, move || dir.epoch());
         let cache_bytes = flags.cache_size;
-        let setup = Setup { endpoint, opening, keys, config, roster: Some(roster), cache_bytes };
+        let roster = Some(roster);
+        let setup = Setup { endpoint, opening, keys, config, roster, cache_bytes, keeper: Some(keeper) };
         run::run(setup, shutdown, successor).await
     });
+    closer.finish();
     runtime.shutdown_timeout(END_WAIT);
     served
 }

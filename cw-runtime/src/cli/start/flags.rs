@@ -177,6 +177,7 @@ impl Start {
             slots: self.slots.unwrap_or(1),
             idle,
             container: self.container()?,
+            is_started: false,
         })
     }
 

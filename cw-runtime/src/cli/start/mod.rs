@@ -234,6 +234,7 @@ impl Starting<'_> {
         if let How::Ssh(ssh) = &self.fleet.how {
             ids = ssh.hosts.iter().map(|host| host.name.clone()).collect();
         }
+        self.fleet.is_started = true;
         let saved = self.save();
         saved.map_err(|trouble| Refused(trouble.to_string())).map(|()| ids)
     }

@@ -165,6 +165,7 @@ mod tests {
             slots: 2,
             idle: Some(Duration::from_secs(300)),
             container: None,
+            is_started: true,
         }
     }
 

@@ -50,6 +50,7 @@ impl Shell {
         let (now, workers) = (self.clock.now(), self.workers.all.len());
         tracing::info!("the cluster is stopped; waiting for {workers} workers to leave");
         self.ends_by = Some(now + LEAVE_WAIT);
+        self.close_keeper();
         self.machine.handle(now, Event::Dismiss);
     }
 

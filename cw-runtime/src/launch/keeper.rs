@@ -1,0 +1,269 @@
+//! The master's keeper: a thread that starts workers again when there is work for them, and says why there are no more.
+//!
+//! What is decided is decided by [`Keeper`]. This thread asks the master's loop how things stand, and the engine what it
+//! has, and starts what is wanted; it may wait for both, and the loop for neither. What it is to do is in the fleet's file,
+//! which is read again when it has changed. Without one it still reads the notes of workers that cannot tell the master
+//! what stands in their way.
+//!
+//! The end: the loop [closes](Closer::close) the gate, and from then on nothing is started; whoever ends the process waits
+//! for what is being started just then, as nobody would find it later.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use cw_core::{
+    keeper::{Action, Event, Here, Keeper, Wish},
+    master::Backlog,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    fleet::{Fleet, How},
+    launcher, outlook,
+};
+use crate::{access::ClusterDir, clock::Clock};
+
+/// How often it is looked how things stand.
+const TICK: Duration = Duration::from_secs(2);
+
+/// For so long after its file was written it is left to the `cw start` that wrote it to start workers, should that never say
+/// that it has.
+const START_WAIT: Duration = Duration::from_secs(60);
+
+/// How things stand at the master.
+pub(crate) struct View {
+    pub(crate) backlog: Backlog,
+    pub(crate) workers: Vec<Here>,
+}
+
+/// What the thread has to say to the loop.
+pub(crate) enum Word {
+    /// How do things stand?
+    How(SyncSender<View>),
+    /// Why there are no more workers, if there is something to say.
+    Outlook(Option<String>),
+}
+
+/// The loop's end.
+pub(crate) struct KeeperLink {
+    pub(crate) words: mpsc::Receiver<Word>,
+    pub(crate) closer: Closer,
+}
+
+/// Ends the thread's work.
+#[derive(Clone, Default)]
+pub(crate) struct Closer(Arc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    is_closed: AtomicBool,
+    /// Held while something is started.
+    starting: Mutex<()>,
+}
+
+impl Closer {
+    /// Nothing more is begun.
+    pub(crate) fn close(&self) {
+        self.0.is_closed.store(true, Ordering::SeqCst);
+    }
+
+    /// The same, and nothing is being started any more.
+    pub(crate) fn finish(&self) {
+        self.close();
+        drop(self.0.starting.lock());
+    }
+
+    /// Starts something, unless it is too late.
+    fn starting<T>(&self, start: impl FnOnce() -> T) -> Option<T> {
+        let _started = self.0.starting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (!self.0.is_closed.load(Ordering::SeqCst)).then(start)
+    }
+}
+
+/// Starts the thread for a cluster, which ends with the loop.
+///
+/// # Errors
+/// The system has no room for it.
+pub(crate) fn start(dir: ClusterDir, closer: Closer) -> io::Result<KeeperLink> {
+    let (say, words) = mpsc::channel(1);
+    let thread = Thread {
+        dir,
+        say,
+        closer: closer.clone(),
+        clock: Clock::start(),
+        seen: None,
+        seen_at: Instant::now(),
+        kept: None,
+        file_trouble: None,
+        notes: outlook::Notes::default(),
+        said: None,
+    };
+    thread::Builder::new().name("cw-keeper".to_owned()).spawn(move || thread.run())?;
+    Ok(KeeperLink { words, closer })
+}
+
+struct Thread {
+    dir: ClusterDir,
+    say: mpsc::Sender<Word>,
+    closer: Closer,
+    clock: Clock,
+    /// Which version of the fleet's file was read.
+    seen: Option<(u64, SystemTime)>,
+    /// When that was.
+    seen_at: Instant,
+    kept: Option<Kept>,
+    file_trouble: Option<String>,
+    notes: outlook::Notes,
+    said: Option<String>,
+}
+
+/// A fleet, and what becomes of it.
+struct Kept {
+    fleet: Fleet,
+    keeper: Keeper,
+    /// Whether it is `cw start` that starts its workers just now.
+    is_early: bool,
+}
+
+/// The loop is no more.
+struct Gone;
+
+impl Thread {
+    fn run(mut self) {
+        while self.tick().is_ok() {
+            thread::sleep(TICK);
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Gone> {
+        self.read_fleet();
+        let view = self.ask()?;
+        let (waits, is_empty) = (view.backlog.tasks > 0, view.workers.is_empty());
+        self.keep(view);
+        let words = self.kept.as_ref().and_then(|kept| match kept.is_early {
+            true => is_empty.then(|| "`cw start` is starting them".to_owned()),
+            false => kept.keeper.outlook(),
+        });
+        let is_lacking = is_empty && (waits || self.kept.is_some()) || words.is_some();
+        let notes = if is_lacking { self.notes.read(&self.dir) } else { None };
+        let parts: Vec<String> = [self.file_trouble.clone(), words, notes].into_iter().flatten().collect();
+        self.tell((!parts.is_empty()).then(|| outlook::in_line(&parts.join("; "))))
+    }
+
+    fn ask(&self) -> Result<View, Gone> {
+        let (answer, answered) = sync_channel(1);
+        self.say.blocking_send(Word::How(answer)).map_err(|_| Gone)?;
+        answered.recv().map_err(|_| Gone)
+    }
+
+    fn tell(&mut self, outlook: Option<String>) -> Result<(), Gone> {
+        if self.said == outlook {
+            return Ok(());
+        }
+        self.said.clone_from(&outlook);
+        self.say.blocking_send(Word::Outlook(outlook)).map_err(|_| Gone)
+    }
+
+    /// Reads the fleet's file if it has changed.
+    fn read_fleet(&mut self) {
+        let found = fs::metadata(self.dir.fleet_file()).ok();
+        let version = found.and_then(|file| Some((file.ino(), file.modified().ok()?)));
+        if version != self.seen {
+            (self.seen, self.seen_at) = (version, Instant::now());
+            match self.dir.read_fleet() {
+                Ok(fleet) => {
+                    self.file_trouble = None;
+                    self.take_in(fleet);
+                }
+                Err(error) => {
+                    let line = error.to_string();
+                    tracing::warn!("cannot {line}; no workers are started");
+                    (self.kept, self.file_trouble) = (None, Some(format!("cannot {line}")));
+                }
+            }
+        }
+        let is_new = self.seen_at.elapsed() < START_WAIT;
+        let is_early = is_new && self.kept.as_ref().is_some_and(|kept| !kept.fleet.is_started);
+        if let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_early != is_early) {
+            kept.is_early = is_early;
+            let wish = wish(&kept.fleet, is_early);
+            kept.keeper.handle(self.clock.now(), Event::Wished(wish));
+        }
+    }
+
+    fn take_in(&mut self, fleet: Option<Fleet>) {
+        let Some(fleet) = fleet else { return self.kept = None };
+        let is_early = !fleet.is_started;
+        let wish = wish(&fleet, is_early);
+        match self.kept.as_mut().filter(|kept| kept.fleet.id == fleet.id) {
+            Some(kept) => {
+                (kept.fleet, kept.is_early) = (fleet, is_early);
+                kept.keeper.handle(self.clock.now(), Event::Wished(wish));
+            }
+            None => {
+                let keeper = Keeper::new(engine(&fleet.how), wish);
+                self.kept = Some(Kept { fleet, keeper, is_early });
+            }
+        }
+    }
+
+    /// Does what is wanted for the fleet.
+    fn keep(&mut self, view: View) {
+        let Some(kept) = &mut self.kept else { return };
+        let View { backlog, workers } = view;
+        kept.keeper.handle(self.clock.now(), Event::Master { backlog, workers });
+        while let Some(action) = kept.keeper.poll_action() {
+            let answer = match action {
+                Action::Log(line) => {
+                    tracing::warn!("{line}");
+                    continue;
+                }
+                Action::Look => {
+                    let seen = launcher(&kept.fleet, &self.dir).look();
+                    Event::Looked(seen.map(outlook::workers).map_err(|refused| refused.0))
+                }
+                Action::Start { workers, stay } => {
+                    let started = self.closer.starting(|| start_some(&kept.fleet, &self.dir, workers, stay));
+                    let Some(started) = started else { return };
+                    Event::Started(started)
+                }
+            };
+            kept.keeper.handle(self.clock.now(), answer);
+        }
+    }
+}
+
+fn start_some(fleet: &Fleet, dir: &ClusterDir, workers: u32, stay: bool) -> Result<Vec<String>, String> {
+    let idle = fleet.idle.filter(|_| !stay);
+    let started = launcher(&Fleet { idle, ..fleet.clone() }, dir).start(workers);
+    let started = started.map_err(|refused| refused.0)?;
+    let kind = if stay { "workers that stay" } else { "workers" };
+    tracing::info!("started {} {kind} by {}: {}", started.len(), engine(&fleet.how), outlook::few(&started));
+    Ok(started)
+}
+
+/// What is asked of the keeper. While `cw start` itself starts workers, and where others are not to be started, it says
+/// only what has become of them.
+fn wish(fleet: &Fleet, is_early: bool) -> Wish {
+    let Fleet { min, max, slots, .. } = *fleet;
+    let grows = matches!(fleet.how, How::Slurm(_)) && !is_early;
+    Wish { min, max, slots: slots.max(1), grows }
+}
+
+/// What the engine is called.
+fn engine(how: &How) -> &'static str {
+    match how {
+        How::Slurm(_) => "Slurm",
+        How::Local(_) => "this machine",
+        How::Ssh(_) => "SSH",
+    }
+}
