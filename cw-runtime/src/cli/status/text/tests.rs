@@ -71,6 +71,7 @@ fn fleet() -> Fleet {
         slots: 1,
         idle: Some(Duration::from_secs(300)),
         container: None,
+        is_started: true,
     }
 }
 
