@@ -8,6 +8,8 @@ mod support;
 #[cfg(target_os = "linux")]
 mod house;
 #[cfg(target_os = "linux")]
+mod life;
+#[cfg(target_os = "linux")]
 mod local;
 #[cfg(target_os = "linux")]
 mod site;

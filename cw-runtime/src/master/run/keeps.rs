@@ -31,11 +31,8 @@ impl Shell {
     }
 
     fn view(&self) -> View {
-        let here = |(worker, slots, is_proven)| Here {
-            job: self.launched.get(&worker).cloned(),
-            slots,
-            is_proven,
-        };
+        let here =
+            |(worker, slots, is_proven)| Here { job: self.launched.get(&worker).cloned(), slots, is_proven };
         View { backlog: self.machine.backlog(), workers: self.machine.workforce().map(here).collect() }
     }
 

@@ -1,0 +1,86 @@
+//! The whole life of a cluster under a real Slurm of three nodes.
+
+use std::{fs, path::Path};
+
+use crate::{
+    site::Site,
+    support::{Process, program, until},
+};
+
+const LISTEN: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+/// A client of the default cluster with a folder of its own, where it does this.
+fn client(site: &Site, scenario: &[&str]) -> (Process, std::path::PathBuf) {
+    let folder = tempfile::tempdir_in(site.house.home.path()).expect("the home is there").keep();
+    let mut command = site.command(&program("it_program"), &["--cluster", "default"]);
+    (Process::start(command.arg("--dir").arg(&folder).args(scenario)), folder)
+}
+
+/// The jobs of workers in this state, by their ids.
+fn workers(site: &Site, state: &str) -> Vec<String> {
+    let jobs = site.jobs();
+    let found = jobs.iter().filter_map(|job| match job.split(' ').collect::<Vec<_>>()[..] {
+        [id, "cw-default-worker", is] if is == state => Some(id.to_owned()),
+        _ => None,
+    });
+    found.collect()
+}
+
+fn status(site: &Site) -> serde_json::Value {
+    let said = site.cw(&["status", "--json"]);
+    serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+}
+
+/// How many workers are connected.
+fn connected(site: &Site) -> usize {
+    status(site)["workers"].as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn the_whole_life_of_a_cluster() {
+    let Some(site) = Site::start(3) else { return };
+    let words = ["start", "--slurm", "-n", "3", "--max", "8", "--idle", "5s"];
+    let started = site.cw(&[&words, &LISTEN[..]].concat()).with_code(0);
+    assert!(started.stdout.contains("is up: 3 workers and 3 slots"), "{started:?}");
+
+    // The main job of all.
+    let digits = Process::start(&mut site.command(&program("digits"), &["--cluster", "default"]));
+    let digits = digits.finish().with_code(0);
+    assert!(digits.stdout.contains("k=1 distance=euclidean correct=1776/1797\n"), "{digits:?}");
+
+    // More to do than three can, and so more workers; but never more than it may have.
+    let (busy, folder) = client(&site, &["held", "8"]);
+    busy.said("all run");
+    assert_eq!((connected(&site), workers(&site, "RUNNING").len()), (8, 8));
+
+    // A node dies with what ran there; a job is cancelled by hand: both run again elsewhere.
+    let begun = || fs::read_to_string(folder.join("begun")).unwrap_or_default().lines().count();
+    site.fault("crash", "cw1");
+    until("what ran there runs elsewhere", || begun() > 8);
+    let now = begun();
+    let victim = workers(&site, "RUNNING").pop().expect("eight run");
+    let cancelled = site.command(Path::new("scancel"), &[&victim]).status();
+    assert!(cancelled.expect("it can be run").success());
+    until("what ran in the job runs elsewhere", || begun() > now);
+
+    // Nobody who runs needs the controller.
+    site.fault("pause", "slurmctld");
+    fs::write(folder.join("open"), "").expect("the test's own folder");
+    let finished = busy.finish().well();
+    (0..8).for_each(|n| assert!(finished.stdout.contains(&format!("{n} gave {n}\n")), "{finished:?}"));
+    let told = status(&site);
+    let trouble = told["fleet"]["trouble"].as_str().unwrap_or_default().to_owned();
+    assert!(trouble.contains("squeue"), "{told}");
+    site.fault("resume", "slurmctld");
+
+    // All end when there is nothing to do, and come when there is.
+    until("nobody is paid for doing nothing", || connected(&site) == 0);
+    until("no job is left", || workers(&site, "RUNNING").is_empty() && workers(&site, "PENDING").is_empty());
+    let (again, _) = client(&site, &["spawn"]);
+    again.finish().well();
+
+    site.fault("start", "cw1");
+    let stopped = site.cw(&["stop"]).with_code(0);
+    assert!(stopped.stdout.contains("no job is left"), "{stopped:?}");
+    site.assert_ended();
+}
