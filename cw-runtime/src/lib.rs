@@ -9,6 +9,7 @@ pub mod access;
 mod api;
 mod blobs;
 mod caught;
+mod checkpoints;
 mod cli;
 mod client;
 mod clock;

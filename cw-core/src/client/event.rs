@@ -6,7 +6,7 @@ use crate::{
     Payload,
     actions::Tells,
     ids::{Attempt, JobIndex, SpecIndex, TaskId, WorkerId},
-    wire::{Class, Counts, FromClient, Spec, Stall, Stretch, ToClient, Window, join},
+    wire::{Answer, Ask, Class, Counts, FromClient, Spec, Stall, Stretch, ToClient, Window, join},
 };
 
 /// Something that happened.
@@ -74,6 +74,19 @@ pub enum Event {
         /// Whether.
         on: bool,
     },
+    /// What a task had asked ([`Action::Ask`]) is done, or cannot be.
+    Answered {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Which question.
+        number: u32,
+        /// What came of it.
+        answer: Answer,
+        /// What was asked for, or why it cannot be done.
+        body: Payload,
+    },
     /// No other will come.
     GiveUp {
         /// Why.
@@ -134,6 +147,19 @@ pub enum Action {
         /// How many bytes it had printed before.
         from: u64,
         /// What.
+        body: Payload,
+    },
+    /// Do what a running task asks, in the order of these, then say [`Event::Answered`].
+    Ask {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Which question.
+        number: u32,
+        /// What it wants.
+        ask: Ask,
+        /// What is to be kept.
         body: Payload,
     },
     /// Tell the user what a worker has to say.

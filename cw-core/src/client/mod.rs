@@ -34,6 +34,7 @@
 
 mod event;
 mod patience;
+mod questions;
 mod received;
 mod stretches;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use crate::{
     wire::{Class, Failure, FromClient, Output, Spec, ToClient, Window, split_output},
 };
 use patience::Patience;
+use questions::Asked;
 use received::Received;
 use stretches::Stretches;
 use window::{InFlight, Waiting};
@@ -91,6 +93,7 @@ pub struct Client {
     recording: TaskMap<Completion>,
     /// Results of other attempts of those.
     others: Vec<(TaskId, Attempt, Option<WorkerId>)>,
+    asked: Asked,
     waiting: Waiting,
     /// Whether somebody looks at the progress.
     watched: bool,
@@ -147,6 +150,7 @@ impl Client {
             plain: Stretches::default(),
             recording: TaskMap::default(),
             others: Vec::new(),
+            asked: Asked::new(),
             waiting: Waiting::default(),
             watched: false,
             received: None,
@@ -175,6 +179,9 @@ impl Client {
             Event::MasterLost => self.on_master_lost(now),
             Event::Watch { on } => self.on_watch(on),
             Event::GiveUp { why } => self.on_give_up(why),
+            Event::Answered { task, attempt, number, answer, body } => {
+                self.say_answer((task, attempt, number), answer, body);
+            }
         }
     }
 
@@ -350,6 +357,7 @@ impl Client {
             ToClient::Progress { task, thousandths } => {
                 self.actions.push_back(Action::Progress { task, thousandths });
             }
+            ToClient::Asks { task, attempt, number, ask } => self.on_asks((task, attempt, number), ask, body),
         }
     }
 
@@ -393,6 +401,7 @@ impl Client {
 
     /// The task has ended: first that is recorded, where the call asks for it, then the caller has it.
     fn conclude(&mut self, task: TaskId, durable: bool, completion: Completion) {
+        self.asked.remove(&task);
         if !durable {
             self.tasks.remove(task);
             return self.complete(task, completion);
@@ -448,6 +457,7 @@ impl Client {
             State::Waiting => self.waiting.forget(bytes),
         }
         self.tasks.remove(task);
+        self.asked.remove(&task);
         self.actions.push_back(Action::Complete { task, completion: Completion::local(&Failure::Cancelled) });
     }
 
@@ -479,6 +489,10 @@ impl Client {
                 self.again -= 1;
                 self.tasks.get_mut(task).expect("just listed").state = State::Waiting;
             }
+        }
+        // Another one may give the numbers of its attempts anew.
+        if session != Resumed::SameMaster {
+            self.asked.clear();
         }
         // What one master has sent out may run under the next, and the one after that.
         if session == Resumed::No {
@@ -546,6 +560,7 @@ impl Client {
             }
             self.actions.push_back(Action::Complete { task, completion: Completion::local(failure) });
         }
+        self.asked.clear();
         self.waiting = Waiting::default();
         self.in_flight.clear();
         self.again = 0;

@@ -15,6 +15,7 @@ impl Master {
     pub(crate) fn check(&self) {
         for (id, client) in &self.clients {
             client.stretches.check(client);
+            client.questions.check();
             let in_stretches = |id: &WorkerId| client.stretches.at(*id);
             let sent = self.workers.keys().map(in_stretches).sum::<usize>();
             assert_eq!(

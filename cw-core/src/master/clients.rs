@@ -11,6 +11,7 @@ use super::{
     ends::Ends,
     habits::Place,
     parked::ParkedTasks,
+    questions::Questions,
     resume::{CLAIMS_MAX, Resume},
     stretches::Stretches,
     tally::Tally,
@@ -38,6 +39,8 @@ pub(super) struct Client {
     pub(super) introduction: Introduction,
     /// How much of what its tasks print is on its way.
     pub(super) prints: Prints,
+    /// What its running tasks ask of it.
+    pub(super) questions: Questions,
     pub(super) specs: Vec<SpecState>,
     /// Tasks that stand by themselves, and those that do not.
     pub(super) tasks: TaskMap<Task>,
@@ -194,6 +197,7 @@ impl Client {
             program,
             introduction: Introduction::default(),
             prints: Prints::default(),
+            questions: Questions::default(),
             specs: Vec::new(),
             tasks: TaskMap::default(),
             stretches: Stretches::default(),

@@ -115,6 +115,7 @@ impl Master {
     pub(super) fn on_worker_lost(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.connected = false;
+        self.forget_questions(id);
         if !self.config.liveness {
             return self.lose_worker(id);
         }
@@ -215,6 +216,7 @@ impl Master {
             self.take_from(client, id, &worker.name, (!is_planned).then_some(&obituary));
         }
         self.forget_asked(id);
+        self.forget_questions(id);
         self.note_accounted(id);
         self.unplaced = true;
         self.announce_window(before);

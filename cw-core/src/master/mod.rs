@@ -49,6 +49,7 @@ mod members;
 mod parked;
 mod plain;
 mod programs;
+mod questions;
 mod reasons;
 mod reattach;
 mod resume;
@@ -397,6 +398,9 @@ impl Master {
             FromClient::Heard { bytes } => {
                 self.clients.get_mut(&client).expect("just seen").prints.heard(bytes);
             }
+            FromClient::Answers { task, attempt, number, answer } => {
+                self.on_answers(client, (task, attempt), (number, answer), body);
+            }
         }
     }
 
@@ -442,6 +446,12 @@ impl Master {
             FromWorker::Ends { left } => self.on_ends(worker, left),
             FromWorker::Ran { client, task, attempt, seconds } => {
                 self.on_ran(worker, client, (task, attempt), seconds);
+            }
+            FromWorker::Asks { client, task, attempt, number, ask } => {
+                self.on_asks(worker, client, (task, attempt), (number, ask), body);
+            }
+            FromWorker::AsksNothing { client, task, attempt } => {
+                self.on_asks_nothing(worker, client, (task, attempt));
             }
         }
     }
@@ -583,6 +593,7 @@ impl Master {
             }
             self.spread_at(id);
             self.forget_asked(id);
+            self.forget_questions(id);
             self.forget_claims(id);
             self.await_again(id);
             for client in self.clients.keys().copied().collect::<Vec<_>>() {

@@ -24,7 +24,8 @@ fn named(message: &FromWorker) -> Option<(ClientId, TaskId)> {
         | FromWorker::Have { client, task, .. }
         | FromWorker::Progress { client, task, .. }
         | FromWorker::Ran { client, task, .. }
-        | FromWorker::Output { client, task, .. } => Some((client, task)),
+        | FromWorker::Output { client, task, .. }
+        | FromWorker::Asks { client, task, .. } => Some((client, task)),
         FromWorker::Finished { .. }
         | FromWorker::Finishes { .. }
         | FromWorker::Recalled
@@ -33,7 +34,8 @@ fn named(message: &FromWorker) -> Option<(ClientId, TaskId)> {
         | FromWorker::Accounted { .. }
         | FromWorker::Unfit { .. }
         | FromWorker::Ends { .. }
-        | FromWorker::Remark { .. } => None,
+        | FromWorker::Remark { .. }
+        | FromWorker::AsksNothing { .. } => None,
     }
 }
 

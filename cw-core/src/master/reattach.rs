@@ -104,6 +104,7 @@ impl Master {
         for worker in asked {
             self.ask_for(worker, id);
         }
+        self.renew_questions(id);
         self.unplaced = true;
     }
 
@@ -390,6 +391,9 @@ impl Master {
         self.workers.get_mut(&worker_id).expect("it said so").take_on(id, program, Tasks::one(charge, bytes));
         self.note_load(worker_id);
         self.confirm(id, task_id, claim);
+        if claim.doing == Doing::Running {
+            self.ask_again(worker_id, id, (task_id, attempt));
+        }
     }
 
     pub(super) fn on_accounted(&mut self, id: WorkerId, client: Option<ClientId>) {

@@ -101,6 +101,14 @@ pub enum Bug {
     BeginLate,
     /// What was laid aside for want of time stays there.
     LeaveAside,
+    /// A client keeps what an older attempt saves over what a newer one has.
+    TakeOldSaves,
+    /// A worker asks once, whatever becomes of its connection.
+    AskOnce,
+    /// A question that could not be passed on is forgotten.
+    ForgetQuestions,
+    /// A task is given the answer to another question.
+    AnswerAny,
 }
 
 /// All of them.
@@ -151,6 +159,10 @@ pub const ALL: &[Bug] = &[
     Bug::IgnoreEnds,
     Bug::BeginLate,
     Bug::LeaveAside,
+    Bug::TakeOldSaves,
+    Bug::AskOnce,
+    Bug::ForgetQuestions,
+    Bug::AnswerAny,
 ];
 
 thread_local! {

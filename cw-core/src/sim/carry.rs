@@ -166,6 +166,7 @@ impl World {
                 self.feed_executor(host, executor, task, attempt, body);
             }
             ToExecutor::Share { share } => self.tell_share(host, executor, share),
+            ToExecutor::Answers { .. } => {}
             ToExecutor::Runs { .. } => unreachable!("taken apart by the caller"),
         }
     }
@@ -263,7 +264,8 @@ impl World {
                 self.ledger.note_stalled(host, true);
             }
             client::Action::Moving => self.ledger.note_stalled(host, false),
-            client::Action::Progress { .. }
+            client::Action::Ask { .. }
+            | client::Action::Progress { .. }
             | client::Action::Counts(_)
             | client::Action::Remark { .. }
             | client::Action::Output { .. }

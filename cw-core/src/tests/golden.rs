@@ -8,10 +8,10 @@ use crate::{
     Payload,
     ids::{Attempt, ClientId, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId},
     wire::{
-        self, Class, ClientStanding, Counts, Doing, Ending, Failure, FromClient, FromExecutor, FromObserver,
-        FromWorker, Head, Hello, JobLine, Output, Programs, Refusal, Reply, Returned, Role, Session, Spec,
-        Stall, Standing, ToClient, ToExecutor, ToObserver, ToWorker, Token, Welcome, Window, WorkerStanding,
-        WorkerState,
+        self, Answer, Ask, Class, ClientStanding, Counts, Doing, Ending, Failure, FromClient, FromExecutor,
+        FromObserver, FromWorker, Head, Hello, JobLine, Output, Programs, Refusal, Reply, Returned, Role,
+        Session, Spec, Stall, Standing, ToClient, ToExecutor, ToObserver, ToWorker, Token, Welcome, Window,
+        WorkerStanding, WorkerState,
     },
 };
 
@@ -69,6 +69,8 @@ fn from_client() {
     let introduce = FromClient::Introduce { setting: SettingId(300), output: Output::Live };
     assert_eq!(golden(introduce, b"ab"), "060000000bac02026162");
     assert_eq!(golden(FromClient::Heard { bytes: 300 }, b""), "030000000cac02");
+    let answers = FromClient::Answers { task: TASK, attempt: ATTEMPT, number: 7, answer: Answer::Nothing };
+    assert_eq!(golden(answers, b"s"), "070000000eac0202070173");
 }
 
 #[test]
@@ -102,6 +104,8 @@ fn to_client() {
     assert_eq!(golden(ToClient::Output { task: TASK, from: 300 }, b"o"), "0600000009ac02ac026f");
     let too_long = ToClient::TooLong { spec: SpecIndex(1), p90_seconds: 300, longest_seconds: 2 };
     assert_eq!(golden(too_long, b""), "050000000b01ac0202");
+    let asks = ToClient::Asks { task: TASK, attempt: ATTEMPT, number: 7, ask: Ask::Load };
+    assert_eq!(golden(asks, b"s"), "070000000cac0202070173");
     for (why, bytes) in [
         (Stall::Silent { workers: 2 }, "03000000020302"),
         (Stall::Recovering { workers: 2 }, "03000000020402"),
@@ -141,6 +145,10 @@ fn to_worker() {
     let (program, setting) = (ProgramId([1; 16]), SettingId(300));
     let meet = ToWorker::Meet { client: CLIENT, program, setting, output: Output::AtEnd };
     assert_eq!(golden(meet, b"ab"), format!("170000000a05{}ac02016162", "01".repeat(16)));
+    let (client, task, attempt) = (CLIENT, TASK, ATTEMPT);
+    let answers = ToWorker::Answers { client, task, attempt, number: 7, answer: Answer::Failed };
+    assert_eq!(golden(answers, b"s"), "080000000d05ac0202070273");
+    assert_eq!(golden(ToWorker::AskAgain { client, task, attempt }, b""), "050000000e05ac0202");
 }
 
 #[test]
@@ -183,6 +191,10 @@ fn from_worker() {
     assert_eq!(golden(FromWorker::Ends { left: Some(300) }, b""), "040000000e01ac02");
     let ran = FromWorker::Ran { client: CLIENT, task: TASK, attempt: ATTEMPT, seconds: 300 };
     assert_eq!(golden(ran, b""), "070000000f05ac0202ac02");
+    let (client, task, attempt) = (CLIENT, TASK, ATTEMPT);
+    let asks = FromWorker::Asks { client, task, attempt, number: 7, ask: Ask::Save };
+    assert_eq!(golden(asks, b"s"), "080000001005ac0202070073");
+    assert_eq!(golden(FromWorker::AsksNothing { client, task, attempt }, b""), "050000001105ac0202");
 }
 
 #[test]
@@ -202,6 +214,9 @@ fn executor() {
     assert_eq!(golden(FromExecutor::NotStarted { tasks: 3 }, b""), "020000000203");
     assert_eq!(golden(FromExecutor::Progress { thousandths: 500 }, b""), "0300000003f403");
     assert_eq!(golden(FromExecutor::Starting, b""), "0100000004");
+    let asks = FromExecutor::Asks { task: TASK, attempt: ATTEMPT, number: 7, ask: Ask::Folder };
+    assert_eq!(golden(asks, b""), "0600000007ac02020702");
+    assert_eq!(golden(ToExecutor::Answers { number: 7, answer: Answer::Done }, b"s"), "0400000004070073");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod backlog;
 mod bursts;
 mod calls;
+mod checkpoints;
 mod claims;
 mod desk;
 mod endings;

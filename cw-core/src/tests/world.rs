@@ -14,12 +14,14 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     Payload, Time,
     client::{self, Client, Completion, Resumed},
-    ids::{ClientId, ExecutorId, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId},
+    ids::{
+        Attempt, ClientId, ExecutorId, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId,
+    },
     master::{self, Admitted, Master, Member, RosterLine},
     wire::singles,
     wire::{
-        self, Class, Counts, Ending, Entry, Failure, FromClient, FromWorker, Head, Programs, Session, Spec,
-        Stall, ToClient, ToExecutor, ToWorker, Token,
+        self, Answer, Ask, Class, Counts, Ending, Entry, Failure, FromClient, FromWorker, Head, Programs,
+        Session, Spec, Stall, ToClient, ToExecutor, ToWorker, Token,
     },
     worker::{self, ExecutorSaid, Worker},
 };
@@ -38,6 +40,8 @@ pub(super) enum Do {
     /// Crashes in the first attempts, then returns.
     CrashTimes(u8),
     FailTimes(u8),
+    /// Goes on from the state that it finds, saves so many, the first attempt crashes half way.
+    Saves(u8),
 }
 
 impl Do {
@@ -49,6 +53,7 @@ impl Do {
             Self::Hang => (3, 0),
             Self::CrashTimes(times) => (4, times),
             Self::FailTimes(times) => (5, times),
+            Self::Saves(times) => (6, times),
         };
         let [low, high] = millis.to_le_bytes();
         Payload::copy_from_slice(&[kind, times, low, high])
@@ -62,6 +67,7 @@ enum Arrival {
     AtWorker(usize, u32, Bytes),
     ExecutorReady(usize, ExecutorId),
     TaskEnds(usize, ExecutorId, u64),
+    TaskSaves(usize, ExecutorId, u64),
     /// A task has run for long, if it still does: what was read behind it goes back.
     TaskIsLong(usize, ExecutorId, u64),
     ExecutorEnded(usize, ExecutorId, Ending),
@@ -81,6 +87,9 @@ struct Process {
     started: Time,
     run: u64,
     dying: bool,
+    /// How many questions it has asked, and the state it has come to.
+    asked: u32,
+    state: u8,
 }
 
 pub(super) struct WorkerHost {
@@ -125,6 +134,9 @@ pub(super) struct ClientHost {
     pub(super) too_long: Vec<(JobIndex, u32, u32)>,
     /// While set the client reads nothing; what arrives waits here.
     pub(super) deaf: bool,
+    /// What its tasks have saved, and whether it does nothing of what they ask.
+    pub(super) states: BTreeMap<TaskId, Payload>,
+    pub(super) idle: bool,
     pub(super) unread: VecDeque<Bytes>,
     next_task: u64,
 }
@@ -147,6 +159,8 @@ pub(super) struct World {
     pub(super) disconnected: Vec<(ClientId, &'static str)>,
     /// Workers that clients were told are sent no more.
     pub(super) set_aside: Vec<String>,
+    /// The states that attempts began with.
+    pub(super) loaded: Vec<(TaskId, u32, u8)>,
 }
 
 impl World {
@@ -165,6 +179,7 @@ impl World {
             keep_for: None,
             disconnected: Vec::new(),
             set_aside: Vec::new(),
+            loaded: Vec::new(),
         }
     }
 
@@ -235,6 +250,8 @@ impl World {
             counts: Vec::new(),
             too_long: Vec::new(),
             deaf: false,
+            states: BTreeMap::new(),
+            idle: false,
             unread: VecDeque::new(),
             next_task: 0,
         });
@@ -522,6 +539,7 @@ impl World {
                 }
             }
             Arrival::TaskEnds(index, executor, run) => self.task_ends(index, executor, run),
+            Arrival::TaskSaves(index, executor, run) => self.task_saves(index, executor, run),
             Arrival::TaskIsLong(index, executor, run) => self.task_is_long(index, executor, run),
             Arrival::ExecutorEnded(index, executor, ending) => self.executor_ended(index, executor, ending),
             Arrival::Heard(index, link) => {
@@ -569,7 +587,7 @@ impl World {
             1 => (Class::Failed, failure().encode()),
             5 if attempt <= times => (Class::Failed, failure().encode()),
             4 if attempt > times => (Class::Ok, Payload::from(task.0.to_le_bytes().to_vec())),
-            5 => (Class::Ok, Payload::from(task.0.to_le_bytes().to_vec())),
+            5 | 6 => (Class::Ok, Payload::from(task.0.to_le_bytes().to_vec())),
             _ => {
                 process.dying = true;
                 return self.after(
@@ -607,16 +625,64 @@ impl World {
         host.began.push((self.now, *task));
         process.started = self.now;
         process.run = self.sequence;
+        (process.state, process.asked) = (0, 0);
         let run = self.sequence;
-        let is_hung = args[0] == 3;
+        let (is_hung, saves) = (args[0] == 3, args[0] == 6);
         let millis = u64::from(u16::from_le_bytes([args[2], args[3]]));
         if is_hung || millis > 10 {
             self.after(Duration::from_millis(10), Arrival::TaskIsLong(index, executor, run));
         }
-        if !is_hung {
+        if saves {
+            self.ask(index, executor, Ask::Load, Payload::new());
+        } else if !is_hung {
             self.after(Duration::from_millis(millis), Arrival::TaskEnds(index, executor, run));
         }
         self.sequence += 1;
+    }
+
+    fn ask(&mut self, index: usize, executor: ExecutorId, ask: Ask, body: Payload) {
+        let process = self.workers[index].processes.get_mut(&executor).expect("it runs");
+        process.asked += 1;
+        let (task, attempt, _) = process.queue.front().cloned().expect("it runs");
+        let (attempt, number) = (Attempt(attempt), process.asked);
+        self.executor_says(index, executor, ExecutorSaid::Asks { task, attempt, number, ask, body });
+    }
+
+    fn task_saves(&mut self, index: usize, executor: ExecutorId, run: u64) {
+        let process = self.workers[index].processes.get(&executor);
+        if let Some(process) = process.filter(|process| process.run == run && !process.dying) {
+            self.ask(index, executor, Ask::Save, Payload::from(vec![process.state + 1]));
+        }
+    }
+
+    /// A task that saves has its answer: it goes on, crashes, or ends.
+    fn answered(&mut self, index: usize, executor: ExecutorId, number: u32, body: &[u8]) {
+        let Some(process) = self.workers[index].processes.get_mut(&executor) else { return };
+        if process.dying {
+            return;
+        }
+        assert_eq!(number, process.asked, "the answer to another question");
+        let (task, attempt, args) = process.queue.front().cloned().expect("it waits for this");
+        if number == 1 {
+            process.state = body.first().copied().unwrap_or_default();
+            self.loaded.push((task, attempt, process.state));
+        } else {
+            process.state += 1;
+        }
+        let (state, times, run) = (process.state, args[1], process.run);
+        let pause = Duration::from_millis(u64::from(u16::from_le_bytes([args[2], args[3]])));
+        if attempt == 1 && number > 1 && state == times / 2 {
+            process.dying = true;
+            return self.after(pause, Arrival::ExecutorEnded(index, executor, Ending::Signal(11)));
+        }
+        let ends = state >= times;
+        self.after(
+            pause,
+            match ends {
+                true => Arrival::TaskEnds(index, executor, run),
+                false => Arrival::TaskSaves(index, executor, run),
+            },
+        );
     }
 
     fn executor_ended(&mut self, index: usize, executor: ExecutorId, ending: Ending) {
@@ -737,6 +803,9 @@ impl World {
     }
 
     fn feed(&mut self, index: usize, executor: ExecutorId, (message, body): (ToExecutor, Payload)) {
+        if let ToExecutor::Answers { number, .. } = message {
+            return self.answered(index, executor, number, &body);
+        }
         let (ToExecutor::Run { task, attempt, .. } | ToExecutor::RunApart { task, attempt, .. }) = message
         else {
             return;
@@ -774,6 +843,23 @@ impl World {
                 let now = self.now;
                 self.clients[index].stalls.push((now, why));
             }
+            client::Action::Ask { task, attempt, number, ask, body } if !self.clients[index].idle => {
+                let host = &mut self.clients[index];
+                let (answer, body) = match ask {
+                    Ask::Save => {
+                        host.states.insert(task, body);
+                        (Answer::Done, Payload::new())
+                    }
+                    Ask::Load => match host.states.get(&task) {
+                        Some(state) => (Answer::Done, state.clone()),
+                        None => (Answer::Nothing, Payload::new()),
+                    },
+                    Ask::Folder => (Answer::Failed, Payload::new()),
+                };
+                let answered = client::Event::Answered { task, attempt, number, answer, body };
+                host.machine.handle(self.now, answered);
+            }
+            client::Action::Ask { .. } => {}
             client::Action::Moving | client::Action::Progress { .. } => {}
             client::Action::SetAside { worker, .. } => self.set_aside.push(worker),
             client::Action::TooLong { job, p90_seconds, longest_seconds } => {

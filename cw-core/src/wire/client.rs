@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Head};
+use super::{Answer, Ask, Class, Head};
 use crate::ids::{Attempt, JobIndex, ProgramId, SettingId, ShareId, SpecIndex, TaskId, WorkerId};
 
 /// From a client to the master.
@@ -97,6 +97,17 @@ pub enum FromClient {
         tasks: u32,
         /// What to run and how, declared before.
         spec: SpecIndex,
+    },
+    /// The answer to what a task has asked; the body is what was asked for.
+    Answers {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Which question.
+        number: u32,
+        /// What came of it.
+        answer: Answer,
     },
 }
 
@@ -195,6 +206,17 @@ pub enum ToClient {
         p90_seconds: u32,
         /// The longest that any worker had when it joined.
         longest_seconds: u32,
+    },
+    /// A running task wants something; the body is what is to be kept, if anything is.
+    Asks {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Which question this is: grows within an attempt.
+        number: u32,
+        /// What it wants.
+        ask: Ask,
     },
 }
 
@@ -388,7 +410,11 @@ impl Head for FromClient {
     fn carries_body(&self) -> bool {
         matches!(
             self,
-            Self::Submit { .. } | Self::Resubmit { .. } | Self::Introduce { .. } | Self::Submits { .. }
+            Self::Submit { .. }
+                | Self::Resubmit { .. }
+                | Self::Introduce { .. }
+                | Self::Submits { .. }
+                | Self::Answers { .. }
         )
     }
 
@@ -399,6 +425,9 @@ impl Head for FromClient {
 
 impl Head for ToClient {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Output { .. } | Self::Finishes { .. })
+        matches!(
+            self,
+            Self::Finished { .. } | Self::Output { .. } | Self::Finishes { .. } | Self::Asks { .. }
+        )
     }
 }

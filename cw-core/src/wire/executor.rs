@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Head};
+use super::{Answer, Ask, Class, Head};
 use crate::ids::{Attempt, JobIndex, ShareId, TaskId};
 
 /// From a worker to an executor.
@@ -42,6 +42,13 @@ pub enum ToExecutor {
         tasks: u32,
         /// The attempt, of each, for the job's own eyes.
         attempt: Attempt,
+    },
+    /// The answer to the question of this number; the body is what was asked for.
+    Answers {
+        /// Which.
+        number: u32,
+        /// What came of it.
+        answer: Answer,
     },
 }
 
@@ -85,6 +92,17 @@ pub enum FromExecutor {
         /// How many.
         tasks: u32,
     },
+    /// The task that runs wants something of its client, and waits for it; the body is what is to be kept, if anything is.
+    Asks {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Which question this is: grows within an executor.
+        number: u32,
+        /// What it wants.
+        ask: Ask,
+    },
 }
 
 impl Head for ToExecutor {
@@ -95,6 +113,6 @@ impl Head for ToExecutor {
 
 impl Head for FromExecutor {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Output { .. } | Self::Dones { .. })
+        matches!(self, Self::Done { .. } | Self::Output { .. } | Self::Dones { .. } | Self::Asks { .. })
     }
 }

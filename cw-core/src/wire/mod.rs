@@ -10,6 +10,7 @@
 
 mod apart;
 mod burst;
+mod checkpoint;
 mod client;
 mod executor;
 mod failure;
@@ -33,6 +34,7 @@ pub(crate) use burst::join;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use burst::singles;
 pub use burst::{BURST_BYTES_MAX, Entries, Entry, is_burst_args, is_burst_done, put_args, put_done};
+pub use checkpoint::{Answer, Ask, STATE_BYTES_MAX};
 pub use client::{Counts, FromClient, Output, Seconds, Spec, Stall, ToClient, Window};
 pub use executor::{FromExecutor, ToExecutor};
 pub use failure::{Class, Ending, Failure};

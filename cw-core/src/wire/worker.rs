@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Class, Head,
+    Answer, Ask, Class, Head,
     client::{Output, Spec},
 };
 use crate::ids::{Attempt, ClientId, ProgramId, SettingId, SpecIndex, TaskId};
@@ -116,6 +116,28 @@ pub enum ToWorker {
     },
     /// Leave, as the whole cluster is to end: hand back what you have, and end. Answered by `Leaving`.
     Leave,
+    /// A client's answer to what a task of it has asked; the body is what was asked for.
+    Answers {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Which question.
+        number: u32,
+        /// What came of it.
+        answer: Answer,
+    },
+    /// Ask again what this attempt has asked and was not answered. If there is nothing of that kind, `AsksNothing`.
+    AskAgain {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+    },
 }
 
 /// From a worker to the master.
@@ -256,6 +278,28 @@ pub enum FromWorker {
         /// So many seconds.
         seconds: u32,
     },
+    /// A running task wants something of its client, and waits for it; the body is what is to be kept, if anything is.
+    Asks {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Which question this is: grows within an attempt.
+        number: u32,
+        /// What it wants.
+        ask: Ask,
+    },
+    /// An attempt that was to ask again has nothing to ask.
+    AsksNothing {
+        /// Whose task.
+        client: ClientId,
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+    },
 }
 
 /// What has become of an attempt.
@@ -292,7 +336,7 @@ pub enum Returned {
 
 impl Head for ToWorker {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Run { .. } | Self::Meet { .. } | Self::Runs { .. })
+        matches!(self, Self::Run { .. } | Self::Meet { .. } | Self::Runs { .. } | Self::Answers { .. })
     }
 
     fn on_every_lane(&self) -> bool {
@@ -302,6 +346,9 @@ impl Head for ToWorker {
 
 impl Head for FromWorker {
     fn carries_body(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Output { .. } | Self::Finishes { .. })
+        matches!(
+            self,
+            Self::Finished { .. } | Self::Output { .. } | Self::Finishes { .. } | Self::Asks { .. }
+        )
     }
 }

@@ -42,6 +42,7 @@ impl Worker {
         if !planted!(SayNotAccounted) {
             self.tell(FromWorker::Accounted { client: None }, Payload::new());
         }
+        self.say_questions();
     }
 
     /// The master knows nothing of what is here, and gives its names to others.

@@ -8,8 +8,8 @@ use super::NoShare;
 use crate::{
     Payload,
     actions::Tells,
-    ids::{ExecutorId, ProgramId, ShareId},
-    wire::{Class, Ending, FromWorker, ToExecutor, ToWorker, join},
+    ids::{Attempt, ExecutorId, ProgramId, ShareId, TaskId},
+    wire::{Ask, Class, Ending, FromWorker, ToExecutor, ToWorker, join},
 };
 
 /// Something that happened.
@@ -100,6 +100,19 @@ pub enum ExecutorSaid {
         /// How many bytes it had printed before.
         from: u64,
         /// What.
+        body: Payload,
+    },
+    /// The first task of its batch wants something of its client, and waits for it.
+    Asks {
+        /// The task, as another may have begun.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// Which question this is: grows within an executor.
+        number: u32,
+        /// What it wants.
+        ask: Ask,
+        /// What is to be kept, if anything is.
         body: Payload,
     },
     /// Its clients' users should know this.

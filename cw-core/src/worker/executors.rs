@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Action, ExecutorSaid, Origin, Worker, batch::Batch, held::End};
+use super::{Action, ExecutorSaid, Origin, Worker, batch::Batch, held::End, questions::Question};
 use crate::{
     Payload, Time,
     ids::{Attempt, ClientId, ExecutorId, ShareId, SpecIndex, TaskId},
@@ -24,6 +24,8 @@ pub(super) struct Slot {
     /// Shared values that it was told of.
     pub(super) told: BTreeSet<ShareId>,
     pub(super) executor: Executor,
+    /// What the first of its batch has asked, until it is answered or has ended.
+    pub(super) question: Option<Box<Question>>,
 }
 
 /// What the executor of a slot is doing.
@@ -119,10 +121,10 @@ impl Slot {
     }
 
     /// What the executor was fed, and whether it is known to run. Of several, any may have ended without a word, or be
-    /// the one that runs, so none is said to; unless the master was told that the first does.
+    /// the one that runs, so none is said to; unless the master was told that the first does, or that asks something.
     pub(super) fn fed(&self) -> impl Iterator<Item = (Running, Doing)> {
         let is_told = matches!(self.executor, Executor::Busy { reported: true, .. });
-        let is_known = is_told || self.batch().len() == 1;
+        let is_known = is_told || self.batch().len() == 1 || self.question.is_some();
         let doing = move |place| if place == 0 && is_known { Doing::Running } else { Doing::Waiting };
         self.batch().iter().enumerate().map(move |(place, running)| (running, doing(place)))
     }
@@ -175,6 +177,9 @@ impl Worker {
                 self.on_dones(executor, tasks, body);
             }
             ExecutorSaid::Output { from, body } => self.on_output(executor, from, body),
+            ExecutorSaid::Asks { task, attempt, number, ask, body } => {
+                self.on_asks(executor, (task, attempt), (number, ask), body);
+            }
             ExecutorSaid::NotStarted { tasks } => self.on_not_started(executor, tasks),
             ExecutorSaid::Remark { what } => self.on_remark(executor, what),
             ExecutorSaid::Progress { thousandths } => self.on_progress(executor, thousandths),
@@ -217,6 +222,7 @@ impl Worker {
     pub(super) fn take_done(&mut self, executor: ExecutorId, tasks: u32) -> Option<Running> {
         let now = self.now;
         let slot = self.slot_of(executor)?;
+        slot.question = None;
         match &mut slot.executor {
             Executor::Busy { batch, since, expected, stuck, reported } => {
                 *since = now;
@@ -281,7 +287,7 @@ impl Worker {
     /// An executor's process has ended: whatever was in it ends or goes back.
     fn on_ended(&mut self, executor: ExecutorId, printed: &Payload, evidence: &Failure) {
         let Some(slot) = self.slot_of(executor) else { return };
-        slot.id = None;
+        (slot.id, slot.question) = (None, None);
         let (before, origin) = (std::mem::take(&mut slot.executor), slot.origin);
         self.executors.remove(executor);
         let is_wanted = matches!(before, Executor::Busy { .. } | Executor::Starting { .. });

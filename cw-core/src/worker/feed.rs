@@ -251,8 +251,8 @@ impl Worker {
             }
             let executor_of = Executor::Starting { deadline: Some(self.now + self.config.start_time) };
             let started = self.now;
-            self.slots[place] =
-                Slot { id: Some(executor), origin, started, told: BTreeSet::new(), executor: executor_of };
+            let (id, told) = (Some(executor), BTreeSet::new());
+            self.slots[place] = Slot { id, origin, started, told, executor: executor_of, question: None };
             let body = self.bodies.get(&origin).cloned().unwrap_or_default();
             self.actions.push_back(Action::Start { executor, program: origin.program, body });
         }

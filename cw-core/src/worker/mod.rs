@@ -46,6 +46,7 @@ mod held;
 mod idle;
 mod line;
 mod programs;
+mod questions;
 mod queue;
 mod sent;
 mod shares;
@@ -293,6 +294,10 @@ impl Worker {
             ToWorker::Meet { client, program, setting, output } => {
                 self.on_meet(client, Origin { program, setting }, output, body);
             }
+            ToWorker::Answers { client, task, attempt, number, answer } => {
+                self.on_answers((client, task, attempt), (number, answer), body);
+            }
+            ToWorker::AskAgain { client, task, attempt } => self.on_ask_again(client, task, attempt),
         }
     }
 

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use super::{
     apart,
+    asked::Asked,
     backlog::Backlog,
     callbacks,
     notice::Notices,
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Together(Calls),
     /// What there is of a call of an earlier process, whose session this is.
     Claim { task: TaskId, spec: SpecIndex, ticket: Box<Ticket> },
+    /// Something that a thread of the client's own has done.
+    Event(Box<Event>),
     /// The ends of these tasks are on the disk.
     Recorded(Vec<TaskId>),
     /// An answer that needs no cluster, such as a refusal.
@@ -358,7 +361,8 @@ pub(crate) struct Desk {
     pub(crate) machine: Client,
     sinks: TaskMap<Sink>,
     together: Together,
-    tickets: TaskMap<Box<Ticket>>,
+    pub(super) tickets: TaskMap<Box<Ticket>>,
+    pub(super) asked: Asked,
     commands: Vec<Command>,
     answers: Answers,
     callbacks: Option<callbacks::Sender>,
@@ -381,6 +385,7 @@ impl Desk {
             sinks: TaskMap::default(),
             together: Together::default(),
             tickets: TaskMap::default(),
+            asked: Asked::new(),
             commands: Vec::new(),
             answers: Answers::default(),
             callbacks: None,
@@ -399,7 +404,7 @@ impl Desk {
         self
     }
 
-    pub(crate) fn hub(&self) -> &Hub {
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 
@@ -446,6 +451,7 @@ impl Desk {
             Command::Recorded(tasks) => {
                 tasks.into_iter().for_each(|task| self.machine.handle(now, Event::Recorded { task }));
             }
+            Command::Event(event) => self.machine.handle(now, *event),
             Command::Answer { task, sink, completion } => self.answer(task, sink, completion),
             Command::Cancel(task) => self.machine.handle(now, Event::Cancel { task }),
             Command::CancelStream(stream) => self.cancel_stream(now, &stream),
@@ -523,6 +529,9 @@ impl Desk {
                 Action::Completes { of, ends, args_bytes } => self.complete_many(of, &ends, args_bytes),
                 Action::Record { task, completion } => self.record(task, completion),
                 Action::Output { task, from, body } => self.shown.add(task, from, &body),
+                Action::Ask { task, attempt, number, ask, body } => {
+                    self.ask((task, attempt, number), ask, body)
+                }
                 Action::Remark { worker, what } => self.notices.remark(&worker, &what),
                 Action::Stalled(why) => self.notices.stalled(&why),
                 Action::Moving => self.notices.moving(),
@@ -541,6 +550,7 @@ impl Desk {
 
     fn complete(&mut self, task: TaskId, completion: Completion) {
         self.shown.end(task, completion.class, &completion.output);
+        self.end_asked(task, completion.class);
         if !self.tickets.is_empty() {
             self.end_ticket(task, &completion);
         }

@@ -5,6 +5,7 @@
 //! ([`local`]). Answers go into the [`sink`] that came with the call.
 
 mod apart;
+mod asked;
 mod backlog;
 mod callbacks;
 pub(crate) mod hub;

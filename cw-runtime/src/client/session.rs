@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     panic::{self, AssertUnwindSafe},
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock, mpsc},
     thread,
     time::Duration,
@@ -17,7 +18,7 @@ use cw_core::{
 
 use super::{hub::Hub, local, remote, shown::Shows, signals};
 use crate::{
-    executor,
+    checkpoints, executor,
     exit::{self, Trouble},
     image::Image,
     job::{self, Registry},
@@ -74,12 +75,15 @@ pub(crate) struct Init {
     pub(crate) environment: Vec<String>,
     /// Which of what tasks print is shown.
     pub(crate) shows: Shows,
+    /// Where what tasks save is kept, if the user says.
+    pub(crate) checkpoints: Option<PathBuf>,
 }
 
 static INIT: OnceLock<Init> = OnceLock::new();
 
 /// Notes that this process knows what it is.
 pub(crate) fn note_init(init: Init) {
+    checkpoints::settle(init.checkpoints.as_deref());
     let _ = INIT.set(init);
 }
 
@@ -176,11 +180,12 @@ pub(crate) fn start_now() -> Result<(), Trouble> {
     hub().map(drop)
 }
 
-/// Ends the client, if there is one.
-pub(crate) fn close() {
+/// Ends the client, if there is one. `is_well` says whether the program has done what it was to do.
+pub(crate) fn close(is_well: bool) {
     if let Some(hub) = SESSION.get() {
         hub.close(CLOSE_WAIT);
         store::close_all(CLOSE_WAIT);
+        checkpoints::close(is_well && !hub.is_interrupted(), CLOSE_WAIT);
     }
     executor::scratch::finish_removals();
     shared::close();
@@ -188,6 +193,7 @@ pub(crate) fn close() {
 }
 
 fn start(mode: &Mode) -> Result<Arc<Hub>, Trouble> {
+    checkpoints::settle(None);
     let problems = job::problems();
     let registry = match Registry::global() {
         Ok(registry) if problems.is_empty() => registry,

@@ -9,7 +9,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{hub::Hub, notice::say, progress};
-use crate::{store, worker};
+use crate::{checkpoints, store, worker};
 
 /// How long the end of the client is waited for. The program must be gone within five seconds.
 const CLOSE_WAIT: Duration = Duration::from_secs(4);
@@ -40,6 +40,7 @@ pub(super) fn watch(hub: &Arc<Hub>) {
                 let until = Instant::now() + CLOSE_WAIT;
                 hub.close(CLOSE_WAIT);
                 store::close_all(until.saturating_duration_since(Instant::now()));
+                checkpoints::close(false, until.saturating_duration_since(Instant::now()));
             });
             // Both end the program.
             tokio::select! {

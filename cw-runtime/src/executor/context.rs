@@ -12,7 +12,7 @@ use std::{
 
 use cw_core::ids::{Attempt, TaskId};
 
-use super::scratch::Scratch;
+use super::{checkpoint::Questions, scratch::Scratch};
 
 /// No task's id.
 const NONE: u64 = u64::MAX;
@@ -23,6 +23,8 @@ pub(crate) struct Desk {
     scratch: Scratch,
     task: AtomicU64,
     attempt: AtomicU32,
+    /// How many have begun: what is left of one must not speak for another of its name.
+    turn: AtomicU64,
     cancelled: AtomicBool,
     /// Whether the task that runs has asked for a folder.
     has_scratch: AtomicBool,
@@ -30,6 +32,8 @@ pub(crate) struct Desk {
     progress: AtomicU32,
     /// Called when that changes; where there is none, somebody looks now and then.
     on_progress: Option<OnProgress>,
+    /// What it asks of its client.
+    pub(super) questions: Questions,
 }
 
 type OnProgress = Box<dyn Fn(u16) + Send + Sync>;
@@ -42,10 +46,12 @@ impl Desk {
             scratch,
             task: AtomicU64::new(NONE),
             attempt: AtomicU32::new(0),
+            turn: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
             has_scratch: AtomicBool::new(false),
             progress: AtomicU32::new(0),
             on_progress,
+            questions: Questions::default(),
         }
     }
 
@@ -53,6 +59,8 @@ impl Desk {
     pub(super) fn begin(&self, task: TaskId, attempt: Attempt) {
         self.progress.store(0, Ordering::Relaxed);
         self.attempt.store(attempt.0, Ordering::Relaxed);
+        // Nobody else writes it.
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.task.store(task.0, Ordering::Release);
     }
 
@@ -76,9 +84,10 @@ impl Desk {
         u16::try_from(said).ok()?.checked_sub(1)
     }
 
-    fn running(&self) -> Option<(TaskId, Attempt)> {
+    fn running(&self) -> Option<(TaskId, Attempt, u64)> {
         let task = self.task.load(Ordering::Acquire);
-        (task != NONE).then(|| (TaskId(task), Attempt(self.attempt.load(Ordering::Relaxed))))
+        let (attempt, turn) = (self.attempt.load(Ordering::Relaxed), self.turn.load(Ordering::Relaxed));
+        (task != NONE).then_some((TaskId(task), Attempt(attempt), turn))
     }
 
     fn note_progress(&self, thousandths: u16) {
@@ -124,26 +133,27 @@ pub(super) fn settle_thread(desk: &Arc<Desk>) {
 pub fn ctx() -> Ctx {
     let desk = OF_PROCESS.get().cloned().or_else(|| OF_THREAD.with_borrow(Clone::clone));
     Ctx(desk.and_then(|desk| {
-        let (task, attempt) = desk.running()?;
-        Some(Running { desk, task, attempt })
+        let (task, attempt, turn) = desk.running()?;
+        Some(Running { desk, task, attempt, turn })
     }))
 }
 
 /// The running job, seen from within. Made by [`ctx`].
 #[derive(Clone, Debug)]
-pub struct Ctx(Option<Running>);
+pub struct Ctx(pub(super) Option<Running>);
 
 #[derive(Clone, Debug)]
-struct Running {
-    desk: Arc<Desk>,
-    task: TaskId,
-    attempt: Attempt,
+pub(super) struct Running {
+    pub(super) desk: Arc<Desk>,
+    pub(super) task: TaskId,
+    pub(super) attempt: Attempt,
+    pub(super) turn: u64,
 }
 
 impl Running {
     /// Whether the attempt has not ended: a thread that a job leaves behind may hold on to it.
-    fn is_current(&self) -> bool {
-        self.desk.running() == Some((self.task, self.attempt))
+    pub(super) fn is_current(&self) -> bool {
+        self.desk.running() == Some((self.task, self.attempt, self.turn))
     }
 }
 

@@ -20,11 +20,20 @@ use bytes::BytesMut;
 use cw_core::{
     Payload,
     ids::{Attempt, JobIndex, ShareId},
-    wire::{self, BURST_BYTES_MAX, Entries, FromExecutor, PAYLOAD_BYTES_DEFAULT, ToExecutor},
+    wire::{self, Answer, BURST_BYTES_MAX, Entries, FromExecutor, PAYLOAD_BYTES_DEFAULT, ToExecutor},
 };
-use rustix::net::RecvFlags;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::RecvFlags,
+};
 
-use super::{context::Desk, prints::Prints, run::Assigned};
+use super::{
+    checkpoint::{Question, Way},
+    context::Desk,
+    prints::Prints,
+    run::Assigned,
+};
 use crate::shared;
 
 /// How long a result may wait for others before it is sent.
@@ -44,6 +53,9 @@ const LONG: Duration = Duration::from_millis(10);
 
 /// How often the progress of a task is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// For how long at most who waits for an answer does not look whether its attempt goes on.
+const ANSWER_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Bytes of results that are sent at once, however young.
 const BUNDLE_BYTES: usize = 64 << 10;
@@ -70,6 +82,8 @@ struct Work {
     told: u64,
     /// Whether the second thread sleeps until it is roused.
     asleep: bool,
+    /// Whether the task waits for an answer, and so reads the socket itself.
+    asks: bool,
 }
 
 /// Tasks that have come and were not begun.
@@ -78,6 +92,10 @@ struct Tasks {
     buffer: BytesMut,
     /// They come before those in the buffer.
     burst: Option<Burst>,
+    /// The last answer to what a task has asked, by the question's number.
+    answer: Option<(u32, Answer, Payload)>,
+    /// Whether the worker has closed the socket.
+    closed: bool,
 }
 
 struct Burst {
@@ -102,7 +120,8 @@ impl Line {
     pub(super) fn new(socket: UnixStream, results: UnixStream, desk: Arc<Desk>, prints: Prints) -> Self {
         let (bytes, burst) = (BytesMut::new(), BytesMut::new());
         let results = Results { socket: results, bytes, burst, dones: 0, since: Instant::now() };
-        let work = Work { tasks: Tasks::default(), results, running: None, told: 0, asleep: false };
+        let work =
+            Work { tasks: Tasks::default(), results, running: None, told: 0, asleep: false, asks: false };
         Self { work: Mutex::new(work), roused: Condvar::new(), socket, desk, prints }
     }
 
@@ -194,6 +213,7 @@ impl Tasks {
                     return Ok(Some((Assigned { job, task, attempt, is_apart: true }, body)));
                 }
                 ToExecutor::Share { share } => note_share(share, &body),
+                ToExecutor::Answers { number, answer } => self.answer = Some((number, answer, body)),
             }
         }
     }
@@ -201,10 +221,18 @@ impl Tasks {
     /// Throws away the whole tasks that have come, read or not; gives how many.
     fn drop_all(&mut self, socket: &UnixStream) -> io::Result<u32> {
         let mut chunk = [0; 16 << 10];
-        while let Ok((read, _)) = rustix::net::recv(socket, &mut chunk[..], RecvFlags::DONTWAIT)
-            && read > 0
-        {
-            self.buffer.extend_from_slice(&chunk[..read]);
+        loop {
+            match rustix::net::recv(socket, &mut chunk[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => self.closed = true,
+                Ok((read, _)) => {
+                    self.buffer.extend_from_slice(&chunk[..read]);
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {}
+                Err(_) => self.closed = true,
+            }
+            break;
         }
         let mut dropped = 0;
         while self.next()?.is_some() {
@@ -300,7 +328,9 @@ impl Line {
     fn look(&self, work: &mut Work, told: &mut Instant) -> io::Result<()> {
         let Some(since) = work.running else { return Ok(()) };
         if since.elapsed() > LONG {
-            self.hand_back(work)?;
+            if !work.asks {
+                self.hand_back(work)?;
+            }
             if told.elapsed() >= PROGRESS_EVERY && (self.tell_output(work) | self.tell_progress(work)) {
                 *told = Instant::now();
             }
@@ -338,5 +368,79 @@ impl Line {
         work.results.close_burst();
         wire::encode(&FromExecutor::NotStarted { tasks }, &[], &mut work.results.bytes);
         work.results.send()
+    }
+}
+
+/// Why there is no answer: nobody waits for the attempt that asks.
+const OVER: &str = "its attempt has ended";
+
+impl Line {
+    /// Says what a task asks, after all that was said before; false if its attempt has ended.
+    fn say_question(
+        &self,
+        Question { task, attempt, number, ask }: Question,
+        body: &[u8],
+        is_current: &dyn Fn() -> bool,
+    ) -> io::Result<bool> {
+        let mut work = self.lock();
+        // Its end is told under this lock: what is said now is of this task.
+        if !is_current() {
+            return Ok(false);
+        }
+        self.hand_back(&mut work)?;
+        work.results.close_burst();
+        wire::encode(&FromExecutor::Asks { task, attempt, number, ask }, body, &mut work.results.bytes);
+        work.asks = true;
+        work.results.send().map(|()| true)
+    }
+
+    /// Reads what has come; gives the answer to a question if it has, or an error if it will not.
+    fn look_for_answer(
+        &self,
+        number: u32,
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<Option<(Answer, Payload)>, String> {
+        let mut work = self.lock();
+        if !is_current() {
+            return Err(OVER.to_owned());
+        }
+        self.hand_back(&mut work).map_err(|error| format!("the socket to the worker failed: {error}"))?;
+        match work.tasks.answer.take() {
+            Some((of, answer, body)) if of == number => Ok(Some((answer, body))),
+            _ if work.tasks.closed => Err("the worker has gone".to_owned()),
+            _ => Ok(None),
+        }
+    }
+
+    fn wait_for_answer(
+        &self,
+        number: u32,
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<(Answer, Payload), String> {
+        loop {
+            if let Some(answer) = self.look_for_answer(number, is_current)? {
+                return Ok(answer);
+            }
+            // Whatever this ends with, it is looked again.
+            let _ = poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&ANSWER_LOOK));
+        }
+    }
+}
+
+impl Way for Arc<Line> {
+    fn ask(
+        &self,
+        question: Question,
+        body: &[u8],
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<(Answer, Payload), String> {
+        match self.say_question(question, body, is_current) {
+            Ok(true) => {}
+            Ok(false) => return Err(OVER.to_owned()),
+            Err(error) => return Err(format!("the socket to the worker failed: {error}")),
+        }
+        let answer = self.wait_for_answer(question.number, is_current);
+        self.lock().asks = false;
+        answer
     }
 }

@@ -1,5 +1,6 @@
 //! What runs user code: a process (or, weaker, a thread) that takes tasks one after the other.
 
+mod checkpoint;
 pub(crate) mod context;
 mod line;
 pub(crate) mod nonce;

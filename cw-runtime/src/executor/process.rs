@@ -50,6 +50,7 @@ fn serve(registry: &'static Registry) -> io::Result<()> {
     context::settle_process(&desk);
     let line = Arc::new(Line::new(socket, results, Arc::clone(&desk), Prints::own()?));
     line.start_watching();
+    desk.questions.go(Arc::clone(&line));
     let mut runner = Runner::new(registry, desk);
     if hooks::are_left() {
         // Else the worker would take a long one for a process that hangs.

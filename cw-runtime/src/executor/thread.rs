@@ -11,7 +11,7 @@ mod watch;
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -20,11 +20,14 @@ use bytes::BytesMut;
 use cw_core::{
     Payload,
     ids::ExecutorId,
-    wire::{self, Class, Ending, Entries, FromExecutor, ToExecutor},
+    wire::{self, Answer, Class, Ending, Entries, FromExecutor, ToExecutor},
     worker::ExecutorSaid,
 };
 
+use tokio::sync::mpsc::error::TrySendError;
+
 use super::{
+    checkpoint::{Question, Way},
     context::{self, Desk},
     run::{Assigned, Runner},
     scratch::Scratch,
@@ -39,6 +42,9 @@ const BUNDLE_TIME: Duration = Duration::from_micros(100);
 
 /// Bytes of results that are sent at once, however young.
 const BUNDLE_BYTES: usize = 16 << 10;
+
+/// How long is waited where the worker has much to hear.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// A thread that runs tasks, as seen by its worker.
 pub(crate) struct ThreadExecutor {
@@ -59,6 +65,8 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     tasks: VecDeque<(Assigned, Payload)>,
+    /// The last answer to what a task has asked, by the question's number.
+    answer: Option<(u32, Answer, Payload)>,
     /// Nobody waits for what it runs, or feeds it any more.
     closed: bool,
 }
@@ -85,6 +93,7 @@ impl ThreadExecutor {
         let desk = Arc::new(desk_of(id, said.clone()));
         let shared = Arc::new(Shared::new(id, said.clone()));
         let (own, theirs) = (Arc::clone(&desk), Arc::clone(&shared));
+        desk.questions.go(Arc::downgrade(&shared));
         watch::add(&shared);
         let named = thread::Builder::new().name(format!("cw-{id}")).stack_size(STACK_BYTES);
         if let Err(error) = named.spawn(move || serve(&theirs, registry, &own)) {
@@ -117,6 +126,7 @@ impl ThreadExecutor {
             }
             // What tasks share is this process's own, and found without a word.
             ToExecutor::Share { .. } => return,
+            ToExecutor::Answers { number, answer } => inbox.answer = Some((number, answer, body)),
         }
         drop(inbox);
         self.shared.fed.notify_one();
@@ -227,6 +237,55 @@ fn serve(shared: &Shared, registry: &'static Registry, desk: &Arc<Desk>) {
         let began = shared.begin();
         let class = runner.run(&task, &args, &mut out);
         alive = shared.add(class, began, &out);
+    }
+}
+
+impl Shared {
+    /// Says what a task asks, after all that was said before. The job may run within a runtime, in which the channel's own
+    /// way of waiting is not allowed.
+    fn say_question(&self, Question { task, attempt, number, ask }: Question, body: &[u8]) -> bool {
+        let mut outbox = self.outbox();
+        outbox.close_burst();
+        let tasks = u32::try_from(mem::take(&mut self.inbox().tasks).len()).unwrap_or(u32::MAX);
+        if tasks > 0 {
+            outbox.done.push(ExecutorSaid::NotStarted { tasks });
+        }
+        let body = Payload::copy_from_slice(body);
+        outbox.done.push(ExecutorSaid::Asks { task, attempt, number, ask, body });
+        outbox.since = None;
+        let mut words = (self.id, mem::take(&mut outbox.done));
+        loop {
+            words = match self.said.try_send(words) {
+                Ok(()) => return true,
+                Err(TrySendError::Closed(_)) => return false,
+                Err(TrySendError::Full(words)) => words,
+            };
+            thread::sleep(FULL_PAUSE);
+        }
+    }
+
+    fn wait_for_answer(&self, number: u32) -> Option<(Answer, Payload)> {
+        let waits =
+            |inbox: &mut Inbox| !inbox.closed && inbox.answer.as_ref().is_none_or(|(of, ..)| *of != number);
+        let mut inbox = self.fed.wait_while(self.inbox(), waits).expect("no holder panics");
+        inbox.answer.take().filter(|(of, ..)| *of == number).map(|(_, answer, body)| (answer, body))
+    }
+}
+
+impl Way for Weak<Shared> {
+    fn ask(
+        &self,
+        question: Question,
+        body: &[u8],
+        is_current: &dyn Fn() -> bool,
+    ) -> Result<(Answer, Payload), String> {
+        // Only its own thread asks, so the task goes on until this returns.
+        let shared = self.upgrade().filter(|shared| is_current() && !shared.inbox().closed);
+        let shared = shared.ok_or("its attempt has ended")?;
+        if !shared.say_question(question, body) {
+            return Err("the program ends".to_owned());
+        }
+        shared.wait_for_answer(question.number).ok_or_else(|| "nobody waits for its task any more".to_owned())
     }
 }
 

@@ -37,6 +37,11 @@ pub(super) enum Place {
         /// Its Rust type.
         type_name: &'static str,
     },
+    /// What a task has saved.
+    State {
+        /// Its Rust type.
+        type_name: &'static str,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +106,7 @@ impl fmt::Display for Place {
             Self::Argument { name, type_name } => write!(f, "argument `{name}` of type {type_name}"),
             Self::Arguments => f.write_str("the arguments"),
             Self::Result { type_name } => write!(f, "the result of type {type_name}"),
+            Self::State { type_name } => write!(f, "the saved state of type {type_name}"),
         }
     }
 }
@@ -160,6 +166,20 @@ pub(crate) fn put_argument<T: Serialize + ?Sized>(
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
     put(value, Place::argument::<T>(name), out)
+}
+
+/// Appends what a task saves.
+pub(crate) fn put_state<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    put(value, Place::State { type_name: std::any::type_name::<T>() }, out)
+}
+
+/// Reads what a task has saved.
+pub(crate) fn whole_state<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let place = Place::State { type_name: std::any::type_name::<T>() };
+    let mut reader = Reader::new(bytes);
+    let value = reader.take(place)?;
+    reader.finish(place)?;
+    Ok(value)
 }
 
 /// As [`put`], but a `Vec<u8>` goes in one piece: serde hands it over byte by byte, some thirty times slower.

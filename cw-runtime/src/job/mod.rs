@@ -22,7 +22,7 @@ use std::time::Duration;
 use cw_core::wire::PAYLOAD_BYTES_DEFAULT;
 
 pub use codec::CodecError;
-pub(crate) use codec::put_argument;
+pub(crate) use codec::{put_argument, put_state, whole_state};
 pub(crate) use json::Json;
 pub use outcome::{Fail, FailKind, type_hash};
 pub use registry::{DuplicateJob, JobEntry, JobInfo, Registry, Run, Shows, jobs};

@@ -210,6 +210,11 @@ pub(crate) struct ClusterFlags {
     /// Compute all anew that stores have from runs before (client)
     #[arg(id = "cw::fresh", long = "fresh", env = "CW_FRESH", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) fresh: bool,
+
+    /// Folder for what tasks leave for their next attempts, on the file system that the workers share (client). Default:
+    /// `.cw-checkpoints` in the working directory
+    #[arg(id = "cw::checkpoints", long = "checkpoints", env = "CW_CHECKPOINTS", value_name = "DIR")]
+    pub(crate) checkpoints: Option<PathBuf>,
 }
 
 /// The least time of silence that means something: below it any busy machine is silent now and then.

@@ -119,8 +119,9 @@ fn main_sync<A: Args, T: Termination>(program: Program, body: impl FnOnce(A) -> 
         Err(code) => code,
         Ok(options) => {
             // Also when `main` panics: the cluster need not wait for the silence.
-            let at_end = CloseAtEnd;
+            let mut at_end = CloseAtEnd { is_well: false };
             let code = body(options).report();
+            at_end.is_well = code == ExitCode::SUCCESS;
             drop(at_end);
             exit::with_fatal(code)
         }
@@ -248,16 +249,20 @@ fn outside_of_runtimes<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'sta
 const MAIN_STACK_BYTES: usize = 8 << 20;
 
 thread_local! {
-    static AT_END: CloseAtEnd = const { CloseAtEnd };
+    // How the program ends is not known here.
+    static AT_END: CloseAtEnd = const { CloseAtEnd { is_well: false } };
 }
 
 /// Ends the client with the thread that called `init`. Where the system drops nothing at a program's end, or
 /// the program is killed, the master notices by the silence.
-struct CloseAtEnd;
+struct CloseAtEnd {
+    /// Whether the program has done what it was to do.
+    is_well: bool,
+}
 
 impl Drop for CloseAtEnd {
     fn drop(&mut self) {
-        session::close();
+        session::close(self.is_well);
     }
 }
 

@@ -115,6 +115,7 @@ fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
         fresh: flags.fresh,
         environment: flags.env.clone(),
         shows: flags.output.into(),
+        checkpoints: flags.checkpoints.clone(),
     });
     let on_cluster =
         flags.role.is_some() || flags.cluster.is_some() || flags.access.is_some() || flags.master.is_some();

@@ -85,8 +85,10 @@ impl Sessions {
             let claims = &mut self.claims;
             let new = wanted.filter(|entry| claims.add((session, entry.task), (sent.job, entry.hash)));
             commands.extend(new.map(|entry| {
-                let ticket = Ticket { store: Arc::clone(store), of: TicketOf::Claim { session } };
-                let (task, spec) = (entry.task, SpecIndex(sent.spec));
+                let Entry { task, place, hash } = entry;
+                let of = TicketOf::Claim { session, place, job: sent.job, hash };
+                let ticket = Ticket { store: Arc::clone(store), of };
+                let spec = SpecIndex(sent.spec);
                 Command::Claim { task, spec, ticket: Box::new(ticket) }
             }));
         }

@@ -56,10 +56,13 @@ use cw_core::{
     resume::Place,
 };
 
-use crate::client::{
-    hub::{Command, Hub},
-    notice::say,
-    sink::Sink,
+use crate::{
+    checkpoints::{self, Key, Owner},
+    client::{
+        hub::{Command, Hub},
+        notice::say,
+        sink::Sink,
+    },
 };
 use inbox::Inbox;
 use reads::{Answer, Question};
@@ -100,6 +103,8 @@ impl fmt::Debug for StoreAt {
 /// An open store: the way to its thread.
 pub(crate) struct Store {
     inbox: Inbox,
+    /// What names its tasks' checkpoints.
+    owner: Owner,
     maps: AtomicU32,
 }
 
@@ -132,9 +137,9 @@ pub(crate) struct Ticket {
 
 enum TicketOf {
     /// A call of this process.
-    Call { place: Place, kept: Kept, sent: Option<i64> },
+    Call { place: Place, job: i64, kept: Kept, sent: Option<i64> },
     /// One of an earlier process, whose session is the how-manieth of those that are gone on with.
-    Claim { session: usize },
+    Claim { session: usize, place: Place, job: i64, hash: Hash },
 }
 
 /// What is kept of a call until its row is written.
@@ -148,6 +153,15 @@ impl Ticket {
     /// Whether the call was another process's.
     pub(crate) fn is_claim(&self) -> bool {
         matches!(self.of, TicketOf::Claim { .. })
+    }
+
+    /// Under which name what the task saves is kept, also for the next process.
+    pub(crate) fn checkpoints(&self) -> Key {
+        let (job, place, hash) = match &self.of {
+            TicketOf::Call { place, job, kept, .. } => (*job, *place, &kept.hash),
+            TicketOf::Claim { place, job, hash, .. } => (*job, *place, hash),
+        };
+        Key::of_row(self.store.owner, job, place, hash)
     }
 
     /// The task has ended.
@@ -190,7 +204,9 @@ impl Store {
         }
         let socket = file::on_network(path).then(Socket::new).flatten();
         let mut file = file::open(path, socket.as_ref().map(|socket| socket.path().to_owned()))?;
-        let store = Arc::new(Self { inbox: Inbox::default(), maps: AtomicU32::new(1) });
+        let owner = Owner::of_store(&file::canonical(path));
+        checkpoints::note_store(owner);
+        let store = Arc::new(Self { inbox: Inbox::default(), owner, maps: AtomicU32::new(1) });
         file.served = socket.and_then(|socket| socket.serve(&store).ok());
         thread::start(Arc::clone(&store), file, path.to_owned())?;
         let mut open = OPEN.lock().expect("no holder panics");

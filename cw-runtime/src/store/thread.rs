@@ -552,7 +552,7 @@ impl Keeper {
         let is_remote = self.hub.as_ref().is_some_and(|hub| hub.session().is_some());
         let sent = (is_remote && self.store.notes_sent())
             .then(|| self.sent.add(spec, row, Entry { task, place, hash }));
-        let of = TicketOf::Call { place, kept, sent };
+        let of = TicketOf::Call { place, job: row, kept, sent };
         let ticket = Ticket { store: Arc::clone(&self.store), of };
         let ticket = Some(Box::new(ticket));
         self.out.push(Command::Submit { task, spec, args, bytes, sink, ticket });
@@ -560,8 +560,8 @@ impl Keeper {
 
     fn on_ended(&mut self, task: TaskId, of: TicketOf, completion: Completion) {
         let (place, kept, sent) = match of {
-            TicketOf::Claim { session } => return self.on_claim_ended((session, task), completion),
-            TicketOf::Call { place, kept, sent } => (place, kept, sent),
+            TicketOf::Claim { session, .. } => return self.on_claim_ended((session, task), completion),
+            TicketOf::Call { place, kept, sent, .. } => (place, kept, sent),
         };
         let last = sent.and_then(|row| self.sent.end(row));
         if matches!(completion.class, Class::Cancelled | Class::Disconnected) {

@@ -279,6 +279,9 @@ impl Carrier {
             FromExecutor::Output { from } => ExecutorSaid::Output { from, body },
             FromExecutor::NotStarted { tasks } => ExecutorSaid::NotStarted { tasks },
             FromExecutor::Progress { thousandths } => ExecutorSaid::Progress { thousandths },
+            FromExecutor::Asks { task, attempt, number, ask } => {
+                ExecutorSaid::Asks { task, attempt, number, ask, body }
+            }
         });
         let _ = self.said.send((self.id, words.collect())).await;
     }
