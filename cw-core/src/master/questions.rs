@@ -30,19 +30,24 @@ pub(super) struct Questions {
 }
 
 /// A question that has its room.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Open {
     worker: WorkerId,
     /// Its number; none while its worker is to ask again.
     number: Option<u32>,
+    /// Whether the attempt has asked something else meanwhile: this one it had asked again, with the answer on its way.
+    again: bool,
 }
 
 impl Questions {
     /// Takes in a question; says whether the client is to have it.
     fn take_in(&mut self, asker: Asker, worker: WorkerId, number: u32, is_here: bool) -> bool {
         match self.open.get_mut(&asker) {
-            // The client has it, and will answer.
-            Some(Open { number: Some(_), .. }) => return false,
+            // The client has it, or the one before it, and will answer.
+            Some(Open { number: Some(open), again, .. }) => {
+                *again |= *open != number;
+                return false;
+            }
             Some(open) if is_here && open.worker == worker => {
                 open.number = Some(number);
                 return true;
@@ -52,7 +57,7 @@ impl Questions {
         }
         if is_here && self.open.len() < OPEN_MAX {
             self.retain(|waits, _| waits != asker);
-            self.open.insert(asker, Open { worker, number: Some(number) });
+            self.open.insert(asker, Open { worker, number: Some(number), again: false });
             return true;
         }
         self.wait(asker, worker);
@@ -60,7 +65,7 @@ impl Questions {
     }
 
     fn wait(&mut self, asker: Asker, worker: WorkerId) {
-        if self.waits.insert(asker) && !planted!(ForgetQuestions) {
+        if !planted!(ForgetQuestions) && self.waits.insert(asker) {
             self.waiting.push_back((asker, worker));
         }
     }
@@ -174,15 +179,16 @@ impl Master {
         if body.len() > STATE_BYTES_MAX {
             return self.disconnect_client(id, "answered with more than a state may be");
         }
-        let open = &mut self.clients.get_mut(&id).expect("checked by on_client_said").questions.open;
-        let Some(worker) = open
-            .get(&(task, attempt))
-            .filter(|it| it.number == Some(number) || (it.number.is_some() && planted!(AnswerAny)))
-            .map(|it| it.worker)
-        else {
+        let asker = (task, attempt);
+        let questions = &mut self.clients.get_mut(&id).expect("checked by on_client_said").questions;
+        let is_it = |it: &&Open| it.number == Some(number) || (it.number.is_some() && planted!(AnswerAny));
+        let Some(Open { worker, again, .. }) = questions.open.get(&asker).filter(is_it).copied() else {
             return;
         };
-        open.remove(&(task, attempt));
+        questions.open.remove(&asker);
+        if again {
+            questions.wait(asker, worker);
+        }
         if self.workers.get(&worker).is_some_and(|worker| worker.connected) {
             let message = ToWorker::Answers { client: id, task, attempt, number, answer };
             self.actions.push_back(Action::TellWorker { worker, message, body });
@@ -192,7 +198,7 @@ impl Master {
 
     /// An attempt that this master has just learned of may have asked before.
     pub(super) fn ask_again(&mut self, worker: WorkerId, id: ClientId, asker: Asker) {
-        if let Some(client) = self.clients.get_mut(&id) {
+        if let Some(client) = self.clients.get_mut(&id).filter(|it| !it.questions.open.contains_key(&asker)) {
             client.questions.wait(asker, worker);
             client.prune_questions();
             self.ask_waiting(id);
@@ -227,7 +233,7 @@ impl Master {
             let Some(((task, attempt), worker)) = client.questions.next() else { return };
             let is_here = self.workers.get(&worker).is_some_and(|worker| worker.connected);
             if is_here && client.may_ask(worker, (task, attempt)) {
-                client.questions.open.insert((task, attempt), Open { worker, number: None });
+                client.questions.open.insert((task, attempt), Open { worker, number: None, again: false });
                 self.tell_worker(worker, ToWorker::AskAgain { client: id, task, attempt });
             }
         }

@@ -76,6 +76,7 @@ impl World {
         self.ledger.note_complete(host, task, &completion, is_recorded);
         self.check_output(host, task, &completion);
         self.keep_complete(host, task, &completion);
+        self.forget_saved(host, task, &completion);
         let client = self.hosts[host].client().expect("it has just said so");
         let before = client.done.insert(task, completion);
         self.ledger.rule(before.is_none(), "every task is reported once", || format!("{task} again"));

@@ -166,7 +166,9 @@ impl World {
                 self.feed_executor(host, executor, task, attempt, body);
             }
             ToExecutor::Share { share } => self.tell_share(host, executor, share),
-            ToExecutor::Answers { .. } => {}
+            ToExecutor::Answers { number, answer } => {
+                self.task_is_answered(host, executor, (number, answer), &body);
+            }
             ToExecutor::Runs { .. } => unreachable!("taken apart by the caller"),
         }
     }
@@ -264,8 +266,10 @@ impl World {
                 self.ledger.note_stalled(host, true);
             }
             client::Action::Moving => self.ledger.note_stalled(host, false),
-            client::Action::Ask { .. }
-            | client::Action::Progress { .. }
+            client::Action::Ask { task, attempt, number, ask, body } => {
+                self.client_is_asked(host, (task, attempt, number), ask, &body);
+            }
+            client::Action::Progress { .. }
             | client::Action::Counts(_)
             | client::Action::Remark { .. }
             | client::Action::Output { .. }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// After so long an executor hands back what it was fed behind the task that runs.
-const LONG: Duration = Duration::from_millis(10);
+pub(super) const LONG: Duration = Duration::from_millis(10);
 
 /// The longest that an executor keeps a result back while it runs the next task.
 const KEPT_BACK: Duration = Duration::from_millis(2);
@@ -109,6 +109,7 @@ impl World {
                     self.executor_says(host, executor, ExecutorSaid::Ready);
                 }
             }
+            Doing::Asks { run } => self.task_asks(host, executor, run),
             Doing::Ends { run } => self.task_ends(host, executor, run),
             Doing::IsLong { run } => self.task_is_long(host, executor, run),
             Doing::Flushes => self.flush(host, executor),
@@ -131,11 +132,11 @@ impl World {
         Host { frozen: it.node.paused.filter(|_| freezes), up: it.node.up }
     }
 
-    fn process(&mut self, host: usize, executor: ExecutorId) -> Option<&mut Process> {
+    pub(super) fn process(&mut self, host: usize, executor: ExecutorId) -> Option<&mut Process> {
         self.hosts[host].worker()?.processes.get_mut(&executor)
     }
 
-    fn executor_says(&mut self, host: usize, executor: ExecutorId, said: ExecutorSaid) {
+    pub(super) fn executor_says(&mut self, host: usize, executor: ExecutorId, said: ExecutorSaid) {
         self.input(Some(host), Input::Executor { executor, said });
     }
 
@@ -147,6 +148,7 @@ impl World {
         let Some(process) = worker.processes.get_mut(&executor) else { return };
         let Some((task, attempt, args)) = process.queue.front().cloned() else { return };
         (process.started, process.run, process.runs) = (now, run, true);
+        process.saving = None;
         self.say(|| format!("host {host}: {executor} begins {task} {attempt}"));
         let aside =
             self.master.machine.as_ref().map(crate::master::Master::set_aside_ever).unwrap_or_default();
@@ -155,6 +157,10 @@ impl World {
         let (mut does, mut takes) = self.ledger.note_begun(&self.hosts, host, executor, task, attempt, &args);
         if bad.is_some() {
             (does, takes) = (Does::Return, Duration::from_micros(500));
+        } else if does != Does::KillNode
+            && self.begin_saving((host, executor), (task, attempt), &args, (does, takes))
+        {
+            return;
         }
         let mut after = |delay, what| self.after(delay, Happening::Executor { host, executor, what });
         if does == Does::Hang || takes > LONG {
@@ -205,7 +211,7 @@ impl World {
         }
     }
 
-    fn flush(&mut self, host: usize, executor: ExecutorId) {
+    pub(super) fn flush(&mut self, host: usize, executor: ExecutorId) {
         let Some(process) = self.process(host, executor) else { return };
         let ends = std::mem::take(&mut process.unflushed);
         let is_plain = |(class, micros, output, body): &(Class, u64, u32, Payload)| {

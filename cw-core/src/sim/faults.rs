@@ -14,7 +14,7 @@ use crate::{
     client::{self, Client},
     ids::{Attempt, ClientId, JobIndex, ProgramId, SettingId, SpecIndex, TaskId, WorkerId},
     master::{self, Master},
-    wire::{Class, Doing, FromClient, FromWorker, Returned, Session, Spec, Token},
+    wire::{Answer, Ask, Class, Doing, FromClient, FromWorker, Returned, Session, Spec, Token},
     worker::{self, Worker},
 };
 
@@ -444,7 +444,11 @@ impl World {
         let why =
             self.chance.pick(&[Returned::Recalled, Returned::Suspect, Returned::Leaving, Returned::Killed]);
         let doing = self.chance.pick(&[Doing::Waiting, Doing::Running, Doing::Done]);
-        let message = match self.chance.below(14) {
+        let (number, ask) =
+            (self.chance.below(3) as u32, self.chance.pick(&[Ask::Save, Ask::Load, Ask::Folder]));
+        let message = match self.chance.below(17) {
+            14 | 15 => FromWorker::Asks { client, task, attempt, number, ask },
+            16 => FromWorker::AsksNothing { client, task, attempt },
             0..3 => {
                 FromWorker::Finished { client, task, attempt, class, micros: self.chance.next(), output: 0 }
             }
@@ -459,7 +463,7 @@ impl World {
             12 => FromWorker::Remark { client, what: "a lie".into() },
             _ => FromWorker::Accounted { client: self.chance.coin().then_some(client) },
         };
-        let body = if matches!(message, FromWorker::Finished { .. }) {
+        let body = if matches!(message, FromWorker::Finished { .. } | FromWorker::Asks { .. }) {
             Payload::from_static(b"a lie")
         } else {
             Payload::new()
@@ -483,7 +487,9 @@ impl World {
         });
         let (worker, attempt) = (WorkerId(self.number()), Attempt(self.chance.below(4) as u32));
         let tasks = if self.chance.coin() { 1 } else { self.chance.next() as u32 };
-        let message = match self.chance.below(14) {
+        let (number, answer) = (self.chance.below(3) as u32, Answer::Done);
+        let message = match self.chance.below(15) {
+            14 => FromClient::Answers { task, attempt, number, answer },
             12 => FromClient::Claim { task, spec },
             13 => FromClient::Keep { seconds: self.chance.below(60) as u32 },
             0..3 => FromClient::Declare { spec, what },

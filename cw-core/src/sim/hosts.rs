@@ -5,10 +5,13 @@ use std::{
     time::Duration,
 };
 
-use super::net::{Link, Word};
+use super::{
+    net::{Link, Word},
+    saves::Saving,
+};
 use crate::{
     Payload, Time,
-    client::{Client, Completion},
+    client::{Client, Completion, Event},
     ids::{Attempt, ExecutorId, ProgramId, SettingId, ShareId, TaskId},
     master::{Master, Member},
     wire::{Class, Programs, Session, Spec, Window},
@@ -102,6 +105,8 @@ pub(super) enum Input {
     Recorded {
         task: TaskId,
     },
+    /// At a client: what a task asked is done.
+    Answered(Box<Event>),
     Declare {
         what: Spec,
     },
@@ -222,6 +227,9 @@ pub(super) struct Process {
     pub(super) run: u64,
     pub(super) runs: bool,
     pub(super) dying: bool,
+    /// How much it has asked, and the task that runs, if that saves.
+    pub(super) asked: u32,
+    pub(super) saving: Option<Saving>,
 }
 
 #[derive(Debug)]

@@ -129,6 +129,12 @@ impl World {
         self.hosts[client].keeper.map_or(client, |keeper| self.keepers[keeper].main())
     }
 
+    /// Which program's call a task is, and which.
+    pub(super) fn call_of(&self, host: usize, task: TaskId) -> Option<(usize, usize)> {
+        let keeper = self.hosts[host].keeper?;
+        Some((keeper, *self.keepers[keeper].calls_of.get(&(host, task))?))
+    }
+
     /// The program calls.
     pub(super) fn keep_calls(&mut self, keeper: usize, plans: &[TaskPlan]) {
         for plan in plans {

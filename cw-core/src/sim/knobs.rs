@@ -86,6 +86,8 @@ pub(super) struct Habits {
     pub(super) big_results: bool,
     pub(super) big_args: bool,
     pub(super) durable: bool,
+    /// Tasks save where they are.
+    pub(super) saves: bool,
     /// Tasks share values.
     pub(super) shares: bool,
     /// Clients are programs with a store, of which another process follows one that is killed.
@@ -118,7 +120,11 @@ impl Knobs {
             slow_permille: rng.pick(&[0, 5, 50, 300]),
             bundle: rng.pick(&[1, 1, 4, 16]),
             faults,
-            habits: Habits { tiny: (seed / 4).is_multiple_of(4), ..Habits::draw(rng) },
+            habits: Habits {
+                tiny: (seed / 4).is_multiple_of(4),
+                saves: (seed / 16).is_multiple_of(3),
+                ..Habits::draw(rng)
+            },
             master: master::Config {
                 // Some send many at a time that are not as short.
                 run_time: if (seed / 2).is_multiple_of(2) {
@@ -231,6 +237,7 @@ impl Habits {
             long: one(100),
             short: one(400),
             tiny: false,
+            saves: false,
             cancels: one(400),
             priorities: one(300),
             retries: one(500),

@@ -20,6 +20,7 @@ mod net;
 mod plan;
 mod programs;
 pub(crate) mod rng;
+mod saves;
 mod silence;
 mod truth;
 mod world;

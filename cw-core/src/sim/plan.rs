@@ -36,6 +36,8 @@ pub(super) struct TaskPlan {
     pub(super) args_bytes: usize,
     pub(super) spec: usize,
     pub(super) durable: bool,
+    /// How often it saves where it is, after it has asked where it was.
+    pub(super) saves: u32,
 }
 
 /// Something done to the world. Indices are taken modulo what there is when the time comes.
@@ -169,7 +171,8 @@ fn draw_task(knobs: &Knobs, specs: &[Spec], rng: &mut Rng) -> TaskPlan {
     let args_bytes =
         if habits.big_args && rng.permille(200) { rng.spread(1_000, 100_000) } else { 0 } as usize;
     let durable = habits.durable && rng.coin();
-    TaskPlan { does, runs_for, result_bytes, args_bytes, spec, durable }
+    let saves = if habits.saves && rng.permille(400) { rng.between(1, 4) as u32 } else { 0 };
+    TaskPlan { does, runs_for, result_bytes, args_bytes, spec, durable, saves }
 }
 
 /// A task that shows that a slot can be used.
@@ -181,6 +184,7 @@ pub(super) fn probe(spec: usize) -> TaskPlan {
         args_bytes: 0,
         spec,
         durable: false,
+        saves: 0,
     }
 }
 

@@ -119,7 +119,9 @@ pub(super) fn longest(plan: &TaskPlan, spec: &Spec) -> Duration {
         Does::Hang => spec.timeout.unwrap_or_default(),
         _ => plan.runs_for,
     };
-    (once + Duration::from_secs(2)) * tries * 2
+    // It waits for its client each time.
+    let asks = Duration::from_secs(30) * plan.saves;
+    (once + asks + Duration::from_secs(2)) * tries * 2
 }
 
 impl Run {

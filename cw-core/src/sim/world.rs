@@ -13,6 +13,7 @@ use super::{
     net::Word,
     plan::{self, Act},
     rng::Rng,
+    saves::AllKept,
 };
 use crate::{
     Payload, Time, client,
@@ -81,6 +82,7 @@ pub(super) enum Happening {
 pub(super) enum Doing {
     Ready,
     Ends { run: u64 },
+    Asks { run: u64 },
     IsLong { run: u64 },
     TakesNode { run: u64 },
     Flushes,
@@ -96,6 +98,8 @@ pub(super) struct World {
     pub(super) hosts: Vec<Host>,
     /// Programs with a store.
     pub(super) keepers: Vec<Keeper>,
+    /// What clients keep of what their tasks save.
+    pub(super) kept: AllKept,
     /// When the master heard that a worker cannot run a program.
     pub(super) unfit: BTreeMap<(WorkerId, ProgramId), Time>,
     /// When workers end, if the seed has that.
@@ -137,6 +141,7 @@ impl World {
             },
             hosts: Vec::new(),
             keepers: Vec::new(),
+            kept: AllKept::new(),
             unfit: BTreeMap::new(),
             endings,
             acts: plan.acts,
@@ -579,6 +584,7 @@ impl World {
                 client.recorded.insert(task);
                 client.machine.handle(local, client::Event::Recorded { task });
             }
+            (Role::Client(client), Input::Answered(event)) => client.machine.handle(local, *event),
             (Role::Client(client), Input::Declare { what }) => {
                 client.specs.push(what.clone());
                 client.machine.handle(local, client::Event::Declare { what });
