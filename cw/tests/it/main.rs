@@ -9,6 +9,8 @@ mod bad_access;
 mod bad_input;
 mod bounded;
 mod calls;
+#[cfg(target_os = "linux")]
+mod checkpoints;
 mod connect;
 mod counts;
 mod drains;
