@@ -152,7 +152,9 @@
 //! [`cache`](macro@cache) computes is shared by its tasks.
 //!
 //! [`ctx`] tells a job its task, attempt and worker, gives it a folder that goes with it, and takes word of how far it
-//! is. A timeout and an abort kill the process with all it has started. A job cannot call jobs.
+//! is. What takes longer than its node may live [saves](Ctx::save) where it is, or leaves files in a
+//! [folder](Ctx::checkpoint_dir) that its next attempt finds. A timeout and an abort kill the process with all it has
+//! started. A job cannot call jobs.
 //!
 //! With `--threads`, and in a program that neither uses `#[cw::main]` nor calls [`init`], executors are threads: they
 //! start faster, statics are shared, a crash ends the program, and what runs cannot be killed, only

@@ -1,7 +1,8 @@
 //! What running tasks have saved, on the disk of their client. The way there is in `cw_core`'s `wire/checkpoint.rs`.
 //!
-//! One thread does all of it, in order: a state that was saved later is written later, and nobody's loop waits for a disk.
-//! It starts with the first question.
+//! One thread does what is asked, in order: a state that was saved later is written later, and nobody's loop waits for a
+//! disk. Another removes what is not wanted any more, as a folder may hold a million files, and looks after the first: a
+//! disk that does not answer is told of, as all tasks that ask wait for it. Both start with the first question.
 //!
 //! ```text
 //!  .cw-checkpoints/          in the working directory, or --checkpoints DIR
@@ -24,10 +25,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock,
-        mpsc::{self, Sender},
+        mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cw_core::{
@@ -119,7 +120,7 @@ impl fmt::Display for Key {
 /// A question of a task's, by attempt and number.
 pub(crate) type Of = (TaskId, Attempt, u32);
 
-/// What the thread is to do.
+/// What the first thread is to do.
 enum Job {
     Ask {
         hub: Arc<Hub>,
@@ -128,13 +129,25 @@ enum Job {
         ask: Ask,
         body: Payload,
     },
-    Remove(Key),
+    /// It comes after all that was asked before.
+    Remove(Removal),
+}
+
+/// What the second thread is to do.
+enum Removal {
+    Of(Key),
     /// The program ends: remove what is of these, then say so.
-    Close {
+    All {
         owners: Vec<Owner>,
         done: Sender<()>,
     },
 }
+
+/// A disk that takes longer is told of.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Since when the first thread is at a question.
+static BUSY: Mutex<Option<Instant>> = Mutex::new(None);
 
 static ROOT: OnceLock<PathBuf> = OnceLock::new();
 
@@ -173,7 +186,7 @@ pub(crate) fn ask(hub: &Arc<Hub>, key: Key, of: Of, ask: Ask, body: Payload) {
 /// A task has ended.
 pub(crate) fn end(key: Key, class: Class) {
     if key.is_over(class) {
-        push(Job::Remove(key));
+        push(Job::Remove(Removal::Of(key)));
     }
 }
 
@@ -187,7 +200,7 @@ pub(crate) fn close(is_well: bool, at_most: Duration) {
     let owners = stores.iter().copied().filter(|_| is_well).chain([Owner::of_process()]).collect();
     drop(stores);
     let (done, is_done) = mpsc::channel();
-    if push(Job::Close { owners, done }) {
+    if push(Job::Remove(Removal::All { owners, done })) {
         let _ = is_done.recv_timeout(at_most);
     }
 }
@@ -198,7 +211,7 @@ fn push(job: Job) -> bool {
     if thread.is_none() {
         let (send, receive) = mpsc::channel();
         let named = thread::Builder::new().name("cw-checkpoints".to_owned());
-        let body = move || serve(&Disk::new(root().to_owned()), &receive);
+        let body = move || serve(&Arc::new(Disk::new(root().to_owned())), &receive);
         if let Err(error) = named.spawn(body) {
             say(&format!("no thread for what tasks save: {error}"));
             return false;
@@ -208,20 +221,52 @@ fn push(job: Job) -> bool {
     thread.as_ref().is_some_and(|thread| thread.send(job).is_ok())
 }
 
-fn serve(disk: &Disk, jobs: &mpsc::Receiver<Job>) {
+fn serve(disk: &Arc<Disk>, jobs: &mpsc::Receiver<Job>) {
+    let (removals, receive) = mpsc::channel();
+    let theirs = Arc::clone(disk);
+    let named = thread::Builder::new().name("cw-checkpoints-2".to_owned());
+    if let Err(error) = named.spawn(move || serve_removals(&theirs, &receive)) {
+        say(&format!("no thread that removes what tasks leave: {error}"));
+    }
     for job in jobs {
         match job {
             Job::Ask { hub, key, of, ask, body } => {
+                note_busy(Some(Instant::now()));
                 let (said, body) = disk.ask(key, ask, &body);
+                note_busy(None);
                 answer(&hub, of, said, body);
             }
-            Job::Remove(key) => disk.remove(key),
-            Job::Close { owners, done } => {
+            // Where there is no such thread, nothing is removed.
+            Job::Remove(removal) => drop(removals.send(removal)),
+        }
+    }
+}
+
+fn note_busy(since: Option<Instant>) {
+    *BUSY.lock().expect("no holder panics") = since;
+}
+
+fn serve_removals(disk: &Disk, removals: &mpsc::Receiver<Removal>) {
+    let mut is_told = false;
+    loop {
+        match removals.recv_timeout(SLOW) {
+            Ok(Removal::Of(key)) => disk.remove(key),
+            Ok(Removal::All { owners, done }) => {
                 disk.remove_all(&owners);
                 // Nobody waits for it any more if it took too long.
                 let _ = done.send(());
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+        let is_slow = BUSY.lock().expect("no holder panics").is_some_and(|since| since.elapsed() >= SLOW);
+        if is_slow && !is_told {
+            let root = root().display();
+            say(&format!(
+                "tasks wait for {root}, where what they save is kept: it has not answered for {SLOW:?}"
+            ));
+        }
+        is_told = is_slow;
     }
 }
 
