@@ -112,14 +112,11 @@ impl Processes {
             return State::Running { on: here };
         }
         let last = process::last_lines(&self.log(index), LINES_SHOWN);
-        let is_well =
-            ended.map_or_else(|| last.last().is_some_and(|line| line.ends_with(WELL)), |it| it.success());
-        State::Ended(End {
-            is_well,
-            how: ended.map_or_else(|| "ended".to_owned(), how),
-            on: Some(here),
-            last,
-        })
+        let (is_well, how) = match ended {
+            Some(status) => (status.success(), how(status)),
+            None => how_by_its_log(&last),
+        };
+        State::Ended(End { is_well, how, on: Some(here), last })
     }
 
     /// Those in the file, and those that did not get into it.
@@ -206,6 +203,16 @@ fn how(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
         (None, None) => status.to_string(),
+    }
+}
+
+/// How one ended whose exit code went to nobody, and whether it did well.
+fn how_by_its_log(last: &[String]) -> (bool, String) {
+    let has_error = last.iter().any(|line| line.starts_with("error: "));
+    match last.last() {
+        Some(line) if line.ends_with(WELL) => (true, "by itself".to_owned()),
+        _ if has_error => (false, "with an error".to_owned()),
+        _ => (false, "without a last word".to_owned()),
     }
 }
 
@@ -327,9 +334,14 @@ mod tests {
         let known = next.local.processes[0];
         assert!(process::signal(known, Signal::KILL));
         let end = until_ended(&mut next, 0);
-        assert_eq!((end.is_well, end.how.as_str()), (false, "ended"));
-        std::fs::write(place.dir.log_folder().join("worker-1.log"), format!("INFO {WELL}\n")).unwrap();
-        assert!(until_ended(&mut next, 0).is_well);
+        assert_eq!((end.is_well, end.how.as_str()), (false, "without a last word"));
+        let mut ended_with = |line: &str| {
+            std::fs::write(place.dir.log_folder().join("worker-1.log"), format!("{line}\n")).unwrap();
+            let end = until_ended(&mut next, 0);
+            (end.is_well, end.how)
+        };
+        assert_eq!(ended_with(&format!("INFO {WELL}")), (true, "by itself".to_owned()));
+        assert_eq!(ended_with("error: no master"), (false, "with an error".to_owned()));
         assert_eq!(until_ended(&mut launcher, 0).how, "killed by signal 9");
     }
 

@@ -38,7 +38,8 @@ fn a_cluster_of_this_machine_runs_programs_until_it_is_stopped() {
     house.assert_squares(&program("square"));
     // One is lost; the others go on.
     kill(all[1]);
-    until("it has ended", || !proc::is_alive(house.home.path(), all[1]));
+    let line = format!("process {} ended badly: without a last word", all[1]);
+    until("it is told of", || house.cw(&["status"]).with_code(0).stdout.contains(&line));
     house.assert_squares(&program("square"));
     let stopped = house.cw(&["stop"]).with_code(0);
     assert!(stopped.stdout.contains("the cluster `default` has ended"), "{stopped:?}");

@@ -116,7 +116,8 @@ fn a_worker_that_was_killed_is_started_again() {
     let before = place.machine.workers();
     let killed = before[0].1;
     kill_process(Pid::from_raw(killed.cast_signed()).expect("a process id"), Signal::KILL).expect("it runs");
-    until("it has ended", || !place.machine.processes().contains(&killed));
+    let status = || place.house.run(&place.program, &["cw", "status"]).with_code(0);
+    until("it is told of", || status().stdout.contains("n1 ended badly: killed by signal 9"));
     let sent = place.machine.programs();
     place.start("n1\nn2\n", &LISTEN).with_code(0);
     let after = place.machine.workers();

@@ -13,7 +13,7 @@ use crate::{
     cli,
     exit::{self, Trouble},
     launch::{
-        fleet::{Container, Engine, Fleet, Host, How, Local, MasterAt, Slurm, Ssh},
+        fleet::{Container, Engine, Fleet, How, Local, MasterAt, Slurm, Ssh},
         ssh::hosts,
     },
     net::identity,
@@ -214,12 +214,16 @@ impl Start {
         if let Some(file) = &self.ssh {
             let named = hosts::read(file).map_err(usage)?;
             let count = u32::try_from(named.len()).unwrap_or(u32::MAX);
-            let known = match before.map(|before| &before.how) {
-                Some(How::Ssh(ssh)) => ssh.hosts.clone(),
-                _ => Vec::new(),
+            let mut ssh = match before.map(|before| &before.how) {
+                Some(How::Ssh(ssh)) => ssh.clone(),
+                _ => Ssh::default(),
             };
-            let args = self.ssh_args.as_ref().map(|words| words.0.clone()).unwrap_or_default();
-            return Ok((How::Ssh(Ssh { hosts: united(known, named), args }), count));
+            hosts::add(&mut ssh.hosts, named);
+            // Whoever does not say it again means the same.
+            if let Some(words) = &self.ssh_args {
+                ssh.args.clone_from(&words.0);
+            }
+            return Ok((How::Ssh(ssh), count));
         }
         Err(usage("where? --slurm, --local, or --ssh FILE"))
     }
@@ -306,17 +310,6 @@ fn own_words() -> Result<Vec<String>, Trouble> {
     let mut words = vec![path.to_owned()];
     words.extend(cli::is_called().then(|| crate::flag::CLUSTER_VERB.to_owned()));
     Ok(words)
-}
-
-/// Hosts keep their places: what was made there is named by them.
-fn united(mut known: Vec<Host>, named: Vec<Host>) -> Vec<Host> {
-    for host in named {
-        match known.iter_mut().find(|it| it.name == host.name) {
-            Some(it) => it.slots = host.slots,
-            None => known.push(host),
-        }
-    }
-    known
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Trouble> {

@@ -13,7 +13,10 @@ pub(crate) use cluster::{Cluster, Home, program, shared};
 pub(crate) use process::{Finished, Process};
 pub(crate) use rustix::process::Signal;
 #[cfg(target_os = "linux")]
-pub(crate) use standing::{Standing, altered, build, cw, large, may_mount, stripped};
+#[allow(unused_imports, reason = "tests of launchers have it from here")]
+pub(crate) use standing::cw;
+#[cfg(target_os = "linux")]
+pub(crate) use standing::{Standing, altered, build, large, may_mount, stripped};
 
 /// How long anything may take. Far longer than it takes on a busy machine; only a test that fails waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,6 +10,7 @@ pub(crate) fn executors(home: &Path) -> Vec<u32> {
 }
 
 /// All processes whose home is this one.
+#[allow(dead_code, reason = "tests of launchers use it")]
 pub(crate) fn of(home: &Path) -> Vec<u32> {
     all().filter(|pid| belongs(*pid, home)).collect()
 }
