@@ -154,6 +154,11 @@ pub(crate) fn epoch_in(path: &Path) -> Option<u64> {
     files::read::<Epoch>(path).ok()?.map(|file| file.epoch)
 }
 
+/// Whether a role's file is there no more; not whether it cannot be looked at.
+pub(crate) fn is_gone(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
 /// What the user typed to start this program, for advice they can type again.
 fn program() -> String {
     let typed = std::env::args_os().next().filter(|typed| !typed.is_empty());

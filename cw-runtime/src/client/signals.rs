@@ -9,10 +9,13 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{hub::Hub, notice::say, progress};
-use crate::{checkpoints, store, worker};
+use crate::{checkpoints, start::step, store, worker};
 
 /// How long the end of the client is waited for. The program must be gone within five seconds.
 const CLOSE_WAIT: Duration = Duration::from_secs(4);
+
+/// What comes within this of the first may be the same signal, by two ways.
+const TWICE: Duration = Duration::from_secs(1);
 
 /// The client that a signal closes: the last that was started.
 static CURRENT: Mutex<Option<Arc<Hub>>> = Mutex::new(None);
@@ -32,6 +35,7 @@ pub(super) fn watch(hub: &Arc<Hub>) {
         runtime.block_on(async {
             let Ok(mut signals) = Signals::watch() else { return };
             let number = signals.next().await;
+            let at = Instant::now();
             say("interrupted: tasks are cancelled (once more: ends at once)");
             let hub = CURRENT.lock().expect("no holder panics").clone().expect("set before the thread began");
             hub.interrupt();
@@ -45,7 +49,7 @@ pub(super) fn watch(hub: &Arc<Hub>) {
             // Both end the program.
             tokio::select! {
                 _ = close => {}
-                _ = signals.next() => worker::kill_all(),
+                () = again(&mut signals, at) => worker::kill_all(),
             }
             crate::executor::scratch::finish_removals();
             crate::stderr::flush();
@@ -53,6 +57,15 @@ pub(super) fn watch(hub: &Arc<Hub>) {
         });
     };
     let _ = thread::Builder::new().name("cw-signals".to_owned()).spawn(body);
+}
+
+/// Waits for a second signal. Slurm sends one to all processes of a step, and the one that started this passes it on: that
+/// is one signal.
+async fn again(signals: &mut Signals, first: Instant) {
+    signals.next().await;
+    while step::has_parent() && first.elapsed() < TWICE {
+        signals.next().await;
+    }
 }
 
 struct Signals {

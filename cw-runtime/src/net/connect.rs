@@ -24,7 +24,7 @@ use self::{
 };
 use super::tls::{self, Peer};
 use crate::{
-    access::{Access, AccessErrorKind, ClusterDir},
+    access::{Access, AccessErrorKind, ClusterDir, role::is_gone},
     exit::{self, Trouble},
     flag::flag,
 };
@@ -128,16 +128,28 @@ pub(crate) struct Search {
     epoch: u64,
     /// Whether the user reads nothing of it.
     is_quiet: bool,
+    /// Whether there is nothing to look for any more once the access file is gone.
+    ends_with_folder: bool,
 }
 
 impl Search {
     pub(crate) fn new(wanted: Wanted, hello: Hello) -> Self {
-        Self { wanted, hello, epoch: 0, is_quiet: false }
+        Self { wanted, hello, epoch: 0, is_quiet: false, ends_with_folder: false }
     }
 
     /// A search of which nothing is said.
     pub(crate) fn quiet(wanted: Wanted, hello: Hello) -> Self {
         Self { is_quiet: true, ..Self::new(wanted, hello) }
+    }
+
+    /// Has it end when the access file is gone, which is there already: its cluster is no longer than that.
+    pub(crate) fn end_with_folder(&mut self) {
+        self.ends_with_folder = true;
+    }
+
+    /// Whether a master that is lost has perhaps only come to its end.
+    pub(crate) fn may_end(&self) -> bool {
+        self.ends_with_folder
     }
 
     /// How long the first master is looked for.
@@ -186,7 +198,7 @@ pub(crate) fn followed(epoch: u64) -> String {
 }
 
 async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
-    let Search { wanted, hello, epoch, is_quiet } = search;
+    let Search { wanted, hello, epoch, is_quiet, ends_with_folder } = search;
     let path = wanted.path()?;
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
@@ -194,7 +206,12 @@ async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
     // master on the port, a file system that does not answer. And its user has read that the master is lost.
     let is_new = hello.session.known.is_none();
     let mut waiting = Waiting::new(patience, !is_new, *is_quiet, wanted.folder_for_notes());
-    let calls = Calls { board: Arc::default(), hunt: Hunt::new(wanted) };
+    if *ends_with_folder {
+        waiting.be_slow();
+    }
+    // The master of a step is in the step.
+    let hunt = if *ends_with_folder { Hunt::none() } else { Hunt::new(wanted) };
+    let calls = Calls { board: Arc::default(), hunt };
     loop {
         let time = TRY_TIME.min(patience.time.saturating_sub(start.elapsed()));
         let tried = {
@@ -204,6 +221,7 @@ async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
                 // The try goes on where it was.
                 tokio::select! {
                     tried = &mut trying => break tried,
+                    () = gone(&path), if *ends_with_folder => break Err(over(&path)),
                     () = tokio::time::sleep(QUIET) => {
                         calls.hunt.ask();
                         waiting.say(start.elapsed(), &calls.so_far(&path));
@@ -219,7 +237,7 @@ async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
             Ok(Err(failed)) if failed.is_final && is_new => {
                 return Err(Trouble::new(exit::REFUSED, failed.why));
             }
-            Err(trouble) if is_new => return Err(trouble),
+            Err(trouble) if is_new || *ends_with_folder && is_gone(&path) => return Err(trouble),
             Ok(Err(failed)) => calls.hunt.add_to(failed.why),
             Err(trouble) => trouble.to_string(),
         };
@@ -327,6 +345,17 @@ fn with_port(address: &str) -> String {
         (false, true) => format!("[{address}]:{DEFAULT_PORT}"),
         (false, false) => format!("{address}:{DEFAULT_PORT}"),
     }
+}
+
+/// Returns when the file is there no more.
+async fn gone(path: &Path) {
+    while !is_gone(path) {
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+fn over(path: &Path) -> Trouble {
+    Trouble::new(exit::NO_MASTER, format!("{} is gone, and its cluster with it", path.display()))
 }
 
 /// Returns when the file no longer says what it said.

@@ -22,6 +22,8 @@ A cluster, started in any order:
 Its keys and addresses are in ~/.cw/NAME/ ($CW_HOME moves that), made by its master and readable by you \
          alone. Where the home is not shared, copy worker.json or client.json and name it with {access}.
 
+As several tasks of one Slurm step, `srun -n 64 {name}`, the program runs once, on the cores of all of them.
+
 Master and worker log to stderr; CW_LOG is error, warn, info (the default), debug or trace.
 
 Ctrl-C, TERM and HUP cancel what runs; a second one ends the program at once.

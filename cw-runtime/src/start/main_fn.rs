@@ -12,6 +12,7 @@ use super::{
     flags::{ClusterFlags, RoleFlag},
     help,
     roles::{Next, enter, last_note},
+    step::Step,
 };
 use crate::{
     cli,
@@ -161,8 +162,13 @@ fn read_flags<A: Args>(program: Program) -> Result<A, ExitCode> {
         }
         Err(error) => note_of_worker(&words(), false, &error),
     }
-    let matches = command.get_matches();
-    let cli = Cli::<A>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let parsed = command.try_get_matches().and_then(|matches| Cli::<A>::from_arg_matches(&matches));
+    let cli = parsed.map_err(|error| {
+        if !Step::is_told_by_another() {
+            let _ = error.print();
+        }
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE))
+    })?;
     match enter(&cli.cluster) {
         Next::Client => Ok(cli.user),
         Next::Exit(code) => Err(ExitCode::from(code)),
@@ -221,7 +227,8 @@ pub fn init() -> crate::error::Result<()> {
             leave(Trouble::new(exit::USAGE, in_one_line(&error)).report())
         }
     };
-    let serves = matches!(flags.role, Some(RoleFlag::Master | RoleFlag::Worker));
+    let serves =
+        matches!(flags.role, Some(RoleFlag::Master | RoleFlag::Worker)) || Step::to_share(&flags).is_some();
     let next = if serves { outside_of_runtimes(move || enter(&flags)) } else { enter(&flags) };
     match next {
         Next::Client => {

@@ -5,6 +5,7 @@ mod help;
 mod main_fn;
 mod roles;
 pub(crate) mod slots;
+pub(crate) mod step;
 
 pub(crate) use flags::{ClusterFlags, Idle, ProgramsFlag, RoleFlag, idle, time};
 pub(crate) use main_fn::note_of_worker;

@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     flags::{ClusterFlags, Idle, RoleFlag},
     slots,
+    step::{self, Step},
 };
 use crate::{
     access::{
@@ -76,7 +77,9 @@ pub(super) enum Next {
 
 /// Serves the role the flags ask for, or prepares the client.
 pub(super) fn enter(flags: &ClusterFlags) -> Next {
+    let shared = Step::to_share(flags);
     let result = match flags.role {
+        None if let Some(step) = shared => step.share(flags).map(Next::Exit),
         Some(RoleFlag::Master) => flags.check().and_then(|()| serve_master(flags)).map(|()| Next::Exit(0)),
         Some(RoleFlag::Worker) => serve_worker(flags).map(|()| Next::Exit(0)).inspect_err(|trouble| {
             let (cluster, access) = (flags.cluster.as_deref(), flags.access.as_deref());
@@ -107,6 +110,7 @@ pub(crate) fn serve(flags: &ClusterFlags) -> u8 {
 
 fn prepare_client(flags: &ClusterFlags) -> Result<(), Trouble> {
     check_fitness()?;
+    step::has_parent();
     flag::set_cluster(flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
     session::note_init(Init {
         advice: mention_cluster,
@@ -187,16 +191,20 @@ fn wanted(flags: &ClusterFlags, role: Peer, timeout: Duration) -> Wanted {
     }
 }
 
-fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
+pub(super) fn serve_worker(flags: &ClusterFlags) -> Result<(), Trouble> {
     check_jobs()?;
     flag::set_cluster(flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER));
-    start_log();
+    let is_of_step = Step::is_served_by(flags);
+    start_log(is_of_step);
     let (image, blob) = Image::private_copy()?;
     let program = program::id_of(blob);
     let programs = Programs::from(flags.programs);
     let slots = flags.slots.unwrap_or_else(|| slots::detect(flags.cores_per_slot));
     let hello = program::hello(program, Role::Worker { slots, programs, left: None })?;
-    let search = Search::new(wanted(flags, Peer::Worker, WORKER_TIMEOUT), hello);
+    let mut search = Search::new(wanted(flags, Peer::Worker, WORKER_TIMEOUT), hello);
+    if is_of_step {
+        search.end_with_folder();
+    }
     let setup = worker_setup(flags, (slots, programs), (program, image))?;
     let runtime = runtime()?;
     let served =
@@ -234,7 +242,7 @@ fn worker_setup(
 }
 
 fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
-    start_log();
+    start_log(Step::is_served_by(flags));
     let cluster = flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
     let dir = ClusterDir::locate(cluster)?;
     let (keys, _lock) = open_master(&dir, flags.takeover)?;
@@ -251,7 +259,11 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
     let interface = interface.map_err(|line| Trouble::new(exit::LISTEN, line))?;
     let (socket, buffers) = listen(flags.listen, interface.as_ref())?;
     if let Some(advice) = buffers.advice() {
-        tracing::warn!("{advice}");
+        // Few join the master of a step.
+        match Step::is_served_by(flags) {
+            true => tracing::debug!("{advice}"),
+            false => tracing::warn!("{advice}"),
+        }
     }
     let clients = keys.clients.certificate();
     let tls = tls::server_config(&keys.identity, clients, keys.workers.certificate())?;
@@ -350,7 +362,11 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Trouble> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let is_in_step = step::has_parent();
     Ok(async move {
+        if is_in_step {
+            return step::parent_ends().await;
+        }
         // Each only notes that a signal came.
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -366,10 +382,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Logs to stderr, at the level `CW_LOG` names: error, warn, info (the default), debug, trace.
-fn start_log() {
+/// Logs to stderr, at the level `CW_LOG` names: error, warn, info (the default; not beside a program), debug, trace.
+fn start_log(is_beside_program: bool) {
     let level = std::env::var("CW_LOG").ok().and_then(|level| level.parse().ok());
-    let level: tracing::Level = level.unwrap_or(tracing::Level::INFO);
+    let usual = if is_beside_program { tracing::Level::WARN } else { tracing::Level::INFO };
+    let level: tracing::Level = level.unwrap_or(usual);
     // A program that has set up its own log keeps it.
     let _ = tracing_subscriber::fmt()
         .with_max_level(level)

@@ -81,6 +81,7 @@ pub(crate) async fn run(
         patience = Patience { time: orphan_time, flag: "orphan-time" };
         if let Some(why) = shell.serve(joined).await
             && !shell.leaves()
+            && !search.may_end()
         {
             say(&format!(
                 "lost the master ({why}); what runs goes on, results are kept; looking for it again"

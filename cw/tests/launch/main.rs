@@ -1,4 +1,5 @@
-//! Clusters that `cw start` starts and `cw stop` ends, by each of its launchers, with the real system behind it.
+//! Clusters that `cw start` starts and `cw stop` ends, by each of its launchers, with the real system behind it; and
+//! programs that `srun` starts.
 
 // Not all of what the other tests share is of use here.
 #[allow(dead_code, unused_imports)]
@@ -15,6 +16,8 @@ mod local;
 mod site;
 #[cfg(target_os = "linux")]
 mod slurm;
+#[cfg(target_os = "linux")]
+mod srun;
 #[cfg(target_os = "linux")]
 mod ssh;
 #[cfg(target_os = "linux")]

@@ -50,6 +50,11 @@ impl Hunt {
         Self { job, known: Arc::default() }
     }
 
+    /// One that finds nothing.
+    pub(super) fn none() -> Self {
+        Self { job: None, known: Arc::default() }
+    }
+
     /// Asks, unless that was done a moment ago.
     pub(super) fn ask(&self) {
         let Some(job) = self.job.clone() else { return };

@@ -18,6 +18,9 @@ use crate::{
 /// A note is left anew at least this often, so that nobody takes it for one of a process that is gone.
 const NOTE_AGAIN: Duration = Duration::from_secs(60);
 
+/// When those hear of it first who did not start a cluster.
+const SLOW: Duration = Duration::from_secs(5);
+
 /// So many different things are told as soon as they are known.
 const NEW_MAX: usize = 16;
 
@@ -47,8 +50,15 @@ impl Waiting {
         Self { next, said, is_quiet, patience, told: BTreeSet::new(), notes }
     }
 
+    /// Has it begin later: its user has not asked for a cluster.
+    pub(super) fn be_slow(&mut self) {
+        (self.next, self.said) = (SLOW, false);
+    }
+
     /// Tells why the master is not reached yet.
     pub(super) fn say(&mut self, waited: Duration, why: &str) {
+        // Whoever begins late has said nothing that could be new.
+        let is_early = self.told.is_empty() && self.next > QUIET;
         let gist = gist(why);
         let is_new = !self.told.contains(&gist) && self.told.len() < NEW_MAX;
         if waited >= QUIET
@@ -56,7 +66,7 @@ impl Waiting {
         {
             notes.leave(waited, why, &gist);
         }
-        if self.is_quiet || waited < self.next && (waited < QUIET || !is_new) {
+        if self.is_quiet || waited < self.next && (is_early || waited < QUIET || !is_new) {
             return;
         }
         let left = self.patience.time.saturating_sub(waited).as_secs();

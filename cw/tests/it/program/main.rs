@@ -142,6 +142,11 @@ enum Scenario {
         /// How long
         millis: u64,
     },
+    /// Ends the program so
+    End {
+        /// `well`, `exit` with code 3, `panic`, or `abort`
+        how: String,
+    },
 }
 
 #[cw::main]
@@ -186,6 +191,7 @@ async fn main(opts: Opts) -> cw::Result<()> {
         }
         Scenario::Slay => losses::slay(dir).await?,
         Scenario::Slow { count, millis } => losses::slow(dir, count, millis).await?,
+        Scenario::End { how } => trouble::end(&how).await?,
         Scenario::OwnLimits => trouble::own_limits().await?,
         Scenario::Chaos { dir } => chaos::chaos(&dir).await?,
         Scenario::Bulk { count, runs } => bulk::bulk(count, &runs).await?,

@@ -15,6 +15,16 @@ use crate::{jobs::*, until_there};
 /// What a job or its result may weigh.
 const LIMIT: usize = 64 << 20;
 
+pub(crate) async fn end(how: &str) -> cw::Result<()> {
+    println!("in the end {how}: {}", cw::spawn(square, 5).await?);
+    match how {
+        "exit" => std::process::exit(3),
+        "panic" => panic!("the program itself"),
+        "abort" => std::process::abort(),
+        _ => Ok(()),
+    }
+}
+
 pub(crate) async fn panic() -> cw::Result<()> {
     let before = cw::spawn(process, ()).await?;
     let error = cw::spawn(explode, 5).await.unwrap_err();
