@@ -36,7 +36,7 @@ pub(super) const END_WAIT: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// So many lines of its log are shown.
-const LINES_SHOWN: usize = 5;
+const LINES_SHOWN: usize = 2;
 
 /// The background process as text.
 pub(super) fn plan(fleet: &Fleet, dir: &ClusterDir, words: &[String]) -> String {

@@ -53,20 +53,25 @@ impl Starting<'_> {
         }
     }
 
-    /// A master that has ended is told of, with what it said last; a connection that broke is made again.
+    /// A connection that broke is made again; a master that has ended is told of, with what it said last.
     fn standing(&mut self, master: &mut Observer) -> Result<Standing, Trouble> {
+        // Seen at once, which a connection does not.
+        if self.dir.has_dead_master() {
+            return Err(self.dead_master());
+        }
         if let Ok(standing) = master.look() {
             return Ok(standing);
         }
-        *master = Observer::connect(&self.fleet.cluster, super::master::TRY * 2).map_err(|trouble| {
-            let said = if self.dir.has_dead_master() {
-                super::master::last_words(&self.dir, 0)
-            } else {
-                String::new()
-            };
-            Trouble::new(trouble.code(), format!("the master is gone{said}; {trouble}"))
-        })?;
+        *master = Observer::connect(&self.fleet.cluster, super::master::TRY * 2)?;
         master.look()
+    }
+
+    fn dead_master(&self) -> Trouble {
+        let (said, stop) = (super::master::last_words(&self.dir, 0), own_verb("stop"));
+        let line = format!(
+            "the master has ended{said}; `cw start` again starts another, `{stop}` ends what is left"
+        );
+        Trouble::new(exit::LAUNCH, line)
     }
 
     fn tell_ended(&mut self, coming: &Coming, told: &mut BTreeSet<String>) {
