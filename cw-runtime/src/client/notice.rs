@@ -83,7 +83,9 @@ impl Notices {
     pub(crate) fn too_long(&self, job: JobIndex, p90_seconds: u32, longest_seconds: u32) {
         let entry = Registry::global().ok().and_then(|jobs| jobs.entry(job.0));
         let job = entry.map_or("a job", |entry| entry.path);
-        let (p90, longest) = (Seconds(p90_seconds), Seconds(longest_seconds));
+        // A worker knows its end a little after its beginning; nobody asks for odd seconds.
+        let longest = if longest_seconds > 600 { longest_seconds.div_ceil(60) * 60 } else { longest_seconds };
+        let (p90, longest) = (Seconds(p90_seconds), Seconds(longest));
         say(&format!(
             "tasks of {job} take {p90} (p90), and the longest allocation is {longest}: ask for more with `--time`, or save \
              checkpoints in them (`cw::ctx().save`)"

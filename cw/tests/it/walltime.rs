@@ -12,10 +12,7 @@ fn what_runs_when_the_time_is_over_runs_elsewhere_and_nobody_is_to_blame() {
     worker.complained("this worker's allocation ends in");
     worker.finish().with_code(0);
     let line = client.complained("and the longest allocation is");
-    assert!(
-        line.contains("hold take") && line.contains("the longest allocation is 4 s: ask for more"),
-        "{line}"
-    );
+    assert!(line.contains("hold take ") && line.contains(": ask for more with `--time`"), "{line}");
     cluster.add_worker(&[]);
     held.run_again(2);
     held.open();
