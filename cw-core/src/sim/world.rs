@@ -468,51 +468,6 @@ impl World {
         }
     }
 
-    fn on_welcome(
-        &mut self,
-        peer: usize,
-        conn: u32,
-        id: u32,
-        returned: bool,
-        window: crate::wire::Window,
-        epoch: u64,
-    ) {
-        let host = &mut self.hosts[peer];
-        if !host.link.joining || host.link.conn != conn {
-            return;
-        }
-        host.link.joining = false;
-        if !host.link.is_whole() {
-            // The answer is lost.
-            return self.after(Duration::from_millis(100), Happening::TryJoin { peer });
-        }
-        host.link.at_peer = Some(conn);
-        host.session.known = Some(id);
-        let local = host.node.clock.local(self.now);
-        match &mut host.role {
-            Role::Worker(worker) => {
-                worker.unacknowledged.clear();
-                worker.machine.handle(local, worker::Event::Joined { returned });
-                if let Some(endings) = self.endings.as_mut().filter(|_| !returned) {
-                    endings.forget_client(peer, None);
-                }
-            }
-            Role::Client(client) => {
-                let session = match (returned, std::mem::replace(&mut client.epoch, epoch) == epoch) {
-                    (false, _) => client::Resumed::No,
-                    (true, true) => client::Resumed::SameMaster,
-                    (true, false) => client::Resumed::NextMaster,
-                };
-                client.in_flight.clear();
-                client.window = window.tasks;
-                client.machine.handle(local, client::Event::Connected { window, session });
-            }
-            Role::Rogue { .. } => {}
-        }
-        self.ledger.note_welcome(peer, epoch);
-        self.look_at_ways(peer);
-    }
-
     fn peer_hears(&mut self, peer: usize, conn: u32, word: Word, sent: Time) {
         if self.hosts[peer].link.at_peer != Some(conn) {
             return;

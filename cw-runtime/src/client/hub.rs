@@ -359,8 +359,8 @@ impl Hub {
 pub(crate) struct Desk {
     hub: Arc<Hub>,
     pub(crate) machine: Client,
-    sinks: TaskMap<Sink>,
-    together: Together,
+    pub(super) sinks: TaskMap<Sink>,
+    pub(super) together: Together,
     pub(super) tickets: TaskMap<Box<Ticket>>,
     pub(super) asked: Asked,
     commands: Vec<Command>,
@@ -368,9 +368,9 @@ pub(crate) struct Desk {
     callbacks: Option<callbacks::Sender>,
     notices: Notices,
     shown: Shown,
-    watching: Vec<Weak<Progress>>,
+    pub(super) watching: Vec<Weak<Progress>>,
     /// What the master said last of where the tasks are.
-    counts: Option<Counts>,
+    pub(super) counts: Option<Counts>,
     /// What waited in the machine when it was last looked at.
     waited: (usize, u64),
     pub(crate) closing: bool,
@@ -457,45 +457,6 @@ impl Desk {
             Command::CancelStream(stream) => self.cancel_stream(now, &stream),
             Command::Watch(progress) => self.watch(now, &progress),
             Command::Close => self.closing = true,
-        }
-    }
-
-    fn watch(&mut self, now: Time, progress: &Arc<Progress>) {
-        if self.watching.is_empty() {
-            self.machine.handle(now, Event::Watch { on: true });
-        }
-        self.watching.push(Arc::downgrade(progress));
-        progress.note_counts(self.counts);
-    }
-
-    /// The master is lost, and with it what it said.
-    pub(crate) fn lose_master(&mut self, now: Time) {
-        self.machine.handle(now, Event::MasterLost);
-        self.note_counts(None);
-    }
-
-    fn note_counts(&mut self, counts: Option<Counts>) {
-        self.counts = counts;
-        self.watching.retain(|progress| progress.strong_count() > 0);
-        let shown = self.watching.iter().filter_map(Weak::upgrade);
-        shown.for_each(|progress| progress.note_counts(counts));
-    }
-
-    fn show_counts(&mut self, now: Time, counts: Counts) {
-        self.note_counts(Some(counts));
-        if self.watching.is_empty() {
-            self.counts = None;
-            self.machine.handle(now, Event::Watch { on: false });
-        }
-    }
-
-    fn show_part(&self, task: TaskId, thousandths: u16) {
-        let stream = match self.sinks.get(task) {
-            Some(Sink::Stream(stream, ..)) => Some(stream),
-            _ => self.together.stream(task),
-        };
-        if let Some(progress) = stream.and_then(|stream| stream.progress()) {
-            progress.note_part(task, thousandths);
         }
     }
 

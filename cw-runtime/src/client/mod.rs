@@ -20,3 +20,4 @@ mod signals;
 pub(crate) mod sink;
 pub(crate) mod together;
 mod uploads;
+mod watched;
