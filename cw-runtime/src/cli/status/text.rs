@@ -6,7 +6,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use cw_core::wire::{ClientStanding, Standing, WorkerStanding, WorkerState};
+use cw_core::{
+    ids::WorkerId,
+    wire::{ClientStanding, Standing, WorkerStanding, WorkerState},
+};
 use indicatif::HumanCount;
 
 use super::{
@@ -95,7 +98,8 @@ fn workers(out: &mut String, all: &[WorkerStanding]) {
         ("program", Side::Left),
         ("address", Side::Left),
     ]);
-    let shown: Vec<&WorkerStanding> = all.iter().filter(is_shown).take(WORKERS_MAX).collect();
+    let mut shown: Vec<&WorkerStanding> = all.iter().filter(is_shown).take(WORKERS_MAX).collect();
+    shown.sort_by_key(|worker| by_host(worker));
     for worker in &shown {
         table.row(vec![
             worker.name.clone(),
@@ -118,6 +122,12 @@ fn workers(out: &mut String, all: &[WorkerStanding]) {
         let and = if shown.is_empty() { "" } else { "and " };
         line(out, format_args!("  {and}{rest}{all_well} (--json names each)"));
     }
+}
+
+/// Those of a host together, and `n9` before `n10`.
+fn by_host(worker: &WorkerStanding) -> (usize, &str, WorkerId) {
+    let host = worker.name.split(':').next().unwrap_or_default();
+    (host.len(), host, worker.worker)
 }
 
 /// How many of them are not well, if any is not: ` (2 silent, 1 away)`.

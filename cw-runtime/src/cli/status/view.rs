@@ -12,9 +12,10 @@ use cw_core::wire::Standing;
 
 use super::engine::Engine;
 use crate::{
-    access::{ClusterDir, notes::Note},
-    exit::Trouble,
+    access::{Access, ClusterDir, notes::Note},
+    exit::{self, Trouble},
     launch::{Launched, fleet::Fleet},
+    net::tls::Peer,
     observe::Observer,
     program,
 };
@@ -137,11 +138,10 @@ impl Looker {
     }
 
     fn gone(&self, trouble: &Trouble) -> Gone {
-        let (mut why, has_ended) = (trouble.to_string(), self.has_ended());
-        if let Some((tried, _)) = why.rsplit_once("; gave up after").filter(|_| has_ended) {
-            // More patience would bring nothing.
-            why = tried.to_owned();
-        }
+        let has_ended = self.has_ended();
+        // What might help to reach one that runs is no help here.
+        let addresses = self.addresses().filter(|_| has_ended && trouble.code() == exit::NO_MASTER);
+        let why = addresses.map_or_else(|| trouble.to_string(), |it| format!("nothing answers at {it}"));
         Gone {
             code: trouble.code(),
             why,
@@ -149,6 +149,12 @@ impl Looker {
             last: self.dir.last_master(),
             log: last_lines(&self.dir.log_folder().join("master.log")),
         }
+    }
+
+    /// Where the last master was to be reached.
+    fn addresses(&self) -> Option<String> {
+        let access = Access::read(&self.dir.access_file(Peer::Client)).ok()?;
+        Some(access.addresses.join(", "))
     }
 
     /// Whether the last master was a process of this machine, and is no more.

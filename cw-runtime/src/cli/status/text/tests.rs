@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use cw_core::ids::{ClientId, WorkerId};
+use cw_core::ids::ClientId;
 
 use super::*;
 use crate::launch::fleet::Slurm;
