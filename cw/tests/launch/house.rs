@@ -1,9 +1,6 @@
 //! A home whose cluster is started and stopped by verbs, and what is there meanwhile.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use crate::support::{Finished, Home, Process, cw, proc};
 
@@ -43,10 +40,6 @@ impl House {
     pub(crate) fn master(&self) -> u32 {
         let fleet = self.fleet().expect("a fleet was started");
         number(&fleet["master"]["here"]["pid"])
-    }
-
-    pub(crate) fn log(&self, name: &str) -> PathBuf {
-        self.home.file("log").join(name)
     }
 
     /// Nothing of the cluster runs.

@@ -45,6 +45,10 @@ fn those_that_find_no_room_are_told_why_and_more_can_be_added() {
     let more = start(&site, &["-n", "1", "--wait", "3s"]).with_code(17);
     assert!(only_error(&more).contains("after 3s: 0 of 1 worker connected; 1 pends: "), "{more:?}");
     assert_eq!(count(&site.jobs(), "worker"), 7);
+    let refused = start(&site, &["-n", "1", "--slurm-args", "-p nowhere"]).with_code(17);
+    assert!(only_error(&refused).contains("what was started before stays"), "{refused:?}");
+    let fleet = site.house.fleet().expect("it is still there");
+    assert_eq!((&fleet["workers"], &fleet["how"]["slurm"]["args"]), (&7.into(), &serde_json::json!([])));
     let other = site.cw(&["start", "--local", "-n", "1"]).with_code(2);
     assert!(only_error(&other).contains("was started by `cw start --slurm`: end it first"), "{other:?}");
     let stopped = site.cw(&["stop"]).with_code(0);

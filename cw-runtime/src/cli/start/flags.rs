@@ -90,6 +90,10 @@ pub(crate) struct Start {
     #[arg(long, value_enum, value_name = "own|shared|any", hide_possible_values = true)]
     pub(super) programs: Option<ProgramsFlag>,
 
+    /// Network interface, or address of it, that the master is to be called at: only where it is not found otherwise
+    #[arg(long, value_name = "NAME|ADDR")]
+    pub(super) interface: Option<String>,
+
     /// Address for the master to listen on. Default: port 5494 on all interfaces, or any free one
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) listen: Option<SocketAddr>,
@@ -138,11 +142,16 @@ pub(super) fn kind(how: &How) -> &'static str {
 }
 
 impl Start {
-    /// The fleet that is to be, from the one there is: what was started before belongs to it.
+    /// The fleet that is to be, from the one there is, of which so many workers are there: they belong to it.
     ///
     /// # Errors
     /// Flags that do not fit together, or the fleet there is.
-    pub(super) fn fleet(&self, dir: &ClusterDir, before: Option<&Fleet>) -> Result<Fleet, Trouble> {
+    pub(super) fn fleet(
+        &self,
+        dir: &ClusterDir,
+        before: Option<&Fleet>,
+        there: u32,
+    ) -> Result<Fleet, Trouble> {
         let (how, count) = self.how(before)?;
         if let Some(before) = before.filter(|before| kind(&before.how) != kind(&how)) {
             return Err(usage(format!(
@@ -151,12 +160,10 @@ impl Start {
                 kind(&before.how)
             )));
         }
-        let there = match how {
-            How::Ssh(_) => 0,
-            _ => before.map_or(0, |before| before.workers),
-        };
         let min = self.min.or(before.map(|before| before.min)).unwrap_or(0);
-        let max = self.max.unwrap_or(before.map_or(0, |before| before.max).max(there + count)).max(min);
+        // A bound that was asked for is kept; otherwise it is what was started.
+        let bound = before.filter(|before| before.max > before.workers).map_or(0, |before| before.max);
+        let max = self.max.unwrap_or(bound.max(there + count)).max(min);
         self.check(count, min)?;
         let idle = match self.idle {
             Some(Idle::After(time)) => Some(time),
@@ -277,6 +284,9 @@ impl Start {
         if let Some(listen) = self.listen {
             words.extend(["--listen".to_owned(), listen.to_string()]);
         }
+        if let Some(interface) = &self.interface {
+            words.extend(["--interface".to_owned(), interface.clone()]);
+        }
         Ok(words)
     }
 
@@ -350,12 +360,12 @@ mod tests {
         Line::try_parse_from(words).map(|line| line.start).map_err(|error| error.to_string())
     }
 
-    fn fleet_beside(line: &str, before: Option<&Fleet>) -> Result<Fleet, String> {
-        read(line)?.fleet(&dir(), before).map_err(|trouble| trouble.to_string())
+    fn fleet_beside(line: &str, before: Option<&Fleet>, there: u32) -> Result<Fleet, String> {
+        read(line)?.fleet(&dir(), before, there).map_err(|trouble| trouble.to_string())
     }
 
     fn fleet(line: &str) -> Result<Fleet, String> {
-        fleet_beside(line, None)
+        fleet_beside(line, None, 0)
     }
 
     #[test]
@@ -393,16 +403,25 @@ mod tests {
     #[test]
     fn workers_are_added_to_those_there_are() {
         let first = fleet("--cluster lab --slurm -n 4 --min 1 --max 9").unwrap();
-        let more = fleet_beside("--cluster lab --slurm -n 3", Some(&first)).unwrap();
+        let more = fleet_beside("--cluster lab --slurm -n 3", Some(&first), 4).unwrap();
         assert_eq!((more.workers, more.min, more.max), (7, 1, 9));
         assert_eq!(more.id, first.id);
-        let most = fleet_beside("--cluster lab --slurm -n 8", Some(&first)).unwrap();
+        let most = fleet_beside("--cluster lab --slurm -n 8", Some(&first), 4).unwrap();
         assert_eq!(most.max, 12, "as many as there may be now");
-        let other = fleet_beside("--cluster lab --local -n 1", Some(&first)).unwrap_err();
+        let other = fleet_beside("--cluster lab --local -n 1", Some(&first), 4).unwrap_err();
         assert!(
             other.starts_with("the cluster `lab` was started by `cw start --slurm`: end it first"),
             "{other}"
         );
+    }
+
+    #[test]
+    fn those_that_have_ended_count_no_more() {
+        let first = fleet("--cluster lab --slurm -n 4").unwrap();
+        let again = fleet_beside("--cluster lab --slurm -n 4", Some(&first), 0).unwrap();
+        assert_eq!((again.workers, again.max), (4, 4));
+        let beside = fleet_beside("--cluster lab --slurm -n 4", Some(&first), 3).unwrap();
+        assert_eq!((beside.workers, beside.max), (7, 7));
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Starting<'_> {
 
     /// Nothing is left of what was begun.
     fn give_up(&mut self) {
-        if self.is_new {
+        if self.before.is_none() {
             let _ = self.dir.remove_fleet();
         }
     }

@@ -37,7 +37,7 @@ use crate::{
     exit::{self, Trouble},
     flag,
     launch::{
-        self, Refused, container,
+        self, Launched, Refused, State, What, container,
         fleet::{Fleet, How, MasterAt},
         slurm::Slurm,
     },
@@ -54,7 +54,8 @@ impl Start {
         let dir = ClusterDir::locate(&self.cluster)?;
         flag::set_cluster(&self.cluster);
         let before = dir.read_fleet()?;
-        let fleet = self.fleet(&dir, before.as_ref())?;
+        let there = before.as_ref().map_or(0, |before| there(before, &dir));
+        let fleet = self.fleet(&dir, before.as_ref(), there)?;
         // Those that are to stay whatever there is to do, beside those that were started before.
         let kept = fleet.min.saturating_sub(before.as_ref().map_or(0, |before| before.min));
         if self.dry_run {
@@ -67,7 +68,7 @@ impl Start {
             deadline: Instant::now() + self.wait,
             screen: Screen::new(),
             inbox: Inbox::new(),
-            is_new: before.is_none(),
+            before,
             kept,
             fleet,
             dir,
@@ -88,6 +89,18 @@ impl Start {
         }
         cli::print(&plan)
     }
+}
+
+/// How many workers of a fleet are there, or are to come.
+fn there(fleet: &Fleet, dir: &ClusterDir) -> u32 {
+    // All hosts are named each time.
+    if matches!(fleet.how, How::Ssh(_)) {
+        return 0;
+    }
+    // An engine that does not answer is told of by what follows.
+    let Ok(launched) = launch::launcher(fleet, dir).look() else { return fleet.workers };
+    let is_there = |it: &&Launched| it.what == What::Worker && !matches!(it.state, State::Ended(_));
+    u32::try_from(launched.iter().filter(is_there).count()).unwrap_or(u32::MAX)
 }
 
 /// What cannot work is said before anything is begun.
@@ -123,8 +136,8 @@ struct Starting<'a> {
     flags: &'a Start,
     fleet: Fleet,
     dir: ClusterDir,
-    /// Nothing was started for this cluster before.
-    is_new: bool,
+    /// What was started for this cluster before.
+    before: Option<Fleet>,
     /// So many of those that are started stay whatever there is to do.
     kept: u32,
     deadline: Instant,
@@ -191,7 +204,7 @@ impl Starting<'_> {
         }
         self.screen.show("looking for the master");
         let master = Observer::connect(&self.fleet.cluster, master::TRY).ok();
-        if master.is_some() && self.is_new {
+        if master.is_some() && self.before.is_none() {
             self.fleet.master = MasterAt::There;
         }
         master
@@ -239,25 +252,31 @@ impl Starting<'_> {
         saved.map_err(|trouble| Refused(trouble.to_string())).map(|()| ids)
     }
 
-    /// Nothing was started: what this call began is ended again.
+    /// Nothing was started: all is as it was before.
     fn take_back(&mut self, master: Observer, was_there: bool, refused: &Refused) -> Trouble {
-        if !was_there && self.is_new {
-            self.screen.show("ending the master again");
-            let process = stop::master_here(&self.dir);
-            let ended = master.stop(master::END_WAIT).is_ok() && stop::await_end(process).is_none();
-            let cleared = launch::launcher(&self.fleet, &self.dir).stop().is_ok();
-            if ended && cleared && self.dir.remove_fleet().is_ok() {
-                return Trouble::new(exit::LAUNCH, format!("no worker was started: {refused}"));
-            }
-        } else if was_there && self.is_new {
-            let _ = self.dir.remove_fleet();
-            return Trouble::new(exit::LAUNCH, format!("no worker was started: {refused}"));
-        }
+        let line = format!("no worker was started: {refused}");
         let stop = own_verb("stop");
         Trouble::new(
             exit::LAUNCH,
-            format!("no worker was started: {refused}; the master stays, and `{stop}` ends it"),
+            match (&self.before, self.undo(master, was_there)) {
+                (None, true) => line,
+                (Some(_), true) => format!("{line}; what was started before stays, and `{stop}` ends it"),
+                (_, false) => format!("{line}; what was begun is not all ended: `{stop}` ends the rest"),
+            },
         )
+    }
+
+    /// Ends what this call began, and makes the fleet what it was. Whether that went well.
+    fn undo(&self, master: Observer, was_there: bool) -> bool {
+        if let Some(before) = &self.before {
+            let fleet = Fleet { master: self.fleet.master.clone(), is_started: true, ..before.clone() };
+            return self.dir.write_fleet(&fleet).is_ok();
+        }
+        let process = stop::master_here(&self.dir);
+        let ended = was_there || master.stop(master::END_WAIT).is_ok() && stop::await_end(process).is_none();
+        // What was not answered in time may have been done nevertheless.
+        let cleared = launch::launcher(&self.fleet, &self.dir).stop().is_ok();
+        ended && cleared && self.dir.remove_fleet().is_ok()
     }
 
     fn tell_use(&mut self, master: &mut Observer) -> Result<(), Halt> {

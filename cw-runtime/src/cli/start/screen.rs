@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Without a terminal lines come no faster.
+/// Without a terminal lines about what changes often come no faster.
 const LINES_APART: Duration = Duration::from_secs(1);
 
 /// A place on stderr for one line.
@@ -21,9 +21,16 @@ impl Screen {
         Self { draws, shown: String::new(), at: None }
     }
 
-    /// How things stand.
+    /// How things stand, where that changes often.
+    pub(crate) fn follow(&mut self, line: &str) {
+        if self.draws || self.at.is_none_or(|at| at.elapsed() >= LINES_APART) {
+            self.show(line);
+        }
+    }
+
+    /// What is being done.
     pub(crate) fn show(&mut self, line: &str) {
-        if line == self.shown || (!self.draws && self.at.is_some_and(|at| at.elapsed() < LINES_APART)) {
+        if line == self.shown {
             return;
         }
         self.shown = line.to_owned();

@@ -48,7 +48,7 @@ impl Starting<'_> {
             if self.is_late() {
                 return self.end_late(&coming);
             }
-            self.screen.show(&coming.line());
+            self.screen.follow(&coming.line());
             self.pause(PAUSE)?;
         }
     }

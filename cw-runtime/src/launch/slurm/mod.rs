@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    Launched, Launcher, Refused, State, What, command,
+    End, Launched, Launcher, Refused, State, What, command,
     command::{Answer, Failed, LIMIT},
     fleet::{self, Fleet, How},
     process, shell,
@@ -145,21 +145,24 @@ impl Slurm {
         if let State::Ended(end) = &mut state
             && !end.is_well
         {
-            end.last = self.last_lines(what, &line.id, end.on.as_deref());
+            end.last = self.last_lines(what, &line.id, end);
         }
         Launched { id: line.id.clone(), what, state }
     }
 
-    fn last_lines(&self, what: What, id: &str, on: Option<&str>) -> Vec<String> {
+    /// The end of what a job has written, or why there is none.
+    fn last_lines(&self, what: What, id: &str, end: &End) -> Vec<String> {
         let log = match what {
             What::Master => self.logs.join("master.log"),
             What::Worker => self.logs.join(format!("slurm-{id}.log")),
         };
-        if log.exists() {
+        // Then a log of this name is that of an earlier job.
+        if log.exists() && !parse::did_not_begin(&end.how) {
             return process::last_lines(&log, LINES_SHOWN);
         }
-        let Some(on) = on else { return Vec::new() };
-        vec![format!("{on} has left no {}: is this folder shared with it?", log.display())]
+        let Some(on) = &end.on else { return Vec::new() };
+        let (folder, log) = (self.slurm.folder.display(), log.display());
+        vec![format!("{on} has not written {log}: are its folder and {folder} shared with it?")]
     }
 
     /// Waits until no job of ours is there, having cancelled all.

@@ -132,6 +132,11 @@ impl Line {
     }
 }
 
+/// Whether a job that ended like this did not get as far as its script: Slurm could not open its log, or enter its folder.
+pub(super) fn did_not_begin(how: &str) -> bool {
+    how.split(' ').take(2).eq(["signal", "53"])
+}
+
 /// Reads what [`CODES`] asks for: ids, and how each ended, in words.
 pub(super) fn codes(answer: &str) -> impl Iterator<Item = (String, String)> {
     answer.lines().filter_map(|line| {
@@ -268,6 +273,13 @@ mod tests {
         let said = "1_1      1792   \n1_2 9\n1_3 0\n77 3:0\n78 0:53\n79 what\n80\n\n";
         let found: Vec<_> = codes(said).map(|(id, code)| format!("{id} {code}")).collect();
         assert_eq!(found, ["1_1 exit code 7", "1_2 signal 9", "77 exit code 3", "78 signal 53"]);
+    }
+
+    #[test]
+    fn what_did_not_begin_is_known_by_its_code() {
+        assert!(did_not_begin("signal 53 (JobLaunchFailure)"));
+        assert!(did_not_begin("signal 53"));
+        assert!(!did_not_begin("exit code 53") && !did_not_begin("signal 5") && !did_not_begin(""));
     }
 
     #[test]
