@@ -262,9 +262,14 @@ fn there_is_a_place_for_so_many_observers_and_one_that_goes_leaves_its_own() {
         for _ in 0..64 {
             idlers.push(join(&mut idler(file.clone())).await);
         }
-        let little = Patience { time: Duration::from_millis(300), flag: "connect-timeout" };
-        let shown_out = idler(file.clone()).join(little).await.err().expect("there is no place").to_string();
-        assert!(shown_out.contains("too many look at this cluster"), "{shown_out}");
+        let little = Patience { time: Duration::from_millis(500), flag: "connect-timeout" };
+        // The last try of a search may be cut short before it is answered.
+        while let shown_out =
+            idler(file.clone()).join(little).await.err().expect("there is no place").to_string()
+            && !shown_out.contains("too many look at this cluster")
+        {
+            assert!(shown_out.contains("it answers") || shown_out.contains("no answer"), "{shown_out}");
+        }
         idlers.pop().expect("there are some").connection.close(0u32.into(), b"");
         assert_eq!(blocking(look(&file)).await.clients, []);
         master.abort();

@@ -149,9 +149,9 @@ started: 64 workers of 1 slot under Slurm, kept between 0 and 200; idle ones end
   52 pend: Resources
   1 ended well
   78_9 ended badly: exit code 1 on cw3
-b
-c
-error: no route
+    b
+    c
+    error: no route
 "
     );
 }
@@ -176,7 +176,7 @@ fn a_master_that_is_gone_is_told_of_with_its_last_words() {
 cluster `lab`: the master has ended; the last was login:70
   10.0.0.9:5494: no answer
   the end of /home/ada/.cw/lab/log/master.log:
-a fault
+    a fault
 
 started: ";
     assert!(shown.starts_with(begin), "{shown}");
