@@ -220,6 +220,7 @@ impl Thread {
     fn keep(&mut self, view: View) {
         let Some(kept) = &mut self.kept else { return };
         let View { backlog, workers } = view;
+        let here = workers.len();
         kept.keeper.handle(self.clock.now(), Event::Master { backlog, workers });
         while let Some(action) = kept.keeper.poll_action() {
             let answer = match action {
@@ -228,7 +229,11 @@ impl Thread {
                     continue;
                 }
                 Action::Look => {
-                    let seen = launcher(&kept.fleet, &self.dir).look();
+                    let seen = if is_seen_from_here(&kept.fleet, here) {
+                        Ok(Vec::new())
+                    } else {
+                        launcher(&kept.fleet, &self.dir).look()
+                    };
                     Event::Looked(seen.map(outlook::workers).map_err(|refused| refused.0))
                 }
                 Action::Start { workers, stay } => {
@@ -259,11 +264,33 @@ fn wish(fleet: &Fleet, is_early: bool) -> Wish {
     Wish { min, max, slots: slots.max(1), grows }
 }
 
+/// Whether so many connected workers say all there is to know. By SSH each look is a login on every host.
+fn is_seen_from_here(fleet: &Fleet, here: usize) -> bool {
+    let How::Ssh(ssh) = &fleet.how else { return false };
+    here >= ssh.hosts.iter().filter(|host| host.folder.is_some()).count()
+}
+
 /// What the engine is called.
 fn engine(how: &How) -> &'static str {
     match how {
         How::Slurm(_) => "Slurm",
         How::Local(_) => "this machine",
         How::Ssh(_) => "SSH",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::fleet::{Host, Ssh, tests::fleet};
+
+    #[test]
+    fn hosts_are_left_alone_while_all_their_workers_are_here() {
+        let host = |folder: Option<&str>| Host { folder: folder.map(str::to_owned), ..Host::default() };
+        let hosts = vec![host(Some("/a")), host(None), host(Some("/b"))];
+        let over_ssh = Fleet { how: How::Ssh(Ssh { hosts, args: Vec::new() }), ..fleet() };
+        assert!(!is_seen_from_here(&over_ssh, 1));
+        assert!(is_seen_from_here(&over_ssh, 2), "on one nothing was started");
+        assert!(!is_seen_from_here(&fleet(), 1_000), "Slurm knows more than who is connected");
     }
 }
