@@ -74,6 +74,21 @@ fn what_a_dead_master_left_is_stopped() {
 }
 
 #[test]
+fn a_client_is_told_what_became_of_the_only_worker() {
+    let house = House::new();
+    start(&house, &["-n", "1"]);
+    kill(workers(&house)[0]);
+    let mut client = house.home.command(&program("square"), &["--cluster", "default"]);
+    let client = Process::start(&mut client);
+    let line = client.complained("the cluster has no worker: ");
+    let words = ["all that were started have ended; `cw start` starts others", "without a last word"];
+    assert!(words.iter().any(|it| line.contains(it)), "{line}");
+    drop(client);
+    house.cw(&["stop"]).with_code(0);
+    house.assert_ended();
+}
+
+#[test]
 fn a_users_own_program_starts_its_workers_from_itself() {
     let house = House::new();
     let square = program("square");
