@@ -214,7 +214,7 @@ impl Keeper {
     pub fn handle(&mut self, now: Time, event: Event) {
         self.now = now;
         match event {
-            Event::Wished(wish) => self.wish = wish,
+            Event::Wished(wish) => self.on_wished(wish),
             Event::Master { backlog, workers } => self.on_master(backlog, &workers),
             Event::Looked(answer) => self.on_looked(answer),
             Event::Started(answer) => self.on_started(answer),
@@ -232,6 +232,14 @@ impl Keeper {
         let action = self.next_start().or_else(|| self.is_look_due().then_some(Action::Look))?;
         self.is_asking = true;
         Some(action)
+    }
+
+    /// Whoever wants something else may have started workers itself.
+    fn on_wished(&mut self, wish: Wish) {
+        self.wish = wish;
+        if self.unanswered.0 == 0 {
+            (self.looked, self.look_at) = (None, self.now);
+        }
     }
 
     fn on_looked(&mut self, answer: Result<Vec<Seen>, String>) {

@@ -7,6 +7,8 @@
 mod support;
 
 #[cfg(target_os = "linux")]
+mod elastic;
+#[cfg(target_os = "linux")]
 mod house;
 #[cfg(target_os = "linux")]
 mod life;

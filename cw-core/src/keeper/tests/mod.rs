@@ -466,6 +466,16 @@ fn what_was_there_before_the_keeper_is_counted() {
 }
 
 #[test]
+fn what_others_have_started_meanwhile_is_looked_for_first() {
+    let mut house = House::with(Wish { grows: false, ..wish(2, 4) }, queued(100));
+    house.start(4, false).unwrap();
+    house.started.clear();
+    house.keeper.handle(house.now, Event::Wished(wish(2, 4)));
+    house.pass(MINUTE * 5);
+    assert_eq!(house.steps(), []);
+}
+
+#[test]
 fn where_nothing_can_be_started_it_is_said_what_has_ended() {
     let mut house = House::new(Wish { grows: false, ..wish(2, 4) });
     house.start(2, false).unwrap();
