@@ -29,10 +29,15 @@ pub(super) enum State {
 
 struct Row {
     address: String,
-    /// When it was first called.
+    /// When it was called that has not answered since.
     since: Instant,
     state: State,
+    /// What it failed of in the try before: most likely still true.
+    before: Option<String>,
 }
+
+/// For so long an address that is called again is thought to be as it was.
+const STILL: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct Rows {
@@ -70,8 +75,12 @@ impl Board {
             return false;
         }
         let before = rows.before.iter().find(|row| row.address == address);
-        let since = before.map_or_else(Instant::now, |row| row.since);
-        rows.rows.push(Row { address: address.to_owned(), since, state });
+        let (since, before) = match before.map(|row| (row, &row.state)) {
+            Some((_, State::Failed { why, .. })) => (Instant::now(), Some(why.clone())),
+            Some((row, _)) => (row.since, row.before.clone()),
+            None => (Instant::now(), None),
+        };
+        rows.rows.push(Row { address: address.to_owned(), since, state, before });
         true
     }
 
@@ -140,12 +149,14 @@ fn in_words(row: &Row) -> String {
         0 => "yet".to_owned(),
         seconds => format!("in {seconds} s"),
     };
-    match &row.state {
-        State::Asked => format!("no answer from the name service {time}"),
-        State::Called => format!("no answer {time} (is a firewall between?)"),
-        State::Answered => format!("it answers, and has not let this process in {time}"),
-        State::Known => String::new(),
-        State::Failed { why, .. } => why.clone(),
+    let before = row.before.as_ref().filter(|_| row.since.elapsed() < STILL);
+    match (&row.state, before) {
+        (State::Asked | State::Called, Some(before)) => before.clone(),
+        (State::Asked, _) => format!("no answer from the name service {time}"),
+        (State::Called, _) => format!("no answer {time} (is a firewall between?)"),
+        (State::Answered, _) => format!("it answers, and has not let this process in {time}"),
+        (State::Known, _) => String::new(),
+        (State::Failed { why, .. }, _) => why.clone(),
     }
 }
 
@@ -225,6 +236,21 @@ mod tests {
         board.call("10.0.0.5:5494", failed("it is another cluster's", true));
         board.call("10.0.0.6:5494", failed("nothing listens there", false));
         assert!(board.pending().is_none() && !board.is_final());
+    }
+
+    #[test]
+    fn an_address_that_is_called_again_is_told_as_it_was() {
+        let board = Board::default();
+        board.begin("");
+        board.call("a:1", State::Called);
+        board.set("a:1", failed("nothing listens there", false));
+        for _ in 0..2 {
+            board.begin("");
+            board.call("a:1", State::Called);
+            assert_eq!(board.words(), "a:1: nothing listens there");
+        }
+        board.set("a:1", State::Answered);
+        assert!(board.words().starts_with("a:1: it answers"), "{}", board.words());
     }
 
     #[test]
