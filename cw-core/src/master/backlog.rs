@@ -30,9 +30,15 @@ impl Backlog {
 }
 
 impl Master {
-    /// The workers that are here, with their slots, and whether a task has ended well there. Who is about to leave has none.
+    /// The workers that are here, with their slots, and whether a task has ended well there. Who is about to leave has none;
+    /// and where tasks wait as nobody has time for them, slots that stand empty are none.
     pub fn workforce(&self) -> impl Iterator<Item = (WorkerId, u32, bool)> {
-        let slots = |worker: &Worker| if worker.leaving { 0 } else { worker.slots };
+        let is_short = !self.untimely.is_empty();
+        let slots = move |worker: &Worker| match worker.slots {
+            _ if worker.leaving || worker.allotment.is_over => 0,
+            slots if is_short => slots.min(worker.sent),
+            slots => slots,
+        };
         self.workers.iter().map(move |(id, worker)| (*id, slots(worker), worker.record.has_done_well()))
     }
 
@@ -60,7 +66,8 @@ impl Client {
         for spec in self.specs.iter().filter(|spec| spec.tasks > 0) {
             let tasks = u64::from(spec.tasks);
             if spec.learned.is_known() {
-                let micros = u64::from(spec.learned.expected()).saturating_mul(tasks);
+                let mean = spec.learned.mean().unwrap_or_default().max(1);
+                let micros = mean.saturating_mul(tasks);
                 backlog.learned = backlog.learned.saturating_add(Duration::from_micros(micros));
                 known += tasks;
             } else {

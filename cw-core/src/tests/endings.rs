@@ -209,12 +209,14 @@ fn desk(slots: u32, left: u32) -> Desk {
     desk
 }
 
-fn sent(desk: &Desk) -> usize {
-    let runs = |action: &&crate::master::Action| {
-        let crate::master::Action::TellWorker { message, .. } = action else { return false };
-        matches!(message, ToWorker::Run { .. })
+/// How many tasks were sent to workers.
+fn sent(desk: &Desk) -> u32 {
+    let tasks = |action: &crate::master::Action| match action {
+        crate::master::Action::TellWorker { message: ToWorker::Run { .. }, .. } => 1,
+        crate::master::Action::TellWorker { message: ToWorker::Runs { tasks, .. }, .. } => *tasks,
+        _ => 0,
     };
-    desk.done.iter().filter(runs).count()
+    desk.done.iter().map(tasks).sum()
 }
 
 fn ended(desk: &mut Desk, task: u64, seconds: u64) {
@@ -264,6 +266,24 @@ fn nothing_is_sent_to_who_is_about_to_end() {
     assert!(matches!(stalls[..], [Stall::NoTime { p90_seconds: 0, left_seconds: 6..=10 }]), "{stalls:?}");
     desk.worker_says(1, FromWorker::Ends { left: None });
     assert_eq!(sent(&desk), 2);
+}
+
+#[test]
+fn slots_without_time_are_none_to_whoever_starts_workers() {
+    let mut desk = desk(2, 30);
+    let slots = |desk: &Desk| desk.master.workforce().map(|(_, slots, _)| slots).sum::<u32>();
+    desk.submit(0..2);
+    ended(&mut desk, 0, 20);
+    ended(&mut desk, 1, 20);
+    desk.pass(ms(10_000), &[1]);
+    assert_eq!(slots(&desk), 2);
+    desk.submit(2..4);
+    assert_eq!((sent(&desk), slots(&desk)), (2, 0), "there is no time, and more workers are of use");
+    assert_eq!(desk.master.backlog().learned, seconds(40));
+    desk.worker_says(1, FromWorker::Ends { left: Some(100) });
+    assert_eq!((sent(&desk), slots(&desk)), (4, 2));
+    desk.pass(ms(99_900), &[1]);
+    assert_eq!(slots(&desk), 0, "it is about to end");
 }
 
 #[test]
