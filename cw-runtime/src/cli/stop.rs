@@ -1,11 +1,12 @@
 //! `cw stop`: nothing of a cluster is left.
 //!
-//! 1. The master has all workers leave, which counts against no task, and ends.
-//! 2. A master of this machine that did not answer is ended as a process: the one that holds the cluster's lock, so that it
+//! 1. Jobs that have not begun are cancelled: none is to begin where a worker has just left.
+//! 2. The master has all workers leave, which counts against no task, and ends.
+//! 3. A master of this machine that did not answer is ended as a process: the one that holds the cluster's lock, so that it
 //!    is never another one's number.
-//! 3. What `cw start` started is ended by its launcher: jobs that pend, workers that never came, and those of a master that
+//! 4. What `cw start` started is ended by its launcher: jobs that pend, workers that never came, and those of a master that
 //!    is dead.
-//! 4. The fleet's file goes, once nothing of it is left; what is left is named.
+//! 5. The fleet's file goes, once nothing of it is left; what is left is named.
 
 use std::{
     sync::mpsc::{RecvTimeoutError, channel},
@@ -24,6 +25,7 @@ use crate::{
         self, Launched, Refused, State,
         fleet::{Fleet, How, MasterAt},
         process::{self, Known},
+        slurm::Slurm,
     },
     net::tls::Peer,
     observe::Observer,
@@ -53,6 +55,8 @@ pub(super) struct Stop {
 /// What has come of it.
 #[derive(Default)]
 struct Stopped {
+    /// Jobs that had not begun.
+    cancelled: usize,
     /// What has ended.
     ended: Vec<String>,
     /// What is left, and why.
@@ -66,6 +70,9 @@ impl Stop {
         let fleet = dir.read_fleet()?;
         let mut screen = Screen::new();
         let mut stopped = Stopped::default();
+        if let Some(fleet) = &fleet {
+            stopped.cancel_pending(&dir, fleet, &mut screen);
+        }
         let stays = match &fleet {
             Some(Fleet { master: MasterAt::There, .. }) => dir.exists(Peer::Client) && !dir.has_dead_master(),
             _ => {
@@ -86,6 +93,17 @@ impl Stop {
 }
 
 impl Stopped {
+    /// Should that not go well, the same engine is asked again later, and told of then.
+    fn cancel_pending(&mut self, dir: &ClusterDir, fleet: &Fleet, screen: &mut Screen) {
+        if !matches!(fleet.how, How::Slurm(_)) {
+            return;
+        }
+        screen.show("cancelling what has not begun");
+        if let Ok(count @ 1..) = Slurm::new(fleet, dir).cancel_pending() {
+            self.cancelled = count;
+        }
+    }
+
     fn end_master(&mut self, dir: &ClusterDir, screen: &mut Screen) {
         let mut why = None;
         // One that is dead for sure need not be tried.
@@ -131,7 +149,10 @@ impl Stopped {
         let is_told = !self.ended.is_empty();
         let (before, how, ended) = end_launched(dir, &fleet, screen);
         match ended {
-            Ok(()) => self.ended.extend(before.words(is_told)),
+            Ok(()) => {
+                let before = Before { pend: before.pend + self.cancelled, ..before };
+                self.ended.extend(before.words(is_told));
+            }
             Err(refused) => self.left.push(refused.to_string()),
         }
         if self.left.is_empty() {

@@ -100,6 +100,17 @@ impl Slurm {
         planned(&script::master(&self.fleet, &self.slurm, &self.logs), &text)
     }
 
+    /// Cancels those that have not begun, so that none begins where another has just ended. Gives how many there were.
+    ///
+    /// # Errors
+    /// In Slurm's words.
+    pub(crate) fn cancel_pending(&self) -> Result<usize, Refused> {
+        let mut left = self.listed()?;
+        left.retain(|line| parse::phase(&line.state) == Phase::Pending);
+        cancel(&to_cancel(&left, &BTreeMap::new()), &["--state=PENDING"])?;
+        Ok(left.len())
+    }
+
     fn submit_workers(&self, count: u32) -> Result<Vec<String>, Refused> {
         let words = script::workers(&self.fleet, &self.slurm, &self.logs, count);
         let id = submit(&words, &script::worker_script(&self.fleet, &self.slurm))?;
@@ -174,7 +185,7 @@ impl Slurm {
             let round = self.listed().and_then(|mut left| {
                 left.retain(|line| matches!(parse::phase(&line.state), Phase::Pending | Phase::Running));
                 let cancels = to_cancel(&left, &cancelled);
-                cancel(&cancels)?;
+                cancel(&cancels, &[])?;
                 cancelled.extend(cancels.into_iter().map(|id| (id, Instant::now())));
                 Ok(left)
             });
@@ -270,9 +281,9 @@ fn to_cancel(left: &[parse::Line], cancelled: &BTreeMap<String, Instant>) -> Vec
     ids.into_iter().filter(is_due).collect()
 }
 
-fn cancel(ids: &[String]) -> Result<(), Refused> {
+fn cancel(ids: &[String], which: &[&str]) -> Result<(), Refused> {
     for ids in ids.chunks(CANCEL_MAX) {
-        match run(ask("scancel", [] as [&str; 0]).args(ids), "") {
+        match run(ask("scancel", [] as [&str; 0]).args(which).args(ids), "") {
             Ok(_) => {}
             // One that has just ended is none to complain about; what is left is seen.
             Err(Failed::Refused { words, .. }) if words.contains("Invalid job id") => {}
