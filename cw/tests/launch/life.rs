@@ -1,6 +1,6 @@
 //! The whole life of a cluster under a real Slurm of three nodes.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use crate::{
     site::Site,
@@ -82,5 +82,25 @@ fn the_whole_life_of_a_cluster() {
     site.fault("start", "cw1");
     let stopped = site.cw(&["stop"]).with_code(0);
     assert!(stopped.stdout.contains("no job is left"), "{stopped:?}");
+    site.assert_ended();
+}
+
+/// Slurm's shortest limit is a minute, so this takes a while.
+#[test]
+fn a_task_longer_than_its_allocation_goes_on_in_the_next() {
+    let Some(site) = Site::start(1) else { return };
+    let words = ["start", "--slurm", "-n", "1", "--time", "1", "--idle", "30s"];
+    site.cw(&[&words, &LISTEN[..]].concat()).with_code(0);
+    let folder = tempfile::tempdir_in(site.house.home.path()).expect("the home is there").keep();
+    let mut command = site.command(&program("it_checkpoints"), &["--cluster", "default", "seconds", "--dir"]);
+    let client = Process::start(command.arg(&folder));
+    let finished = client.finish_within(Duration::from_secs(240)).well();
+    assert!(finished.stdout.contains("counted 75\n"), "{finished:?}");
+    let log = fs::read_to_string(folder.join("log")).expect("it ran");
+    let began: Vec<u64> =
+        log.lines().map(|line| line["begins at ".len()..].parse().expect("a number")).collect();
+    assert!(began.len() > 1 && began[0] == 0, "{log}");
+    assert!(began.windows(2).all(|two| two[0] < two[1]), "each goes on where it was: {log}");
+    site.cw(&["stop"]).with_code(0);
     site.assert_ended();
 }

@@ -38,6 +38,19 @@ fn count(to: u64, way: String, dir: PathBuf) -> Result<u64, String> {
     Ok(counted - began)
 }
 
+/// Counts seconds, and saves each. Nobody tries it again for a failure.
+#[cw::job]
+fn count_seconds(to: u64, dir: PathBuf) -> Result<u64, String> {
+    let mut counted: u64 = cw::ctx().load().unwrap_or_default();
+    note(&dir, &format!("begins at {counted}"));
+    while counted < to {
+        std::thread::sleep(Duration::from_secs(1));
+        counted += 1;
+        cw::ctx().save(&counted).map_err(|error| error.to_string())?;
+    }
+    Ok(counted)
+}
+
 /// An async job, whose runtime waits with it.
 #[cw::job(retries = 1)]
 async fn count_async(dir: PathBuf) -> Result<u64, String> {
@@ -99,6 +112,7 @@ async fn main(opts: Opts) -> cw::Result<()> {
     let options = store.map_or_else(cw::options, |store| cw::options().store(store));
     match what.as_str() {
         "count" => println!("counted {}", options.spawn(count, (10, way, dir)).await?),
+        "seconds" => println!("counted {}", options.spawn(count_seconds, (75, dir)).await?),
         "async" => println!("counted {}", options.spawn(count_async, (dir,)).await?),
         "folder" => {
             let folder = options.spawn(leave_file, (dir,)).await?;
