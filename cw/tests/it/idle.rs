@@ -20,9 +20,11 @@ fn a_worker_without_tasks_ends_by_itself_and_harms_nobody() {
 #[test]
 fn a_task_keeps_its_worker() {
     let mut cluster = Cluster::start(0);
+    let client = cluster.client(&["naps", "100"]);
+    client.complained("the cluster has no worker");
+    // All of them take longer, and so does the start of an executor.
     cluster.add_worker(&["--idle", "100ms"]);
-    // Its tasks take longer, and it begins the next when one has ended.
-    cluster.client(&["naps", "3"]).finish().well();
+    client.finish().well();
     cluster.workers.pop().expect("just added").finish().with_code(0);
 }
 
@@ -39,4 +41,32 @@ fn under_slurm_a_worker_ends_without_being_told() {
     };
     assert_eq!(idle(None), "for 300s the worker ends");
     assert_eq!(idle(Some("never")), "it stays");
+}
+
+#[test]
+fn what_stands_in_the_way_of_workers_is_the_reason_why_there_is_none() {
+    let home = Home::new();
+    let _master = home.master();
+    let client = home.client(&["spawn"]);
+    client.complained("the cluster has no worker; start some with");
+    let lost = home.start(&["--role", "worker", "--slots", "1", "--master", "127.0.0.1:1"]);
+    let line = client.complained("cannot reach the master");
+    let name = format!(":{} cannot reach the master: 127.0.0.1:1", lost.pid());
+    assert!(line.contains("the cluster has no worker: worker ") && line.contains(&name), "{line}");
+    let dead = home.start(&[
+        "--role",
+        "worker",
+        "--slots",
+        "1",
+        "--master",
+        "127.0.0.1:1",
+        "--connect-timeout",
+        "1ms",
+    ]);
+    let pid = dead.pid();
+    dead.finish().with_code(12);
+    let line = client.complained(&format!(":{pid} has ended: "));
+    assert!(line.contains("127.0.0.1:1"), "{line}");
+    let _worker = home.worker(1);
+    client.finish().well();
 }
