@@ -21,14 +21,14 @@
 //!
 //! - As many slots, of those here and those coming, as get what is known of the backlog done in [`DRAIN`]; one for each task
 //!   of jobs that have not run yet. At least [`Wish::min`] workers, at most [`Wish::max`].
-//! - In steps: as many more as there are at most, or [`FIRST`]. The next step comes when all of the one before are here, or
-//!   pend for [`STEP_PAUSE`]: a site may be full, but workers that run and cannot join are a reason not to start others.
-//! - Only after a look at the engine that is not older than [`SOON`], nor than the last worker that was lost. It is asked every [`SOON`] while something is coming or
-//!   wanted, else every [`LATE`] while there is anything, else not at all. While it does not answer nothing changes, and it is
-//!   asked more and more rarely.
-//! - Workers that end badly before they were of use, [`ROW`] in a row, pause all of that, for longer each time ([`pace`]).
+//! - In steps that at most double: as many more as there are, or four where there are none. The next step comes when all of the one before are here, or
+//!   pend for a minute: a site may be full, but workers that run and cannot join are a reason not to start others.
+//! - Only after a look at the engine that is not older than ten seconds, nor than the last worker that was lost. It is asked
+//!   every ten seconds while something is coming or wanted, else every minute while there is anything, else not at all. While
+//!   it does not answer nothing changes, and it is asked more and more rarely.
+//! - Workers that end badly before they were of use, three in a row, pause all of that, for longer each time (`pace`).
 //!   One that joins ends the pause; one that is of use makes all forgotten. Planned ends are no failures; but who cancels
-//!   workers by hand does not want them back within [`HOLD`].
+//!   workers by hand does not want them back within a minute.
 
 mod jobs;
 mod pace;
@@ -306,7 +306,11 @@ impl Keeper {
         let (workers, stay) = if is_known && self.may_start() { self.missing()? } else { return None };
         let alive = self.alive();
         // After failures one is enough to see whether that is over.
-        let step = if self.pace.is_well() { alive.max(FIRST) } else { 1 };
+        let step = match alive {
+            _ if !self.pace.is_well() => 1,
+            0 => FIRST,
+            some => some,
+        };
         Some(Action::Start { workers: workers.min(step), stay })
     }
 

@@ -333,7 +333,7 @@ fn one_that_joins_ends_the_pause_and_one_that_is_of_use_makes_all_forgotten() {
     house.here[0].is_proven = true;
     house.join(5..6);
     house.pass(SECOND * 20);
-    assert_eq!(house.steps()[3..], [4], "{:?}", house.started);
+    assert_eq!(house.steps()[3..], [3], "{:?}", house.started);
     assert!(house.keeper.pace.is_well());
 }
 

@@ -175,7 +175,7 @@ impl Wild {
 
     fn start(&mut self, workers: u32, stay: bool) -> Result<Vec<String>, String> {
         let known = self.keeper.alive();
-        assert!(workers > 0 && workers <= known.max(FIRST), "{workers} beside {known}");
+        assert!(workers > 0 && workers <= if known == 0 { FIRST } else { known }, "{workers} beside {known}");
         if !stay {
             let coming = self.keeper.jobs.values().filter(|job| job.is_coming()).count();
             let here = self.here().len();
