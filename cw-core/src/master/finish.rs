@@ -254,12 +254,13 @@ impl Master {
             state.leaving = true;
             self.note_load(worker);
         }
-        if why == Returned::NoTime {
+        let entry = self.clients.get(&client).and_then(|client| client.tasks.get(task));
+        if why == Returned::NoTime && entry.is_some_and(|entry| entry.is_with(worker, attempt)) {
             self.note_declined(worker, client, task);
         }
         if let Some(state) = self.workers.get_mut(&worker) {
             state.note_returned();
-            state.allotment.gave |= why == Returned::Recalled;
+            state.allotment.gave |= why == Returned::Recalled && state.exclusive.is_none();
         }
         let ran = matches!(why, Returned::Suspect | Returned::Cancelled | Returned::Killed);
         let end = if ran { End::Ran } else { End::NotRun };

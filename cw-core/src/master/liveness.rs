@@ -210,10 +210,12 @@ impl Master {
         for (program, rank) in &worker.listed {
             self.room.get_mut(program).map(|room| room.remove(&(*rank, id)));
         }
+        // Its allocation was over: it could not say goodbye.
+        let is_over = worker.left(self.now).is_some_and(|left| left.is_zero());
         let obituary = format!("{}: not heard for {:?}", worker.name, self.now.since(worker.heard));
         for client in self.clients.keys().copied().collect::<Vec<_>>() {
             self.on_held(id, client, false);
-            self.take_from(client, id, &worker.name, (!is_planned).then_some(&obituary));
+            self.take_from(client, id, &worker.name, (!is_planned && !is_over).then_some(&obituary));
         }
         self.forget_asked(id);
         self.forget_questions(id);

@@ -1,6 +1,9 @@
 //! Workers whose allocation ends: what is begun there, what is not, and what becomes of what was.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use super::{
     desk::{CLIENT, Desk, TASK, ms},
@@ -325,4 +328,107 @@ fn words_of_no_worker_and_no_task_change_nothing() {
     assert_eq!(sent(&desk), 0);
     desk.worker_says(1, FromWorker::Ends { left: None });
     assert_eq!(sent(&desk), 1);
+}
+
+#[test]
+fn a_stale_word_that_there_is_no_time_says_nothing_of_the_worker() {
+    let mut desk = desk(2, 36_000);
+    desk.submit(0..1);
+    ended(&mut desk, 0, 20);
+    // Of a task that is over, and of one that nobody knows.
+    returned(&mut desk, 0);
+    returned(&mut desk, 77);
+    let before = sent(&desk);
+    desk.submit(1..3);
+    desk.pass(ms(9_000), &[1]);
+    assert_eq!(sent(&desk), before + 2, "{:?}", desk.stalls());
+}
+
+#[test]
+fn a_worker_that_is_lost_at_its_end_is_no_loss_of_its_tasks() {
+    let mut desk = Desk::new();
+    desk.worker_of(1, 1, false);
+    desk.worker_says(1, FromWorker::Ends { left: Some(20) });
+    desk.client(false, Spec { loss_limit: 1, ..plain() });
+    desk.submit(0..1);
+    desk.started(1, 1);
+    // It is cut off, and so cannot say goodbye when its time is over.
+    desk.pass(ms(15_000), &[1]);
+    desk.handle(crate::master::Event::WorkerLost { worker: WorkerId(1) });
+    desk.worker(2, false);
+    desk.pass(ms(40_000), &[2]);
+    assert_eq!(desk.sent().map(|(worker, _)| worker), Some(2), "{:?}", desk.passed());
+}
+
+/// Runs short tasks on two workers until a task that needs 20 s, and may have ended its worker, is sent to one of them; says
+/// whether it ever is. Workers hand back what they are asked for.
+fn lone_task_is_placed(left: Option<u32>) -> bool {
+    let mut desk = Desk::new();
+    desk.client(false, plain());
+    desk.client_says(FromClient::Declare {
+        spec: SpecIndex(1),
+        what: Box::new(Spec { job: JobIndex(1), ..plain() }),
+    });
+    desk.worker_of(2, 1, false);
+    desk.client_says(FromClient::Submit { task: TaskId(0), spec: SpecIndex(1) });
+    end_at(&mut desk, 2, (0, 1), 20_000_000);
+    desk.client_says(FromClient::Submit { task: TaskId(1), spec: SpecIndex(1) });
+    desk.worker_says(2, FromWorker::Started { client: CLIENT, task: TaskId(1), attempt: Attempt(1) });
+    for number in [1, 3] {
+        desk.worker_of(number, 4, false);
+        desk.worker_says(number, FromWorker::Ends { left });
+    }
+    desk.submit(10..200);
+    desk.handle(crate::master::Event::WorkerLost { worker: WorkerId(2) });
+    desk.pass(desk.now + seconds(15), &[1, 3]);
+    let mut lines: BTreeMap<u32, VecDeque<(u64, u32)>> = BTreeMap::new();
+    for round in 0..2_000 {
+        for _ in 0..10 {
+            for action in std::mem::take(&mut desk.done) {
+                let crate::master::Action::TellWorker { worker, message, .. } = action else { continue };
+                let line = lines.entry(worker.0).or_default();
+                match message {
+                    ToWorker::Run { task: TaskId(1), attempt, .. } if attempt.0 > 1 => return true,
+                    ToWorker::Run { task, attempt, .. } => line.push_back((task.0, attempt.0)),
+                    ToWorker::Runs { first, tasks, attempt, .. } => {
+                        line.extend((0..u64::from(tasks)).map(|n| (first.0 + n, attempt.0)));
+                    }
+                    ToWorker::Recall { tasks } => {
+                        for _ in 0..tasks {
+                            let Some((task, attempt)) = (line.len() > 4).then(|| line.pop_back()).flatten()
+                            else {
+                                break;
+                            };
+                            let (client, why) = (CLIENT, Returned::Recalled);
+                            let (task, attempt) = (TaskId(task), Attempt(attempt));
+                            let back = FromWorker::Returned { client, task, attempt, why };
+                            desk.worker_says(worker.0, back);
+                        }
+                        desk.worker_says(worker.0, FromWorker::Recalled);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        // One of them ends a task, and there is another.
+        desk.pass(desk.now + Duration::from_millis(6), &[1, 3]);
+        let number = if round % 2 == 0 { 1 } else { 3 };
+        if let Some(first) = lines.entry(number).or_default().pop_front() {
+            end_at(&mut desk, number, first, 50_000);
+        }
+        desk.submit(200 + round..201 + round);
+    }
+    false
+}
+
+fn end_at(desk: &mut Desk, number: u32, (task, attempt): (u64, u32), micros: u64) {
+    let (task, attempt, class) = (TaskId(task), Attempt(attempt), Class::Ok);
+    let ended = FromWorker::Finished { client: CLIENT, task, attempt, class, micros, output: 0 };
+    desk.worker_says(number, ended);
+}
+
+#[test]
+fn a_long_task_that_is_to_be_alone_has_its_worker_beside_any_number_of_short_ones() {
+    assert!(lone_task_is_placed(None));
+    assert!(lone_task_is_placed(Some(36_000)));
 }
