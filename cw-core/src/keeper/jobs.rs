@@ -67,22 +67,24 @@ impl Job {
 }
 
 impl Keeper {
-    pub(super) fn on_master(&mut self, backlog: Backlog, workers: &[Here]) {
+    pub(super) fn on_master(&mut self, backlog: Backlog, workers: Vec<Here>) {
         self.backlog = backlog;
         self.slots = workers.iter().fold(0, |slots, worker| slots.saturating_add(worker.slots));
         self.here = super::count(workers.len());
         let before = self.jobs.values().filter(|job| job.is_here).count();
-        self.note_here(workers);
+        self.launched = workers;
+        self.launched.retain(|worker| worker.job.is_some());
+        self.note_here();
         if self.jobs.values().filter(|job| job.is_here).count() < before {
             // What has become of it is to be known before others are started.
             self.looked = None;
         }
     }
 
-    fn note_here(&mut self, workers: &[Here]) {
+    fn note_here(&mut self) {
         self.jobs.values_mut().for_each(|job| job.is_here = false);
         let now = self.now;
-        for Here { job, is_proven, .. } in workers {
+        for Here { job, is_proven, .. } in &self.launched {
             let Some(job) = job.as_ref().and_then(|name| self.jobs.get_mut(name)) else { continue };
             job.is_here = true;
             if job.joined.is_none() {
@@ -101,6 +103,8 @@ impl Keeper {
         for Seen { job, state } in seen {
             self.note_state(job, state);
         }
+        // Some of those that were not known before may be here, and not for long.
+        self.note_here();
         let now = self.now;
         let mut forgotten = Vec::new();
         self.jobs.retain(|name, job| {

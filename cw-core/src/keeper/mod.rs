@@ -171,6 +171,8 @@ pub struct Keeper {
     /// The slots of all workers that the master has, and how many those are.
     slots: u32,
     here: u32,
+    /// Those of them that an engine has started.
+    launched: Vec<Here>,
     jobs: BTreeMap<String, Job>,
     /// Whether an answer is waited for.
     is_asking: bool,
@@ -198,6 +200,7 @@ impl Keeper {
             backlog: Backlog::default(),
             slots: 0,
             here: 0,
+            launched: Vec::new(),
             jobs: BTreeMap::new(),
             is_asking: false,
             looked: None,
@@ -215,7 +218,7 @@ impl Keeper {
         self.now = now;
         match event {
             Event::Wished(wish) => self.on_wished(wish),
-            Event::Master { backlog, workers } => self.on_master(backlog, &workers),
+            Event::Master { backlog, workers } => self.on_master(backlog, workers),
             Event::Looked(answer) => self.on_looked(answer),
             Event::Started(answer) => self.on_started(answer),
         }

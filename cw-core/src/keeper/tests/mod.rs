@@ -465,6 +465,20 @@ fn what_was_there_before_the_keeper_is_counted() {
     house.says("one was of no use: worker 5: exit code 1");
 }
 
+/// It had been here before the engine was asked for the first time, and left before the next word of the master.
+#[test]
+fn one_that_was_not_known_while_it_was_here_has_joined_all_the_same() {
+    let mut house = House::new(wish(0, 4));
+    house.start(1, false).unwrap();
+    house.join(0..1);
+    house.leave(0, End::Planned("COMPLETED".to_owned()));
+    house.backlog = queued(100);
+    house.pass(MINUTE);
+    assert!(house.keeper.pace.is_well());
+    house.started.remove(0);
+    assert_eq!(house.steps(), [4]);
+}
+
 #[test]
 fn what_others_have_started_meanwhile_is_looked_for_first() {
     let mut house = House::with(Wish { grows: false, ..wish(2, 4) }, queued(100));
