@@ -31,13 +31,19 @@ base_temporary="$own_temporary/cw-ssh-$(id -u)"
 
 # Makes a folder that nobody else can write to; one that others have made does not do.
 private() {
+    mkdir "$1" 2>/dev/null || [ -d "$1" ] || return 1
+    is_private "$1"
+}
+
+# Whether a folder is this user's alone, and no link.
+is_private() {
     path=$1
-    mkdir "$path" 2>/dev/null || [ -d "$path" ] || return 1
     # Mode, links, owner.
     # shellcheck disable=SC2046
     set -- $(ls -ldn "$path" 2>/dev/null)
+    owner=${3-}
     case ${1-} in
-        drwx------*) [ "$3" = "$(id -u)" ] && [ -w "$path" ] ;;
+        drwx------*) [ "$owner" = "$(id -u)" ] && [ -w "$path" ] ;;
         *) return 1 ;;
     esac
 }
@@ -49,11 +55,13 @@ choose_base() {
     private "$BASE" || fail "neither $base_home nor $base_temporary can be a private folder: $(mkdir "$BASE" 2>&1)"
 }
 
-# The folder of this fleet, if there is one.
+# The folder of this fleet, if there is one. What others have made is none: its files would say which process is killed.
 find_folder() {
     for BASE in "$base_home" "$base_temporary"; do
         F=$BASE/$ID
-        [ -d "$F" ] && return
+        [ -d "$F" ] || continue
+        is_private "$BASE" && is_private "$F" && return
+        [ "$owner" != "$(id -u)" ] || fail "$path is open to others, or a link: \`chmod 700 $path\` there if it is yours"
     done
     return 1
 }
@@ -82,7 +90,11 @@ began() {
 # Whether the process that is noted in a file runs. It is `$pid` then.
 runs() {
     pid='' start=''
-    [ -r "$1" ] && read -r pid start <"$1" && [ -n "$start" ] && [ "$(began "$pid")" = "$start" ]
+    [ -r "$1" ] && read -r pid start <"$1" && [ -n "$start" ] || return
+    case $pid in
+        '' | *[!0-9]*) return 1 ;;
+    esac
+    [ "$(began "$pid")" = "$start" ]
 }
 
 # Waits, at most so many tenths of a second, until something holds.
@@ -242,6 +254,9 @@ stop() {
 remove() {
     T=$(cat "$F/scratch" 2>/dev/null)
     HASH=$(cat "$F/program" 2>/dev/null)
+    case $HASH in
+        *[!0-9a-f]*) HASH='' ;;
+    esac
     case $T in
         */"cw-$ID") rm -rf "$T" ;;
     esac

@@ -53,7 +53,8 @@ impl Place {
     fn run(&self, Call { script, input, .. }: Call) -> Said {
         let mut shell = Command::new("sh");
         shell.args(["-c", &bootstrap(script.len())]).current_dir(self.home.path());
-        shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        shell.env_clear().env("PATH", path);
         shell.env("HOME", self.home.path()).env("TMPDIR", self.path("tmp"));
         let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
@@ -286,6 +287,58 @@ fn without_a_cache_in_the_home_temporary_files_do() {
     fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).unwrap();
     let Some(Found::Failed(why)) = place.start_once(&remote, &program).state else { panic!() };
     assert!(why.contains("can be a private folder"), "{why}");
+}
+
+#[test]
+fn what_another_user_has_put_there_is_neither_believed_nor_removed() {
+    let place = Place::new("exec sleep 600");
+    // Then all that is here is somebody else's.
+    fs::create_dir(place.path("bin")).unwrap();
+    write_program(&place.path("bin/id"), "echo 4711");
+    let base = place.path("tmp/cw-ssh-4711");
+    let folder = base.join("3fa9-1");
+    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir(base.join("bin")).unwrap();
+    for private in [&base, &folder] {
+        fs::set_permissions(private, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    fs::write(place.path("precious"), "").unwrap();
+    fs::write(folder.join("program"), "../../../precious\n").unwrap();
+    let mut victim = Command::new("sleep").arg("600").spawn().unwrap();
+    let known = (victim.id(), process::began(victim.id()).unwrap());
+    fs::write(folder.join("worker"), format!("{} {}\n", known.0, known.1)).unwrap();
+    let said = [remote("3fa9-1").looking(), remote("3fa9-1").stopping()].map(|call| place.run(call).state);
+    let is_alive = process::is_alive(known);
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert_eq!(said, [Some(Found::Nothing), Some(Found::Stopped)]);
+    assert!(is_alive && place.path("precious").exists() && folder.exists());
+}
+
+#[test]
+fn a_folder_of_ours_that_is_open_or_has_odd_words_is_not_believed() {
+    let place = Place::new("exec sleep 600");
+    let remote = remote("3fa9-1");
+    let said = place.start(&remote, &place.program());
+    let worker = (pid(&said), process::began(pid(&said)).unwrap());
+    let folder = place.path(".cache/cw/3fa9-1");
+    let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o770);
+    for call in [remote.looking(), remote.stopping()] {
+        let Some(Found::Failed(why)) = place.run(call).state else { panic!() };
+        assert!(why.starts_with(&format!("{} is open to others", folder.display())), "{why}");
+    }
+    mode(0o700);
+    let noted = fs::read_to_string(folder.join("worker")).unwrap();
+    fs::write(folder.join("worker"), format!("../proc/{noted}")).unwrap();
+    assert!(matches!(place.run(remote.looking()).state, Some(Found::Ended(_))));
+    fs::write(folder.join("worker"), noted).unwrap();
+    fs::create_dir(place.path(".cache/cw/bin")).unwrap();
+    fs::write(place.path("precious"), "").unwrap();
+    fs::write(folder.join("program"), "../../../precious\n").unwrap();
+    assert_eq!(place.run(remote.stopping()).state, Some(Found::Stopped));
+    assert!(!process::is_alive(worker) && place.is_empty());
+    assert!(place.path("precious").exists());
 }
 
 fn over(hosts: &[(&str, Option<&str>)]) -> OverSsh {
