@@ -12,6 +12,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::outlook::in_line;
+
 /// No command of an engine may take longer: a controller that hangs is asked again later.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
@@ -20,6 +22,9 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What is read of an answer; of a longer one the rest is left out.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// So many lines of a refusal are shown at most.
+const LINES_MAX: usize = 100;
 
 /// What a command said that ended well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,10 +126,11 @@ pub(crate) fn run_fed(
     Err(Failed::Refused { command: name, status, words: in_one_line(&words) })
 }
 
-/// Text of several lines as one, without a tool's habit of naming itself in each.
+/// Text of several lines as one that harms no terminal, and that is not too long.
 pub(crate) fn in_one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join("; ")
+    // Of what a command may say in all, so many lines are more than are shown.
+    in_line(&lines.take(LINES_MAX).collect::<Vec<_>>().join("; "))
 }
 
 fn read(pipe: impl Read + Send + 'static) -> Receiver<String> {
@@ -182,6 +188,16 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "sh: error: bad; error: worse");
         let silent = sh("exit 4", b"", LIMIT).unwrap_err().to_string();
         assert_eq!(silent, "`sh` ended with exit status: 4 and said nothing");
+    }
+
+    #[test]
+    fn a_refusal_is_short_and_harms_no_terminal() {
+        let said = |script: &str| sh(script, b"", LIMIT).unwrap_err().to_string();
+        assert_eq!(said("printf 'a\\033[2Jb\\rc\\n' >&2; exit 1"), "sh: a [2Jb c");
+        for much in ["head -c 3000000 /dev/zero", "yes 'error: again' | head -n 300000"] {
+            let said = said(&format!("{much} >&2; exit 1"));
+            assert!(said.chars().count() <= 1_010 && !said.contains(char::is_control), "{}", said.len());
+        }
     }
 
     #[test]
