@@ -48,6 +48,17 @@ const LINES_SHOWN: usize = 5;
 /// commands do and answer.
 const KEPT: [&str; 4] = ["SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_CONF_SERVER"];
 
+/// Variables that `sbatch` would take options from that are ours.
+const NOT_TAKEN: [&str; 7] = [
+    "SBATCH_ARRAY_INX",
+    "SBATCH_CLUSTERS",
+    "SBATCH_COMMENT",
+    "SBATCH_ERROR",
+    "SBATCH_JOB_NAME",
+    "SBATCH_OUTPUT",
+    "SBATCH_WAIT",
+];
+
 /// A fleet that is under Slurm.
 pub(crate) struct Slurm {
     fleet: Fleet,
@@ -324,10 +335,6 @@ fn run(command: &mut Command, input: &str) -> Result<Answer, Failed> {
 /// A command of Slurm's, as it is outside of all jobs and without what users have set for themselves.
 fn ask<const N: usize>(name: &str, words: [&str; N]) -> Command {
     let mut command = Command::new(name);
-    let is_foreign = |name: &str| {
-        let of_job = name.starts_with("SLURM") && !KEPT.contains(&name);
-        of_job || name.starts_with("SQUEUE_") || name.starts_with("SCANCEL_") || name == "SBATCH_WAIT"
-    };
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(is_foreign) {
             command.env_remove(name);
@@ -335,4 +342,25 @@ fn ask<const N: usize>(name: &str, words: [&str; N]) -> Command {
     }
     command.args(words);
     command
+}
+
+fn is_foreign(variable: &str) -> bool {
+    let of_job = variable.starts_with("SLURM") && !KEPT.contains(&variable);
+    let of_asking = ["SQUEUE_", "SCANCEL_"].iter().any(|it| variable.starts_with(it));
+    of_job || of_asking || NOT_TAKEN.contains(&variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_change_what_is_ours_do_not_reach_slurms_commands() {
+        for foreign in ["SLURM_JOB_ID", "SQUEUE_FORMAT", "SCANCEL_STATE", "SBATCH_CLUSTERS", "SBATCH_ERROR"] {
+            assert!(is_foreign(foreign), "{foreign}");
+        }
+        for fine in ["SLURM_CONF", "SBATCH_PARTITION", "SBATCH_ACCOUNT", "PATH"] {
+            assert!(!is_foreign(fine), "{fine}");
+        }
+    }
 }

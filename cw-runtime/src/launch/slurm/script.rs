@@ -93,32 +93,50 @@ fn script(fleet: &Fleet, line: &str) -> String {
     format!("#!/bin/sh\nexport CW_HOME={}\nexec {line}\n", shell::quote(&fleet.home))
 }
 
-/// Options that would keep jobs from being found again, or `sbatch` from ending at once.
-const NOT_YOURS: [(&str, &str); 8] = [
-    ("--job-name", "-J"),
-    ("--comment", ""),
-    ("--array", "-a"),
-    ("--wait", "-W"),
-    ("--wrap", ""),
-    ("--user", ""),
-    ("--uid", ""),
-    ("--test-only", ""),
+/// Options that would keep jobs or their logs from being found again, or `sbatch` from ending at once.
+const NOT_YOURS: [(&str, Option<char>); 11] = [
+    ("job-name", Some('J')),
+    ("comment", None),
+    ("array", Some('a')),
+    ("output", Some('o')),
+    ("error", Some('e')),
+    ("clusters", Some('M')),
+    ("wait", Some('W')),
+    ("wrap", None),
+    ("user", None),
+    ("uid", None),
+    ("test-only", None),
 ];
+
+/// Letters of `sbatch` behind which the rest of a word is a value. Others may be followed by one more letter.
+const VALUED: &str = "AbBcCdDFGiLmnNpqStwx";
+
+/// The option of [`NOT_YOURS`] that a word is or has. `sbatch` also takes the beginning of a name, and letters together.
+fn not_yours(word: &str) -> Option<&'static str> {
+    let found = match word.strip_prefix("--") {
+        Some(long) => {
+            let name = long.split('=').next().unwrap_or_default();
+            NOT_YOURS.into_iter().find(|(long, _)| !name.is_empty() && long.starts_with(name))
+        }
+        None => {
+            let letters = word.strip_prefix('-')?.chars().take_while(|letter| !VALUED.contains(*letter));
+            letters
+                .filter_map(|letter| NOT_YOURS.into_iter().find(|(_, short)| *short == Some(letter)))
+                .next()
+        }
+    };
+    found.map(|(long, _)| long)
+}
 
 /// Checks what a user adds to our words.
 ///
 /// # Errors
 /// It would break what is built on them.
 pub(super) fn check(args: &[String], logs: &Path) -> Result<(), Refused> {
-    let is = |word: &str, (long, short): (&str, &str)| {
-        let rest = word.strip_prefix(long);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-            || (!short.is_empty() && word.starts_with(short) && !word.starts_with("--"))
-    };
-    for word in args {
-        if let Some((long, _)) = NOT_YOURS.into_iter().find(|option| is(word, *option)) {
-            return Err(Refused(format!("`{word}` cannot be given to sbatch: {long} is set by cw itself")));
-        }
+    if let Some((word, long)) = args.iter().find_map(|word| Some((word, not_yours(word)?))) {
+        return Err(Refused(format!(
+            "`{word}` cannot be given to sbatch: --{long} is left to cw, which finds its jobs and their logs again"
+        )));
     }
     let path = logs.display().to_string();
     match path.contains(['%', '\\', '\n']) {
@@ -276,9 +294,24 @@ mod tests {
     fn what_would_keep_jobs_from_being_found_is_refused() {
         let logs = Path::new("/h/log");
         let check = |word: &str| check(&[word.to_owned()], logs).map_err(|refused| refused.0);
-        for fine in
-            ["--partition=x", "-p", "-A", "--account=a", "--wait-all-nodes=1", "-w", "cw1", "--mem=4G"]
-        {
+        for fine in [
+            "--partition=x",
+            "-p",
+            "-pJaW",
+            "-HpJoe",
+            "-A",
+            "--account=a",
+            "--wait-all-nodes=1",
+            "-w",
+            "cw1",
+            "--mem=4G",
+            "--cluster-constraint=x",
+            "--exclusive",
+            "--open-mode=append",
+            "-",
+            "--nice",
+            "-100",
+        ] {
             assert_eq!(check(fine), Ok(()), "{fine}");
         }
         for bad in [
@@ -291,11 +324,28 @@ mod tests {
             "-a0-3",
             "-W",
             "--wrap=x",
+            "-HJfoo",
+            "-HQWJ",
+            "-vW",
+            "-Ha0-3",
+            "--comme=x",
+            "--arra=0-3",
+            "--jo=x",
+            "-Mall",
+            "--clusters=all",
+            "--cluster",
+            "-o/dev/null",
+            "--out=x",
+            "--error=x",
+            "-ex",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }
         let refused = check("--comment=x").unwrap_err();
-        assert_eq!(refused, "`--comment=x` cannot be given to sbatch: --comment is set by cw itself");
+        assert_eq!(
+            refused,
+            "`--comment=x` cannot be given to sbatch: --comment is left to cw, which finds its jobs and their logs again"
+        );
         assert!(super::check(&[], Path::new("/a%b/log")).is_err());
     }
 }
