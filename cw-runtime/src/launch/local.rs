@@ -22,7 +22,7 @@ use super::{
     End, Launched, Launcher, Refused, State, What, container,
     fleet::{Fleet, How, Local},
     process::{self, Known},
-    shell,
+    shell, variables,
 };
 use crate::{access::ClusterDir, program};
 
@@ -86,6 +86,7 @@ impl Processes {
         let words = container::around(&self.fleet, &working, words.collect());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
+        variables::remove_from(&mut command);
         command.env("CW_HOME", &self.fleet.home).env(MARK, &self.fleet.id);
         command
     }
@@ -395,6 +396,18 @@ mod tests {
         {
             assert!(refused.to_string().starts_with("the workers are processes of elsewhere"), "{refused}");
         }
+    }
+
+    #[test]
+    fn variables_of_a_shell_do_not_reach_a_worker() {
+        let place = place("");
+        let command = place.launcher().command();
+        let of =
+            |name: &str| command.get_envs().find(|(it, _)| *it == name).map(|(_, value)| value.is_some());
+        assert_eq!(
+            [of("CW_HOME"), of("CW_MASTER"), of("CW_IDLE"), of("CW_ACCESS")],
+            [Some(true), Some(false), Some(false), None]
+        );
     }
 
     #[test]

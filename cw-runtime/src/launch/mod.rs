@@ -17,6 +17,7 @@ pub(crate) mod process;
 pub(crate) mod shell;
 pub(crate) mod slurm;
 pub(crate) mod ssh;
+pub(crate) mod variables;
 
 use std::fmt;
 

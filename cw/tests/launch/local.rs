@@ -120,13 +120,12 @@ fn a_cluster_outlives_the_terminal_it_was_started_on() {
 #[test]
 fn workers_that_cannot_start_are_told_with_their_last_words() {
     let house = House::new();
-    // They look where there is no master.
+    // They are told of an access file that is not there, and have nothing else of their caller's.
     let mut command = house.home.command(cw(), &["start", "--local", "-n", "2", "--listen", "127.0.0.1:0"]);
-    let finished =
-        Process::start(command.env("CW_MASTER", "127.0.0.1:1").env("CW_CONNECT_TIMEOUT", "1ms")).finish();
-    let finished = finished.with_code(17);
-    assert!(finished.stderr.contains("exit code 12"), "{finished:?}");
-    assert!(finished.stderr.contains("127.0.0.1:1: no answer yet"), "{finished:?}");
+    command.env("CW_ACCESS", "/no/such/file").env("CW_MASTER", "127.0.0.1:1").env("CW_IDLE", "bad");
+    let finished = Process::start(&mut command).finish().with_code(17);
+    assert!(finished.stderr.contains("exit code 10"), "{finished:?}");
+    assert!(finished.stderr.contains("/no/such/file"), "{finished:?}");
     house.cw(&["stop"]).with_code(0);
     house.assert_ended();
 }

@@ -90,12 +90,12 @@ fn what_slurm_refuses_is_said_in_its_words_and_nothing_is_left() {
 #[test]
 fn workers_that_end_at_their_start_are_told_with_code_and_last_words() {
     let Some(site) = Site::start(1) else { return };
-    // They look where there is no master.
+    // They are told of an access file that is not there, and have nothing else of their caller's.
     let mut command = site.command(cw(), &[&["start", "--slurm", "-n", "2"], &LISTEN[..]].concat());
-    command.env("CW_MASTER", "127.0.0.1:1").env("CW_CONNECT_TIMEOUT", "1ms");
+    command.env("CW_ACCESS", "/no/such/file").env("CW_MASTER", "127.0.0.1:1").env("CW_IDLE", "bad");
     let failed = Process::start(&mut command).finish().with_code(17);
-    assert!(failed.stderr.contains(" on cw1 ended: exit code 12: "), "{failed:?}");
-    assert!(failed.stderr.contains("127.0.0.1:1"), "{failed:?}");
+    assert!(failed.stderr.contains(" on cw1 ended: exit code 10: "), "{failed:?}");
+    assert!(failed.stderr.contains("/no/such/file"), "{failed:?}");
     assert!(only_error(&failed).contains("none of 2 workers is left; the master stays"), "{failed:?}");
     site.cw(&["stop"]).with_code(0);
     site.assert_ended();
@@ -163,6 +163,7 @@ fn a_dry_run_shows_the_very_submission() {
     );
     assert!(shown.contains(" --time=2:00:00 "), "{shown}");
     assert!(shown.contains("-p 'a b' <<'EOF'\n#!/bin/sh\nexport CW_HOME="), "{shown}");
+    assert!(shown.contains("\nunset CW_ROLE "), "{shown}");
     let worker = format!("\nexec {} worker --cluster default --idle 5m\nEOF\n", cw().display());
     assert!(shown.contains(&worker), "{shown}");
     assert!(!house.home.file("").exists());

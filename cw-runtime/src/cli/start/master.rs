@@ -20,6 +20,7 @@ use crate::{
         fleet::{Fleet, How, MasterAt},
         process, shell,
         slurm::Slurm,
+        variables,
     },
     net::tls::Peer,
     observe::Observer,
@@ -112,6 +113,7 @@ impl Starting<'_> {
         let from = log.metadata()?.len();
         let words = self.flags.master_words()?;
         let mut command = detached(&words);
+        variables::remove_from(&mut command);
         command.env("CW_HOME", &self.fleet.home);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::launch::{
     Refused, What, container,
     fleet::{Fleet, Slurm},
-    shell,
+    shell, variables,
 };
 
 /// Most Slurms have arrays of no more (`MaxArraySize`).
@@ -90,7 +90,9 @@ pub(super) fn master_script(fleet: &Fleet, words: &[String]) -> String {
 }
 
 fn script(fleet: &Fleet, line: &str) -> String {
-    format!("#!/bin/sh\nexport CW_HOME={}\nexec {line}\n", shell::quote(&fleet.home))
+    // `sbatch` hands the variables of its caller on.
+    let (home, unwanted) = (shell::quote(&fleet.home), variables::unwanted().join(" "));
+    format!("#!/bin/sh\nexport CW_HOME={home}\nunset {unwanted}\nexec {line}\n")
 }
 
 /// Options that would keep jobs or their logs from being found again, or `sbatch` from ending at once.
@@ -228,11 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_three_lines() {
+    fn a_script_is_four_lines() {
+        let unset = format!("unset {}", variables::unwanted().join(" "));
         assert_eq!(
             worker_script(&fleet("/home/u/.cw", "/home/u/sim"), &slurm()),
-            "#!/bin/sh\nexport CW_HOME=/home/u/.cw\n\
-             exec /home/u/sim cw worker --slots 2 --cluster lab --idle 5m\n"
+            format!(
+                "#!/bin/sh\nexport CW_HOME=/home/u/.cw\n{unset}\n\
+                 exec /home/u/sim cw worker --slots 2 --cluster lab --idle 5m\n"
+            )
         );
         let mut kept = fleet("/h", "/p");
         kept.idle = None;
@@ -256,9 +261,10 @@ mod tests {
         assert!(script.contains(line), "{script}");
     }
 
-    /// What a shell makes of the script: its `CW_HOME`, and the words of the worker.
+    /// What a shell makes of the script: its `CW_HOME`, what it keeps of other variables, and the words of the worker.
     fn read_by_sh(script: &str) -> Vec<String> {
         let mut command = Command::new("sh");
+        command.env("CW_MASTER", "elsewhere").env("CW_ACCESS", "a file");
         command.arg("-s").env("SLURM_RESTART_COUNT", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut sh = command.spawn().expect("there is a shell");
         sh.stdin.take().expect("just piped").write_all(script.as_bytes()).expect("it reads");
@@ -270,7 +276,7 @@ mod tests {
     fn a_shell_reads_odd_paths_as_they_are() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("it's \"$HOME\" `id` *");
-        let body = "#!/bin/sh\nprintf '%s\\0' \"$CW_HOME\" \"$0\" \"$@\"\n";
+        let body = "#!/bin/sh\nprintf '%s\\0' \"$CW_HOME\" \"$CW_MASTER$CW_ACCESS\" \"$0\" \"$@\"\n";
         // Written by another process: what this one has open for writing, a child of another test may hold.
         let write = "cat > \"$0\" && chmod 700 \"$0\"";
         let mut sh =
@@ -283,11 +289,11 @@ mod tests {
         {
             let said = read_by_sh(&worker_script(&fleet(home, program), &slurm()));
             let words = ["cw", "worker", "--slots", "2", "--cluster", "lab", "--idle", "5m"];
-            assert_eq!(said, [&[home, program], &words[..]].concat());
+            assert_eq!(said, [&[home, "a file", program], &words[..]].concat());
         }
         let words = [program, "master"].map(str::to_owned);
         let said = read_by_sh(&master_script(&fleet("/h", program), &words));
-        assert_eq!(said, ["/h", program, "master", "--takeover"], "one that is started again");
+        assert_eq!(said, ["/h", "a file", program, "master", "--takeover"], "one that is started again");
     }
 
     #[test]
