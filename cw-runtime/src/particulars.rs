@@ -106,6 +106,7 @@ impl Outfit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::local::MARK;
 
     fn particulars(environment: &[(&str, &str)]) -> Particulars {
         let bytes = |text: &str| text.as_bytes().to_vec();
@@ -134,6 +135,8 @@ mod tests {
         assert!(
             !["LC", "CW_MASTER", "SLURM_JOB_ID", "TMPDIR", "SECRET", "PATHS"].into_iter().any(from_client)
         );
+        // `cw stop` ends what has it: workers, and not what their tasks leave running.
+        assert!(!from_client(MARK) && !is_among(OsStr::new(MARK), &FROM_NODE, &FROM_NODE_WITH));
     }
 
     #[test]

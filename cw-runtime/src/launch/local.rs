@@ -32,8 +32,8 @@ const END_WAIT: Duration = Duration::from_secs(10);
 /// So many lines of a log are shown.
 const LINES_SHOWN: usize = 5;
 
-/// The variable by which all that was started for a fleet is known.
-const MARK: &str = "CW_FLEET";
+/// The variable by which all that was started for a fleet is known. Executors are not given it, so tasks do not have it.
+pub(crate) const MARK: &str = "CW_FLEET";
 
 /// What a worker writes last that has ended as it should.
 pub(crate) const WELL: &str = "the worker has ended";
