@@ -126,7 +126,8 @@ fn a_controller_that_is_down_or_hangs_is_said_and_stop_can_be_said_again() {
         assert!(only_error(&more).contains(words), "{more:?}");
         let left = site.cw(&["stop"]).with_code(17);
         assert!(
-            only_error(&left).contains(words) && only_error(&left).contains("the comment cw:"),
+            only_error(&left).contains(words)
+                && only_error(&left).contains("run `cw stop` again once it answers"),
             "{left:?}"
         );
         assert!(site.house.fleet().is_some(), "what may be left is still known");

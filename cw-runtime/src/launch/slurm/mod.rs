@@ -22,7 +22,7 @@ use super::{
     fleet::{self, Fleet, How},
     process, shell,
 };
-use crate::access::ClusterDir;
+use crate::{access::ClusterDir, flag};
 use parse::Phase;
 
 /// How long `stop` waits for jobs to be gone. Slurm itself kills what does not end by the `KillWait` of its site, mostly
@@ -237,10 +237,9 @@ impl Slurm {
     }
 
     fn unknown(&self, refused: &Refused) -> Refused {
-        let name = script::name(&self.fleet, What::Worker);
         Refused(format!(
-            "{refused}; what of `{name}` is left cannot be told: jobs with the comment {} have to be cancelled once Slurm answers",
-            script::comment(&self.fleet)
+            "jobs that Slurm does not tell of ({refused}): run `{}` again once it answers",
+            flag::verb("stop")
         ))
     }
 }
