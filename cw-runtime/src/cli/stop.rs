@@ -229,7 +229,7 @@ fn end_launched(dir: &ClusterDir, fleet: &Fleet, screen: &mut Screen) -> (Before
             Ok((how, result)) => return (before, how, result),
             Err(RecvTimeoutError::Timeout) => {
                 screen.show(&match watching.look() {
-                    Ok(launched) => format!("waiting for the end of {}", plural(live(&launched), what)),
+                    Ok(launched) => waiting(live(&launched), what),
                     Err(refused) => refused.to_string(),
                 });
             }
@@ -260,6 +260,14 @@ impl Before {
     }
 }
 
+/// What is said while so many have not ended.
+fn waiting(count: usize, what: &str) -> String {
+    match count {
+        0 => "looking whether all has ended".to_owned(),
+        _ => format!("waiting for the end of {}", plural(count, what)),
+    }
+}
+
 fn live(launched: &[Launched]) -> usize {
     launched.iter().filter(|it| !matches!(it.state, State::Ended(_))).count()
 }
@@ -269,5 +277,17 @@ fn plural(count: usize, what: &str) -> String {
         (1, what) => format!("1 {what}"),
         (2.., "process") => format!("{count} processes"),
         (count, what) => format!("{count} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_nothing() {
+        assert_eq!(waiting(0, "job"), "looking whether all has ended");
+        assert_eq!(waiting(1, "process"), "waiting for the end of 1 process");
+        assert_eq!(waiting(2, "process"), "waiting for the end of 2 processes");
     }
 }
