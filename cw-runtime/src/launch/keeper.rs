@@ -35,6 +35,9 @@ use crate::{access::ClusterDir, clock::Clock};
 /// How often it is looked how things stand.
 const TICK: Duration = Duration::from_secs(2);
 
+/// What is said while there is no worker yet.
+pub(crate) const STARTING: &str = "`cw start` is starting them";
+
 /// For so long after its file was written it is left to the `cw start` that wrote it to start workers, should that never say
 /// that it has.
 const START_WAIT: Duration = Duration::from_secs(60);
@@ -150,7 +153,7 @@ impl Thread {
         let (waits, is_empty) = (view.backlog.tasks > 0, view.workers.is_empty());
         self.keep(view);
         let words = self.kept.as_ref().and_then(|kept| match kept.is_early {
-            true => is_empty.then(|| "`cw start` is starting them".to_owned()),
+            true => is_empty.then(|| STARTING.to_owned()),
             false => kept.keeper.outlook(),
         });
         let is_lacking = is_empty && (waits || self.kept.is_some()) || words.is_some();

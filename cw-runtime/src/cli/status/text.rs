@@ -21,6 +21,7 @@ use crate::{
     launch::{
         End, Launched, State, What,
         fleet::{Fleet, How, MasterAt},
+        keeper::STARTING,
     },
 };
 
@@ -53,7 +54,9 @@ fn master(out: &mut String, view: &View, Found { address, standing }: &Found) {
     workers(out, all);
     let is_said =
         |why: &String| programs.iter().any(|it| it.stall.as_ref().is_some_and(|stall| stall.contains(why)));
-    if let Some(outlook) = outlook.as_ref().filter(|why| !is_said(why)) {
+    // Workers may have come since the keeper looked.
+    let is_past = |why: &String| why == STARTING && !all.is_empty();
+    if let Some(outlook) = outlook.as_ref().filter(|why| !is_said(why) && !is_past(why)) {
         line(out, format_args!("  {outlook}"));
     }
     line(out, "");

@@ -90,6 +90,17 @@ fn nobody_is_there() {
 }
 
 #[test]
+fn those_who_are_there_are_not_being_started() {
+    let shown = |workers| {
+        let mut view = view(workers, Vec::new());
+        view.master.as_mut().map(|found| found.standing.outlook = Some(STARTING.to_owned())).ok();
+        of(&view).contains(STARTING)
+    };
+    assert!(shown(Vec::new()));
+    assert!(!shown(vec![worker(1, WorkerState::Well)]));
+}
+
+#[test]
 fn some_are_there() {
     let workers = vec![worker(1, WorkerState::Well), worker(2, WorkerState::SetAside)];
     let clients = vec![client(11, Some("the cluster has no worker: 2 pend: Resources")), client(12, None)];
