@@ -104,6 +104,11 @@ impl Observer {
         }
     }
 
+    /// Whether the connection has ended because somebody has the cluster stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.joined.connection.close_reason().is_some_and(|why| is_stopped(&tls::explain(&why)))
+    }
+
     fn ask(&mut self, question: FromObserver) -> Result<ToObserver, Trouble> {
         let Self { runtime, joined } = self;
         let answer = runtime.block_on(async { timeout(ANSWER_WAIT, ask(joined, question)).await });

@@ -102,6 +102,18 @@ fn workers_that_end_at_their_start_are_told_with_code_and_last_words() {
 }
 
 #[test]
+fn a_start_is_told_that_somebody_has_stopped_its_cluster() {
+    let Some(site) = Site::start(1) else { return };
+    let words = ["start", "--slurm", "-n", "2", "--slurm-args", "--hold", "--wait", "5m"];
+    let start = Process::start(&mut site.command(cw(), &[&words[..], &LISTEN].concat()));
+    start.complained("0 of 2 workers connected; 2 pend: ");
+    site.cw(&["stop"]).with_code(0);
+    let stopped = start.finish().with_code(17);
+    assert!(only_error(&stopped).ends_with(": the cluster was stopped meanwhile"), "{stopped:?}");
+    site.assert_ended();
+}
+
+#[test]
 fn what_a_dead_master_left_is_cancelled() {
     let Some(site) = Site::start(1) else { return };
     start(&site, &["-n", "3"]).with_code(0);

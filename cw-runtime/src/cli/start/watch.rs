@@ -57,16 +57,29 @@ impl Starting<'_> {
     fn standing(&mut self, master: &mut Observer) -> Result<Standing, Trouble> {
         // Seen at once, which a connection does not.
         if self.dir.has_dead_master() {
-            return Err(self.dead_master());
+            return Err(self.dead_master(master));
         }
         if let Ok(standing) = master.look() {
             return Ok(standing);
         }
-        *master = Observer::connect(&self.fleet.cluster, super::master::TRY * 2)?;
+        if master.is_stopped() {
+            return Err(self.dead_master(master));
+        }
+        let again = Observer::connect(&self.fleet.cluster, super::master::TRY * 2);
+        // It may have held its lock a little longer than its connections.
+        *master = again.map_err(|why| match self.dir.has_dead_master() {
+            true => self.dead_master(master),
+            false => why,
+        })?;
         master.look()
     }
 
-    fn dead_master(&self) -> Trouble {
+    fn dead_master(&self, master: &Observer) -> Trouble {
+        if master.is_stopped() {
+            let line =
+                format!("cannot go on to start `{}`: the cluster was stopped meanwhile", self.fleet.cluster);
+            return Trouble::new(exit::LAUNCH, line);
+        }
         let (said, stop) = (super::master::last_words(&self.dir, 0), own_verb("stop"));
         let line = format!(
             "the master has ended{said}; `cw start` again starts another, `{stop}` ends what is left"
@@ -118,6 +131,8 @@ struct Coming {
     /// How many pend, by reason.
     pending: BTreeMap<String, u32>,
     badly: Vec<(String, End)>,
+    /// How many the engine does not have.
+    missed: u32,
     /// What stands in the way of knowing more.
     unknown: Option<String>,
 }
@@ -136,12 +151,15 @@ impl Coming {
             ended: 0,
             pending: BTreeMap::new(),
             badly: Vec::new(),
+            missed: 0,
             unknown: None,
         };
         match looked {
             None => {}
             Some(Err(refused)) => coming.unknown = Some(refused.to_string()),
             Some(Ok(launched)) => {
+                let missed = ids.iter().filter(|id| !launched.iter().any(|it| is_or_has(&it.id, id))).count();
+                coming.missed = u32::try_from(missed).unwrap_or(u32::MAX);
                 launched.iter().filter(|it| ids.contains(it.id.as_str())).for_each(|it| coming.add(it));
             }
         }
@@ -176,6 +194,9 @@ impl Coming {
         if starting > 0 {
             line += &format!("; {starting} running, not connected yet");
         }
+        if self.missed.min(missing) > 0 {
+            line += &format!("; Slurm knows nothing of {} of them", self.missed.min(missing));
+        }
         if self.ended > 0 {
             line += &format!("; {} ended", self.ended);
         }
@@ -184,6 +205,12 @@ impl Coming {
         }
         line
     }
+}
+
+/// Whether this is a job, or the rest of its array, which is told as a whole: `7_3` is in `7_[2-9]`.
+fn is_or_has(it: &str, id: &str) -> bool {
+    let array = id.split_once('_').map_or(id, |(array, _)| array);
+    it == id || it.split_once("_[").is_some_and(|(whole, _)| whole == array)
 }
 
 #[cfg(test)]
@@ -226,6 +253,20 @@ mod tests {
         let line = |connected| Coming::of(2, connected, &ids, &Some(Ok(looked.clone()))).line();
         assert_eq!(line(0), "0 of 2 workers connected; 2 pend: Priority");
         assert_eq!(line(1), "1 of 2 workers connected");
+    }
+
+    #[test]
+    fn jobs_that_are_not_known_are_counted() {
+        let ids = BTreeSet::from(["7_0", "7_1", "7_2", "8"]);
+        let line = |connected, looked| Coming::of(4, connected, &ids, &Some(Ok(looked))).line();
+        assert_eq!(line(0, Vec::new()), "0 of 4 workers connected; Slurm knows nothing of 4 of them");
+        assert_eq!(line(3, Vec::new()), "3 of 4 workers connected; Slurm knows nothing of 1 of them");
+        assert_eq!(line(4, Vec::new()), "4 of 4 workers connected");
+        let some = vec![pending("7_[1-2]", "Priority"), pending("8", "Priority")];
+        assert_eq!(line(0, some), "0 of 4 workers connected; 1 pends: Priority");
+        let none = vec![pending("77_[1-2]", "Priority"), pending("8", "Priority")];
+        let none = line(0, none);
+        assert_eq!(none, "0 of 4 workers connected; 1 pends: Priority; Slurm knows nothing of 3 of them");
     }
 
     #[test]
