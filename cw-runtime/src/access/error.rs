@@ -109,6 +109,11 @@ impl AccessError {
         Self { path: path.to_owned(), kind }
     }
 
+    /// Whether the file, or its folder, is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(&self.kind, AccessErrorKind::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// For use in `map_err`: a step that the file system refused.
     pub(super) fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::new(path, AccessErrorKind::Io { doing, source })

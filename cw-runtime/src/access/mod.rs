@@ -7,6 +7,7 @@
 //! | `master.key` | all secret keys, the endpoint's reset key, the epoch | a master only |
 //! | `client.json`, `worker.json` | the master's addresses and pin, the role's own key | that role |
 //! | `master.lock` | held by the running master; its process id and host | masters |
+//! | `step.lock` | held by the first rank of a Slurm step whose run this is | `srun ./sim` |
 //! | `roster` | the peers that the next master of the cluster has to know | masters |
 //! | `fleet.json` | what `cw start` started, and how | `cw start`, `stop`, `status`, the master |
 //! | `notes/` | what stands in the way of processes that do not reach their master | `cw status`, the master |
@@ -21,6 +22,7 @@ pub mod dir;
 pub mod error;
 mod files;
 pub mod keys;
+pub(crate) mod lock;
 pub(crate) mod notes;
 pub mod role;
 pub(crate) mod roster;

@@ -47,7 +47,7 @@ impl Step {
         until("no process is left", || self.processes().is_empty());
         let entries = fs::read_dir(self.home().path()).expect("it is there");
         let names = entries.map(|entry| entry.expect("it can be read").file_name().into_string().unwrap());
-        let left: Vec<_> = names.filter(|name| name.starts_with("srun-")).collect();
+        let left: Vec<_> = names.filter(|name| name.contains("srun-")).collect();
         assert!(left.is_empty(), "{left:?}");
     }
 
@@ -220,4 +220,19 @@ fn a_worker_in_a_job_finds_the_masters_job_where_its_file_is_wrong() {
     worker.complained("joined the master at 127.0.0.1:");
     drop(worker);
     drop(master);
+}
+
+#[test]
+fn of_two_programs_in_one_step_the_second_is_refused_and_the_first_is_well() {
+    let Some(step) = Step::new() else { return };
+    let mut command = step.srun(&["-N2", "-n3", "sh", "-c", "\"$@\" & \"$@\" & wait", "sh"]);
+    let words = ["naps", "100"];
+    command.arg(program("it_program")).arg("--dir").arg(step.home().path()).args(words);
+    let finished = Process::start(&mut command).finish().with_code(0);
+    assert_eq!(finished.stdout.matches("done").count(), 1, "{finished:?}");
+    let errors: Vec<_> = finished.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{finished:?}");
+    assert!(errors[0].contains("another program of this step runs already under srun"), "{finished:?}");
+    assert!(!finished.stderr.contains("takeover"), "{finished:?}");
+    step.assert_tidy();
 }

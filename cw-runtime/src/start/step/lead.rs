@@ -31,7 +31,7 @@ const RESTARTS_MAX: u32 = 5;
 
 impl Step {
     pub(super) fn lead(&self, place: &Place, flags: &ClusterFlags) -> Result<u8, Trouble> {
-        place.begin()?;
+        let lock = place.begin()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let led = runtime.block_on(async {
             let mut servants = match Servants::start(self, flags).await? {
@@ -44,7 +44,7 @@ impl Step {
             servants.end().await;
             code
         });
-        place.end();
+        place.end(lock);
         led
     }
 

@@ -5,6 +5,8 @@
 //! there, so that the folder can be removed at the end: to those who have seen it, its end is the end of the run. Where some
 //! have not come by then, a file says so in its place, and the last of them removes it.
 //!
+//! One program of a step has the folder: its rank 0 holds a lock there, and nobody else removes anything meanwhile.
+//!
 //! Rank 0 runs no code of the user's, so whatever way the program ends, there is somebody who ends the run in order.
 
 mod lead;
@@ -12,7 +14,7 @@ mod parent;
 mod place;
 
 use std::{
-    env, fs, thread,
+    env, thread,
     time::{Duration, Instant},
 };
 
@@ -128,7 +130,7 @@ impl Step {
             Err(trouble) => {
                 // The first rank and its node are gone, and will not tidy up.
                 if trouble.code() == exit::NO_MASTER {
-                    let _ = fs::remove_dir_all(place.folder.path());
+                    place.remove_if_free(|| true);
                 }
                 Err(trouble)
             }

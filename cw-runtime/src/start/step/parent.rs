@@ -29,6 +29,12 @@ fn stay_with_parent() -> bool {
     true
 }
 
+/// Whether what was noted at a lock is of the process that has started this one.
+pub(super) fn is_of_parent(noted: &str) -> bool {
+    let parent = env::var(PARENT);
+    noted.split_whitespace().next().is_some_and(|pid| parent.is_ok_and(|parent| parent == pid))
+}
+
 /// Whether the parent of this process is the one that the variable names: who inherits that has another.
 fn is_with_parent() -> bool {
     let parent = env::var(PARENT).ok().and_then(|pid| pid.parse::<i32>().ok());
@@ -51,6 +57,6 @@ pub(in crate::start) async fn parent_ends() {
     }
     if let Some(step) = Step::here().filter(|_| !is_with_parent()) {
         // It was killed, and cannot tidy up.
-        let _ = step.place().map(|place| place.end());
+        let _ = step.place().map(|place| place.end_for_dead());
     }
 }
