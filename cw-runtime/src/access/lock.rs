@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::dir::ClusterDir;
 use super::error::AccessError;
@@ -52,6 +53,11 @@ impl FolderLock {
         let mut file = &self.file;
         // It is for people only: the lock holds without.
         let _ = file.rewind().and_then(|()| writeln!(file, "{} {host} {word}", std::process::id()));
+    }
+
+    /// Shows, also to those who cannot see the lock, that it is still held.
+    pub(crate) fn touch(&self) {
+        let _ = self.file.set_modified(SystemTime::now());
     }
 }
 

@@ -14,8 +14,13 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Step, parent::PARENT, place::Place};
+use super::{
+    Step,
+    parent::PARENT,
+    place::{Place, TOUCH_EVERY},
+};
 use crate::{
+    access::lock::FolderLock,
     client::notice::say,
     exit::{self, Trouble},
     flag::flag,
@@ -34,7 +39,7 @@ impl Step {
         let lock = place.begin()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let led = runtime.block_on(async {
-            let mut servants = match Servants::start(self, flags).await? {
+            let mut servants = match Servants::start(self, flags, &lock).await? {
                 Ok(servants) => servants,
                 Err(code) => return Ok(code),
             };
@@ -128,6 +133,8 @@ impl Servant {
 struct Servants<'a> {
     step: &'a Step,
     flags: &'a ClusterFlags,
+    /// That of the folder.
+    lock: &'a FolderLock,
     master: Servant,
     worker: Servant,
     /// How often another master may be started.
@@ -136,13 +143,17 @@ struct Servants<'a> {
 
 impl<'a> Servants<'a> {
     /// Starts both; gives the master's exit code if it has ended at once, having said why.
-    async fn start(step: &'a Step, flags: &'a ClusterFlags) -> Result<Result<Self, u8>, Trouble> {
+    async fn start(
+        step: &'a Step,
+        flags: &'a ClusterFlags,
+        lock: &'a FolderLock,
+    ) -> Result<Result<Self, u8>, Trouble> {
         let mut master = Servant::start(step.master(flags))?;
         if let Some(code) = ended_at_once(&mut master).await {
             return Ok(Err(code));
         }
         let worker = Servant::start(step.worker(flags))?;
-        Ok(Ok(Self { step, flags, master, worker, restarts: RESTARTS_MAX }))
+        Ok(Ok(Self { step, flags, lock, master, worker, restarts: RESTARTS_MAX }))
     }
 
     /// Passes signals on to the client until it has ended; gives its exit code.
@@ -150,6 +161,7 @@ impl<'a> Servants<'a> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        let mut touch = tokio::time::interval(TOUCH_EVERY);
         let (mut has_worker, mut is_asked) = (true, false);
         loop {
             // None of them loses anything when another comes first.
@@ -166,6 +178,10 @@ impl<'a> Servants<'a> {
                         continue;
                     }
                     say(&format!("the worker of rank 0 has ended ({}); the run goes on with the others", how(ended)));
+                    continue;
+                }
+                _ = touch.tick() => {
+                    self.lock.touch();
                     continue;
                 }
                 _ = interrupt.recv() => Signal::INT,

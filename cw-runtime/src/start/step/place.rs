@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use super::{LOOK_PAUSE, parent::is_of_parent};
@@ -22,8 +22,11 @@ const LATE_WAIT: Duration = Duration::from_secs(5);
 /// How long a run that begins waits for what tidies up after an earlier one.
 const TIDY_WAIT: Duration = Duration::from_secs(5);
 
-/// Folders that wait for ranks which never came are removed after so long.
+/// Folders that nobody has removed are removed by other runs after so long.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often the first rank shows that it still runs.
+pub(super) const TOUCH_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The file whose lock the first rank holds, and whoever removes the folder.
 const LOCK: &str = "step.lock";
@@ -165,15 +168,20 @@ impl Place {
         }
     }
 
-    /// Removes what earlier runs have left for ranks that never came.
+    /// Removes what earlier runs have left: for ranks that never came, or as all of them were killed.
     fn sweep(&self) {
         let Some(home) = self.folder.path().parent() else { return };
-        let is_old = |at: SystemTime| at.elapsed().is_ok_and(|age| age > STALE);
         for entry in fs::read_dir(home).into_iter().flatten().flatten() {
-            let is_ours = entry.file_name().to_string_lossy().starts_with("srun-");
-            let over = entry.path().join(OVER).metadata().and_then(|it| it.modified());
-            if is_ours && over.is_ok_and(is_old) {
-                let _ = fs::remove_dir_all(entry.path());
+            let (path, name) = (entry.path(), entry.file_name());
+            let Some(name) = name.to_str().filter(|_| is_old(&path)) else { continue };
+            if name.strip_prefix(REMOVED).is_some_and(is_of_step) {
+                let _ = fs::remove_dir_all(&path);
+            } else if is_of_step(name)
+                && (path.join(LOCK).exists() || path.join(OVER).exists())
+                && let Ok(folder) = ClusterDir::in_home(home, name)
+            {
+                let place = Self { folder, others: 0..0 };
+                place.remove_if_free(|| !place.folder.has_live_master());
             }
         }
     }
@@ -197,6 +205,24 @@ fn remove(path: &Path, lock: FolderLock) {
         drop(lock);
     }
     let _ = fs::remove_dir_all(if is_away { &away } else { path });
+}
+
+/// Whether this is the name of a step's run: nothing that people would call a cluster.
+fn is_of_step(name: &str) -> bool {
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(words) = name.strip_prefix("srun-") else { return false };
+    words.contains('-') && words.split('-').all(is_number)
+}
+
+/// Whether nothing has changed in a folder for long. The first rank touches its lock, so this holds for none that runs,
+/// also where its lock is not seen from here.
+fn is_old(folder: &Path) -> bool {
+    let is_old = |path: &Path| {
+        let changed = fs::symlink_metadata(path).and_then(|it| it.modified());
+        changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE))
+    };
+    let Ok(mut entries) = fs::read_dir(folder) else { return false };
+    is_old(folder) && entries.all(|entry| entry.is_ok_and(|entry| is_old(&entry.path())))
 }
 
 #[cfg(test)]
@@ -258,5 +284,41 @@ mod tests {
             begun.len()
         });
         assert_eq!(begun, 1);
+    }
+
+    fn age(folder: &Path) {
+        let long_ago = std::time::SystemTime::now() - 2 * STALE;
+        for entry in fs::read_dir(folder).unwrap() {
+            fs::File::open(entry.unwrap().path()).unwrap().set_modified(long_ago).unwrap();
+        }
+        fs::File::open(folder).unwrap().set_modified(long_ago).unwrap();
+    }
+
+    #[test]
+    fn what_was_killed_is_removed_a_day_later_and_what_runs_or_is_a_clusters_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let [killed, fresh, runs, named] =
+            ["srun-1-0", "srun-2-0", "srun-3-0-1", "srun-lab-7"].map(|name| place(home.path(), name));
+        drop(killed.begin().unwrap());
+        drop(fresh.begin().unwrap());
+        let lock = runs.begin().unwrap();
+        drop(named.begin().unwrap());
+        for place in [&killed, &runs, &named] {
+            fs::write(place.file("master.key"), "").unwrap();
+            age(place.folder.path());
+        }
+        let other = place(home.path(), "srun-4-0");
+        drop(other.begin().unwrap());
+        let is_there = |place: &Place| place.file(LOCK).exists();
+        assert!(!killed.folder.path().exists());
+        assert!([&fresh, &runs, &named].into_iter().all(is_there));
+        // Where locks are not seen, the time of it is.
+        lock.touch();
+        drop(lock);
+        drop(other.begin().unwrap());
+        assert!(is_there(&runs));
+        age(runs.folder.path());
+        drop(other.begin().unwrap());
+        assert!(!runs.folder.path().exists());
     }
 }
