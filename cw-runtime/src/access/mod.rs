@@ -7,6 +7,7 @@
 //! | `master.key` | all secret keys, the endpoint's reset key, the epoch | a master only |
 //! | `client.json`, `worker.json` | the master's addresses and pin, the role's own key | that role |
 //! | `master.lock` | held by the running master; its process id and host | masters |
+//! | `launch.lock` | held by `cw start` and `cw stop` while they change what is started | these two |
 //! | `step.lock` | held by the first rank of a Slurm step whose run this is | `srun ./sim` |
 //! | `roster` | the peers that the next master of the cluster has to know | masters |
 //! | `fleet.json` | what `cw start` started, and how | `cw start`, `stop`, `status`, the master |

@@ -16,7 +16,7 @@ use std::{
 
 use clap::Args;
 
-use super::start::Screen;
+use super::start::{Screen, Turn};
 use crate::{
     access::{ClusterDir, keys::Holder},
     exit::{self, Trouble},
@@ -67,8 +67,13 @@ impl Stop {
     pub(super) fn run(&self) -> Result<u8, Trouble> {
         let dir = ClusterDir::locate(&self.cluster)?;
         flag::set_cluster(&self.cluster);
-        let fleet = dir.read_fleet()?;
         let mut screen = Screen::new();
+        // Where there is no folder, there is nothing that another one could change.
+        let _turn = match dir.path().exists() {
+            true => Some(Turn::of("stop").take(&dir, &mut screen)?),
+            false => None,
+        };
+        let fleet = dir.read_fleet()?;
         let mut stopped = Stopped::default();
         if let Some(fleet) = &fleet {
             stopped.cancel_pending(&dir, fleet, &mut screen);

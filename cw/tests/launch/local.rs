@@ -62,6 +62,25 @@ fn more_workers_are_added_to_those_there_are() {
 }
 
 #[test]
+fn workers_of_starts_at_once_are_all_written_down() {
+    let house = House::new();
+    let starts = ["1", "2", "3"].map(|count| {
+        let words = [&["start", "--local", "-n", count], &LISTEN[..]].concat();
+        Process::start(&mut house.home.command(cw(), &words))
+    });
+    let all = starts.map(|start| start.finish().with_code(0).stderr);
+    assert_eq!(workers(&house).len(), 6, "{all:?}");
+    assert!(
+        all.iter().any(|said| said.contains("waiting for another `cw start` of this cluster")),
+        "{all:?}"
+    );
+    let standing = house.cw(&["status"]).with_code(0);
+    assert!(standing.stdout.contains("6 workers"), "{standing:?}");
+    house.cw(&["stop"]).with_code(0);
+    house.assert_ended();
+}
+
+#[test]
 fn what_a_dead_master_left_is_stopped() {
     let house = House::new();
     start(&house, &["-n", "2"]);

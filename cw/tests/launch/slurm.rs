@@ -72,6 +72,41 @@ fn a_master_can_be_a_job() {
 }
 
 #[test]
+fn starts_that_wait_for_a_masters_job_share_it_and_a_stop_need_not_wait_for_them() {
+    let Some(site) = Site::start(2) else { return };
+    let begin = |count| {
+        let held = ["start", "--slurm", "-n", count, "--master", "job", "--master-args", "-H"];
+        let start = Process::start(&mut site.command(cw(), &[&held[..], &LISTEN].concat()));
+        start.complained("pends: JobHeldUser");
+        start
+    };
+    let job = || {
+        site.jobs()
+            .iter()
+            .find(|job| job.contains("-master "))
+            .map(|job| job.split(' ').next().unwrap().to_owned())
+    };
+    let starts = [begin("1"), begin("2")];
+    assert_eq!(count(&site.jobs(), "master"), 1);
+    site.cw(&["stop"]).with_code(0);
+    for start in starts {
+        let finished = start.finish().with_code(17);
+        assert!(only_error(&finished).contains("the master's job "), "{finished:?}");
+    }
+    site.assert_ended();
+
+    let starts = [begin("1"), begin("2")];
+    let release = site.command(Path::new("scontrol"), &["release", &job().expect("it pends")]).status();
+    assert!(release.expect("it can be run").success());
+    let all = starts.map(|start| start.finish().with_code(0).stderr);
+    assert_eq!((count(&site.jobs(), "master"), count(&site.jobs(), "worker")), (1, 3), "{all:?}");
+    let fleet = site.house.fleet().expect("it was started");
+    assert_eq!((&fleet["workers"], &fleet["max"]), (&3.into(), &3.into()), "{all:?}");
+    site.cw(&["stop"]).with_code(0);
+    site.assert_ended();
+}
+
+#[test]
 fn what_slurm_refuses_is_said_in_its_words_and_nothing_is_left() {
     let Some(site) = Site::start(1) else { return };
     for (words, said) in [

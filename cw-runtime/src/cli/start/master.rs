@@ -152,6 +152,8 @@ impl Starting<'_> {
 
     fn wait_for_job(&mut self, id: &str) -> Result<Observer, Halt> {
         self.inbox.watch(crate::launch::launcher(&self.fleet, &self.dir));
+        // It may pend for hours, and others may want to end it.
+        self.turn = None;
         loop {
             let looked =
                 self.inbox.looked.as_ref().map(|looked| looked.as_deref().map_err(ToString::to_string));
@@ -180,7 +182,8 @@ impl Starting<'_> {
 
     /// Nothing is left of what was begun.
     fn give_up(&mut self) {
-        if self.before.is_none() {
+        // Another one may have begun a fleet of its own while this one waited.
+        if self.before.is_none() && self.take_turn().is_ok() && self.before.is_none() && self.is_ours() {
             let _ = self.dir.remove_fleet();
         }
     }

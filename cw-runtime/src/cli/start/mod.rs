@@ -13,6 +13,9 @@
 //!   how to use it, and how to end it
 //! ```
 //!
+//! What it changes, it changes alone (`launch.lock`); while it only waits, for a master's job or for workers, others may. What
+//! they have changed by then is what it goes on from.
+//!
 //! Ctrl-C ends the waiting only, and what was started stays; so does the end of `--wait`. Where nothing could be started at
 //! all, a master that was started for it is ended again. The exit code is 17 where no worker is there at the end.
 
@@ -20,19 +23,21 @@ mod flags;
 mod master;
 mod news;
 mod screen;
+mod turn;
 mod watch;
 
 use std::time::{Duration, Instant};
 
 pub(super) use flags::Start;
 pub(super) use screen::Screen;
+pub(super) use turn::Turn;
 
 use flags::Place;
 use news::Inbox;
 
 use super::stop;
 use crate::{
-    access::ClusterDir,
+    access::{ClusterDir, lock::FolderLock},
     cli,
     exit::{self, Trouble},
     flag,
@@ -53,27 +58,42 @@ impl Start {
     pub(super) fn run(&self) -> Result<u8, Trouble> {
         let dir = ClusterDir::locate(&self.cluster)?;
         flag::set_cluster(&self.cluster);
-        let before = dir.read_fleet()?;
-        let there = before.as_ref().map_or(0, |before| there(before, &dir));
-        let fleet = self.fleet(&dir, before.as_ref(), there)?;
-        // Those that are to stay whatever there is to do, beside those that were started before.
-        let kept = fleet.min.saturating_sub(before.as_ref().map_or(0, |before| before.min));
+        let mut survey = self.survey(&dir)?;
         if self.dry_run {
-            return self.show_plan(&fleet, kept, &dir);
+            return self.show_plan(&survey.fleet, survey.kept, &dir);
         }
-        check(&fleet, &dir).map_err(launch_trouble)?;
+        check(&survey.fleet, &dir).map_err(launch_trouble)?;
         dir.make()?;
+        let mut screen = Screen::new();
+        let turn = Turn::of("start").take(&dir, &mut screen)?;
+        // Another one may have started some by now.
+        if dir.read_fleet()? != survey.before || turn.waited {
+            survey = self.survey(&dir)?;
+            check(&survey.fleet, &dir).map_err(launch_trouble)?;
+        }
+        let Survey { before, kept, fleet } = survey;
         Starting {
             flags: self,
             deadline: Instant::now() + self.wait,
-            screen: Screen::new(),
+            screen,
             inbox: Inbox::new(),
+            turn: Some(turn.lock),
+            known: before.clone(),
             before,
             kept,
             fleet,
             dir,
         }
         .run()
+    }
+
+    /// What there is, and what is to be.
+    fn survey(&self, dir: &ClusterDir) -> Result<Survey, Trouble> {
+        let before = dir.read_fleet()?;
+        let there = before.as_ref().map_or(0, |before| there(before, dir));
+        let fleet = self.fleet(dir, before.as_ref(), there)?;
+        let kept = fleet.min.saturating_sub(before.as_ref().map_or(0, |before| before.min));
+        Ok(Survey { before, kept, fleet })
     }
 
     fn show_plan(&self, fleet: &Fleet, kept: u32, dir: &ClusterDir) -> Result<u8, Trouble> {
@@ -89,6 +109,14 @@ impl Start {
         }
         cli::print(&plan)
     }
+}
+
+/// What there is as a start begins, and what is to be.
+struct Survey {
+    before: Option<Fleet>,
+    /// Those that are to stay whatever there is to do, beside those that were started before.
+    kept: u32,
+    fleet: Fleet,
 }
 
 /// How many workers of a fleet are there, or are to come.
@@ -136,6 +164,10 @@ struct Starting<'a> {
     flags: &'a Start,
     fleet: Fleet,
     dir: ClusterDir,
+    /// Held while something is changed.
+    turn: Option<FolderLock>,
+    /// What the fleet's file was when this start last had its turn.
+    known: Option<Fleet>,
     /// What was started for this cluster before.
     before: Option<Fleet>,
     /// So many of those that are started stay whatever there is to do.
@@ -182,6 +214,7 @@ impl Starting<'_> {
             Some(master) => (master, true),
             None => (self.start_master()?, false),
         };
+        self.take_turn()?;
         // Hosts that have a worker already are among those that are waited for.
         let is_ssh = matches!(self.fleet.how, How::Ssh(_));
         let connected = if is_ssh { 0 } else { watch::connected(&master.look()?) };
@@ -190,6 +223,7 @@ impl Starting<'_> {
             Ok(ids) => ids,
             Err(refused) => return Err(self.take_back(master, was_there, &refused).into()),
         };
+        self.turn = None;
         let code = self.watch(&mut master, connected, &ids)?;
         if code == 0 {
             self.tell_use(&mut master)?;
@@ -210,8 +244,41 @@ impl Starting<'_> {
         master
     }
 
-    fn save(&self) -> Result<(), Trouble> {
-        Ok(self.dir.write_fleet(&self.fleet)?)
+    fn save(&mut self) -> Result<(), Trouble> {
+        self.dir.write_fleet(&self.fleet)?;
+        self.known = Some(self.fleet.clone());
+        Ok(())
+    }
+
+    /// Whether the fleet's file is of this start, or of one that it adds to: not of a later one.
+    fn is_ours(&self) -> bool {
+        matches!(self.dir.read_fleet(), Ok(Some(fleet)) if fleet.id == self.fleet.id)
+    }
+
+    /// Waits for its turn again, and goes on from what others have changed meanwhile.
+    fn take_turn(&mut self) -> Result<(), Halt> {
+        if self.turn.is_some() {
+            return Ok(());
+        }
+        let turn = Turn::of("start");
+        while self.turn.is_none() {
+            self.turn = turn.try_take(&self.dir, &mut self.screen)?;
+            if self.turn.is_none() {
+                self.pause(turn::PAUSE)?;
+            }
+        }
+        let now = self.dir.read_fleet().map_err(Trouble::from)?;
+        if now == self.known {
+            return Ok(());
+        }
+        let Some(now) = now.filter(|now| now.id == self.fleet.id) else {
+            let line =
+                format!("the cluster `{}` was ended while this waited for its master", self.fleet.cluster);
+            return Err(Trouble::new(exit::LAUNCH, line).into());
+        };
+        self.fleet = self.flags.fleet(&self.dir, Some(&now), there(&now, &self.dir))?;
+        (self.known, self.before) = (Some(now.clone()), Some(now));
+        Ok(())
     }
 
     /// Starts them. Gives what they are called at their engine.
@@ -270,13 +337,13 @@ impl Starting<'_> {
     fn undo(&self, master: Observer, was_there: bool) -> bool {
         if let Some(before) = &self.before {
             let fleet = Fleet { master: self.fleet.master.clone(), is_started: true, ..before.clone() };
-            return self.dir.write_fleet(&fleet).is_ok();
+            return self.is_ours() && self.dir.write_fleet(&fleet).is_ok();
         }
         let process = stop::master_here(&self.dir);
         let ended = was_there || master.stop(master::END_WAIT).is_ok() && stop::await_end(process).is_none();
         // What was not answered in time may have been done nevertheless.
         let cleared = launch::launcher(&self.fleet, &self.dir).stop().is_ok();
-        ended && cleared && self.dir.remove_fleet().is_ok()
+        ended && cleared && (!self.is_ours() || self.dir.remove_fleet().is_ok())
     }
 
     fn tell_use(&mut self, master: &mut Observer) -> Result<(), Halt> {
