@@ -242,9 +242,7 @@ async fn join(search: &Search, patience: Patience) -> Result<Joined, Trouble> {
             Err(trouble) => trouble.to_string(),
         };
         if start.elapsed() + pause >= patience.time {
-            // One that only looks has a time that no flag sets.
-            let by = if *is_quiet { String::new() } else { format!(" ({})", flag(patience.flag)) };
-            let line = format!("{why}; gave up after {:?}{by}", patience.time);
+            let line = format!("{why}; gave up after {:?} ({})", patience.time, flag(patience.flag));
             return Err(Trouble::new(exit::NO_MASTER, line));
         }
         if start.elapsed() >= QUIET {

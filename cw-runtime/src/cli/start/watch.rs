@@ -17,6 +17,9 @@ use crate::{
 /// How often the master is asked.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long one is tried to be reached whose connection broke.
+const AGAIN: Duration = Duration::from_secs(4);
+
 /// So many workers that ended badly are told of, each with a line.
 const TOLD_MAX: usize = 5;
 
@@ -59,18 +62,20 @@ impl Starting<'_> {
         if self.dir.has_dead_master() {
             return Err(self.dead_master(master));
         }
-        if let Ok(standing) = master.look() {
-            return Ok(standing);
+        let lost = match master.look() {
+            Ok(standing) => return Ok(standing),
+            Err(_) if master.is_stopped() => return Err(self.dead_master(master)),
+            Err(lost) => lost,
+        };
+        match Observer::connect(&self.fleet.cluster, AGAIN) {
+            Ok(again) => *master = again,
+            // It may have held its lock a little longer than its connections.
+            Err(_) if self.dir.has_dead_master() => return Err(self.dead_master(master)),
+            Err(_) => {
+                let line = format!("{lost}; it was not reached again within {} s", AGAIN.as_secs());
+                return Err(Trouble::new(exit::NO_MASTER, line));
+            }
         }
-        if master.is_stopped() {
-            return Err(self.dead_master(master));
-        }
-        let again = Observer::connect(&self.fleet.cluster, super::master::TRY * 2);
-        // It may have held its lock a little longer than its connections.
-        *master = again.map_err(|why| match self.dir.has_dead_master() {
-            true => self.dead_master(master),
-            false => why,
-        })?;
         master.look()
     }
 
