@@ -85,15 +85,14 @@ impl Stop {
                 false
             }
         };
-        let nothing = match &fleet {
-            Some(Fleet { how: How::Slurm(_), .. }) => "; no job is left",
-            _ => "",
-        };
+        let slurm = fleet.as_ref().filter(|fleet| matches!(fleet.how, How::Slurm(_)));
+        let slurm = slurm.map(|fleet| Slurm::new(fleet, &dir));
         if let Some(fleet) = fleet {
             stopped.end_fleet(&dir, fleet, &mut screen)?;
         }
+        let nothing = slurm.map(|slurm| nothing_left(slurm, stopped.left.is_empty())).unwrap_or_default();
         drop(screen);
-        stopped.tell(&self.cluster, nothing, stays)
+        stopped.tell(&self.cluster, &nothing, stays)
     }
 }
 
@@ -263,6 +262,13 @@ impl Before {
         let pend = (self.pend > 0).then(|| format!("{} that did not run yet", plural(self.pend, self.what)));
         run.into_iter().chain(pend)
     }
+}
+
+/// What is said of jobs when none of ours is left: there may be others by the same name.
+fn nothing_left(mut slurm: Slurm, is_well: bool) -> String {
+    let others = is_well.then(|| slurm.look_around().ok()?.1).flatten();
+    let others = others.map(|others| format!(", but {others}")).unwrap_or_default();
+    format!("; no job is left{others}")
 }
 
 /// What is said while so many have not ended.

@@ -149,6 +149,25 @@ fn a_start_is_told_that_somebody_has_stopped_its_cluster() {
 }
 
 #[test]
+fn jobs_of_another_fleet_by_the_same_name_are_named_and_left_alone() {
+    let Some(site) = Site::start(1) else { return };
+    let words = ["--hold", "--parsable", "--job-name=cw-default-worker", "--comment=cw:old", "--wrap=true"];
+    let submitted = site.command(Path::new("sbatch"), &words).output().expect("there is Slurm");
+    let job = String::from_utf8(submitted.stdout).expect("a number");
+    let scancel = format!(
+        "a job of another `cw start` by this name: unless it has another CW_HOME, `scancel {}`",
+        job.trim()
+    );
+    start(&site, &["-n", "1"]).with_code(0);
+    let status = site.cw(&["status"]).with_code(0);
+    assert!(status.stdout.contains(&format!("  and {scancel}\n")), "{status:?}");
+    let stopped = site.cw(&["stop"]).with_code(0);
+    assert!(stopped.stdout.contains(&format!("; no job is left, but {scancel}\n")), "{stopped:?}");
+    assert_eq!(count(&site.jobs(), "worker"), 1, "it is not ours");
+    site.command(Path::new("scancel"), &[job.trim()]).output().expect("there is Slurm");
+}
+
+#[test]
 fn what_a_dead_master_left_is_cancelled() {
     let Some(site) = Site::start(1) else { return };
     start(&site, &["-n", "3"]).with_code(0);

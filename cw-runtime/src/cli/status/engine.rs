@@ -9,14 +9,18 @@ use std::{
 
 use crate::{
     access::ClusterDir,
-    launch::{self, Launched, fleet::Fleet},
+    launch::{
+        self, Launched,
+        fleet::{Fleet, How},
+        slurm::Slurm,
+    },
 };
 
 /// An engine is asked no more often.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What an engine says.
-type Answer = Result<Vec<Launched>, String>;
+/// What an engine says of our things, and in words of others by the same name.
+type Answer = Result<(Vec<Launched>, Option<String>), String>;
 
 /// An engine that is asked now and then.
 #[derive(Default)]
@@ -65,5 +69,9 @@ impl Engine {
 }
 
 fn look(fleet: &Fleet, dir: &ClusterDir) -> Answer {
-    launch::launcher(fleet, dir).look().map_err(|refused| refused.to_string())
+    let looked = match fleet.how {
+        How::Slurm(_) => Slurm::new(fleet, dir).look_around(),
+        _ => launch::launcher(fleet, dir).look().map(|launched| (launched, None)),
+    };
+    looked.map_err(|refused| refused.to_string())
 }

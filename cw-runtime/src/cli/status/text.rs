@@ -202,6 +202,9 @@ fn fleet(out: &mut String, view: &View) {
         Some(Err(why)) => line(out, format_args!("  what has become of it is not known: {why}")),
         None => line(out, format_args!("  asking {} what has become of it", engine(&fleet.how))),
     }
+    if let Some(others) = &view.others {
+        line(out, format_args!("  and {others}"));
+    }
 }
 
 /// What was asked for, in a line.

@@ -38,6 +38,8 @@ pub(super) struct View {
     pub(super) fleet: Result<Option<Fleet>, String>,
     /// What has become of it, or why that is not known. None as long as nobody was asked.
     pub(super) jobs: Option<Result<Vec<Launched>, String>>,
+    /// What its engine has of others by the same name.
+    pub(super) others: Option<String>,
     pub(super) notes: Vec<Note>,
 }
 
@@ -106,13 +108,18 @@ impl Looker {
         // It is asked while the master is.
         self.engine.ask(fleet.as_ref().ok().and_then(Option::as_ref), &self.dir);
         let master = self.master();
-        let jobs = self.engine.answer(waits);
+        let (jobs, others) = match self.engine.answer(waits) {
+            Some(Ok((jobs, others))) => (Some(Ok(jobs)), others),
+            Some(Err(why)) => (Some(Err(why)), None),
+            None => (None, None),
+        };
         View {
             cluster: self.dir.cluster().to_owned(),
             folder: self.dir.path().to_owned(),
             master,
             fleet,
             jobs,
+            others,
             notes: self.dir.read_notes(),
         }
     }

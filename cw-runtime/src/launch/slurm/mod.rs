@@ -131,14 +131,30 @@ impl Slurm {
         })
     }
 
+    /// What has become of our jobs, and in words what there is of other fleets by this name.
+    ///
+    /// # Errors
+    /// In Slurm's words.
+    pub(crate) fn look_around(&mut self) -> Result<(Vec<Launched>, Option<String>), Refused> {
+        let (lines, others) = self.listed_with_others()?;
+        self.learn_codes(&lines);
+        let launched = lines.iter().map(|line| self.launched(line)).collect();
+        Ok((launched, in_words(&others)))
+    }
+
     /// Our jobs, also those that have ended.
     fn listed(&self) -> Result<Vec<parse::Line>, Refused> {
+        Ok(self.listed_with_others()?.0)
+    }
+
+    /// And those that are another fleet's by the same name.
+    fn listed_with_others(&self) -> Result<(Vec<parse::Line>, Vec<parse::Line>), Refused> {
         let mut command = self.squeue();
         command.args(["-o", parse::FORMAT]);
         let Answer { stdout, .. } = run(&mut command, "")?;
         let comment = script::comment(&self.fleet);
-        let is_ours = |line: &parse::Line| line.comment == comment && parse::what(&line.name).is_some();
-        Ok(parse::lines(&stdout).into_iter().filter(is_ours).collect())
+        let lines = parse::lines(&stdout).into_iter().filter(|line| parse::what(&line.name).is_some());
+        Ok(lines.partition(|line| line.comment == comment))
     }
 
     fn squeue(&self) -> Command {
@@ -262,9 +278,7 @@ impl Launcher for Slurm {
     }
 
     fn look(&mut self) -> Result<Vec<Launched>, Refused> {
-        let lines = self.listed()?;
-        self.learn_codes(&lines);
-        Ok(lines.iter().map(|line| self.launched(line)).collect())
+        Ok(self.look_around()?.0)
     }
 
     fn stop(&mut self) -> Result<(), Refused> {
@@ -280,6 +294,24 @@ impl Launcher for Slurm {
         let words = script::workers(&self.fleet, &self.slurm, &self.logs, count);
         planned(&words, &script::worker_script(&self.fleet, &self.slurm))
     }
+}
+
+/// What is there of other fleets: of one that was ended, if the controller came back from an older state, or of another
+/// `CW_HOME`. So it is said, and nothing is done about it.
+fn in_words(others: &[parse::Line]) -> Option<String> {
+    const NAMED_MAX: usize = 20;
+    let is_live = |line: &&parse::Line| {
+        let is_ours = line.comment.starts_with(script::COMMENT);
+        is_ours && matches!(parse::phase(&line.state), Phase::Pending | Phase::Running)
+    };
+    let live: Vec<parse::Line> = others.iter().filter(is_live).cloned().collect();
+    let ids = to_cancel(&live, &BTreeMap::new());
+    let shown = ids.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(" ");
+    let jobs = if ids.len() == 1 { "a job" } else { "jobs" };
+    let words = || {
+        format!("{jobs} of another `cw start` by this name: unless it has another CW_HOME, `scancel {shown}`")
+    };
+    (!ids.is_empty()).then(words)
 }
 
 /// Those of these that were not cancelled just now. An array that is there as a whole is cancelled as one.
@@ -352,6 +384,22 @@ fn is_foreign(variable: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn live_jobs_of_other_fleets_are_named() {
+        let line = |id: &str, state: &str, comment: &str| parse::Line {
+            id: id.to_owned(),
+            state: state.to_owned(),
+            nodes: String::new(),
+            name: "cw-lab-worker".to_owned(),
+            comment: comment.to_owned(),
+            reason: String::new(),
+        };
+        assert_eq!(in_words(&[line("6", "COMPLETED", "cw:aa"), line("5", "RUNNING", "mine")]), None);
+        let array = [line("7_0", "RUNNING", "cw:aa"), line("7_1", "PENDING", "cw:aa")];
+        let words = "a job of another `cw start` by this name: unless it has another CW_HOME, `scancel 7`";
+        assert_eq!(in_words(&array).as_deref(), Some(words));
+    }
 
     #[test]
     fn variables_that_change_what_is_ours_do_not_reach_slurms_commands() {

@@ -26,9 +26,12 @@ pub(super) fn name(fleet: &Fleet, what: What) -> String {
     format!("cw-{}-{what}", fleet.cluster)
 }
 
+/// How all comments of ours begin.
+pub(super) const COMMENT: &str = "cw:";
+
 /// The comment by which a job is known to be of this fleet.
 pub(super) fn comment(fleet: &Fleet) -> String {
-    format!("cw:{}", fleet.id)
+    format!("{COMMENT}{}", fleet.id)
 }
 
 /// What `sbatch` is told to submit so many workers.

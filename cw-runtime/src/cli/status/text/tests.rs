@@ -52,6 +52,7 @@ fn view(workers: Vec<WorkerStanding>, clients: Vec<ClientStanding>) -> View {
         master: Ok(Found { address, standing }),
         fleet: Ok(None),
         jobs: None,
+        others: None,
         notes: Vec::new(),
     }
 }
@@ -148,7 +149,9 @@ fn what_was_started_is_told_in_groups() {
     let others = [runs("cw1"), runs("cw1"), runs("cw2"), pends("Priority"), ended(true, "TIMEOUT", &[])];
     jobs.extend(others.map(|state| job("78_1", What::Worker, state)));
     jobs.push(job("78_9", What::Worker, ended(false, "exit code 1", &["a", "b", "c", "error: no route"])));
-    let view = View { fleet: Ok(Some(fleet())), jobs: Some(Ok(jobs)), ..view(Vec::new(), Vec::new()) };
+    let others = Some("jobs of another".to_owned());
+    let view =
+        View { fleet: Ok(Some(fleet())), jobs: Some(Ok(jobs)), others, ..view(Vec::new(), Vec::new()) };
     let shown = of(&view);
     assert_eq!(
         shown.split_once("no client\n\n").unwrap().1,
@@ -163,6 +166,7 @@ started: 64 workers of 1 slot under Slurm, kept between 0 and 200; idle ones end
     b
     c
     error: no route
+  and jobs of another
 "
     );
 }
