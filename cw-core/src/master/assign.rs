@@ -71,7 +71,7 @@ impl Master {
                 !state.held_by.contains(worker) && (!needs_slot || self.workers[worker].free_slots() > 0)
             };
             let found = room.iter().find(|(_, worker)| fits(worker) && self.has_time(*worker, need));
-            if found.is_none() && need > 0 && room.iter().any(|(_, worker)| fits(worker)) {
+            if found.is_none() && room.iter().any(|(_, worker)| fits(worker)) {
                 return Some((*client, None));
             }
             // Not for one that nobody may serve, as its results pile up.

@@ -10,12 +10,13 @@
 //!   something was called back for idle slots, which have no time for it.
 //! - What no worker with room has time for is *laid aside*, apart from the queue, so that other tasks of its client pass.
 //!   It goes back to the front of the queue as soon as a worker has room and time for it, and there waits for its turn.
-//! - A worker that hands something back for want of time is sent nothing that needs as much until its end moves.
+//! - A worker that hands something back for want of time is sent nothing that needs as much until its end moves. Where it
+//!   would be done in time by all that is known here, the worker has seen that job take longer: it is sent none of that job.
 //! - A worker whose end is near is sent nothing at all.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::{Master, Worker, clients::Client, parked::Parked, tasks::State};
+use super::{Master, Worker, clients::Client, habits::Place, parked::Parked, tasks::State};
 use crate::{
     Payload, Time,
     ids::{Attempt, ClientId, SpecIndex, TaskId, WorkerId},
@@ -35,6 +36,18 @@ const TAKEN_UP: usize = 256;
 /// As long as a job had fewer runs, each that was cut off counts.
 const FEW: u32 = 16;
 
+/// Jobs that a worker declines one by one; of one that declines more than so many the time is over.
+const DECLINED_MAX: usize = 64;
+
+/// What a task takes, as far as it matters to whose time is limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Need {
+    /// 0 if that is little, or unknown.
+    pub(super) micros: u64,
+    /// The job that it is of; none if no worker's time is limited.
+    job: Option<Place>,
+}
+
 /// A worker's time.
 #[derive(Debug, Default)]
 pub(super) struct Allotment {
@@ -47,6 +60,8 @@ pub(super) struct Allotment {
     pub(super) is_over: bool,
     /// Tasks that need as much came back for want of time.
     declined: Option<u64>,
+    /// And of these jobs, whatever they are thought to need.
+    declined_jobs: BTreeSet<Place>,
     /// How many tasks have run there.
     pub(super) ran: u32,
     /// How many are there that are expected to take long.
@@ -65,10 +80,26 @@ impl Allotment {
     fn set(&mut self, now: Time, left: Option<Duration>) {
         self.ends = left.map(|left| now + left);
         (self.is_over, self.declined) = (false, None);
+        self.declined_jobs.clear();
         if let Some(left) = left {
             let told = *self.told.get_or_insert(now);
             self.whole = self.whole.max(now.since(told) + left);
         }
+    }
+
+    /// Such a task came back for want of time. If it `fits` all the same, others that need as much may be done in time.
+    fn decline(&mut self, need: Need, fits: bool) {
+        match need.job.filter(|_| fits) {
+            Some(job) if self.declined_jobs.len() < DECLINED_MAX => drop(self.declined_jobs.insert(job)),
+            Some(_) => self.is_over = true,
+            None => self.declined = Some(self.declined.map_or(need.micros, |known| known.min(need.micros))),
+        }
+    }
+
+    /// Whether such a task came back for want of time.
+    fn declines(&self, need: Need) -> bool {
+        self.declined.is_some_and(|declined| need.micros >= declined)
+            || need.job.is_some_and(|job| self.declined_jobs.contains(&job))
     }
 }
 
@@ -89,27 +120,29 @@ impl Worker {
     }
 
     /// Whether what needs so much fits into its time.
-    pub(super) fn has_time(&self, need: u64, now: Time, grace: Duration) -> bool {
-        if self.declines(need) {
+    pub(super) fn has_time(&self, need: Need, now: Time, grace: Duration) -> bool {
+        if self.allotment.declines(need) {
             return false;
+        }
+        if need.micros == 0 {
+            return true;
         }
         let is_free = self.free_slots() > 0;
         if !is_free && (self.allotment.gave || self.allotment.long >= self.slots) {
             return false;
         }
         let wait = if is_free { 0 } else { self.backlog() };
-        self.is_fresh() || self.is_long_enough(need.saturating_add(wait), now, grace)
-    }
-
-    /// Whether it has handed such a task back for want of time.
-    fn declines(&self, need: u64) -> bool {
-        self.allotment.declined.is_some_and(|declined| need >= declined)
+        let with_wait = Need { micros: need.micros.saturating_add(wait), ..need };
+        self.is_fresh() || self.is_long_enough(with_wait, now, grace)
     }
 
     /// Whether what needs so much would fit if it began now.
-    pub(super) fn is_long_enough(&self, micros: u64, now: Time, grace: Duration) -> bool {
-        !self.declines(micros)
-            && self.usable(now, grace).is_none_or(|usable| Duration::from_micros(micros) <= usable)
+    pub(super) fn is_long_enough(&self, need: Need, now: Time, grace: Duration) -> bool {
+        !self.allotment.declines(need) && self.fits(need, now, grace)
+    }
+
+    fn fits(&self, need: Need, now: Time, grace: Duration) -> bool {
+        self.usable(now, grace).is_none_or(|usable| Duration::from_micros(need.micros) <= usable)
     }
 }
 
@@ -157,44 +190,45 @@ impl Master {
         self.overs.first().map(|(over, _)| *over)
     }
 
-    /// A task came back for want of time: what needs as much is not sent there again.
+    /// A task came back for want of time: what needs as much is not sent there again, or what is of that job.
     pub(super) fn note_declined(&mut self, id: WorkerId, client: ClientId, task: TaskId) {
         let spec = self.clients.get(&client).and_then(|client| client.spec_at(task));
-        let need = spec.map_or(0, |spec| self.need_of(client, spec));
+        let Some(need) = spec.map(|spec| self.need_of(client, spec)) else { return };
+        let (now, grace) = (self.now, self.config.end_grace);
         if let Some(worker) = self.workers.get_mut(&id) {
-            let allotment = &mut worker.allotment;
-            allotment.is_over |= need == 0;
-            allotment.declined = Some(allotment.declined.map_or(need, |known| known.min(need)));
+            let fits = worker.fits(need, now, grace);
+            worker.allotment.decline(need, fits);
             self.note_load(id);
         }
     }
 
-    /// What a task of this spec needs, in microseconds; 0 if that is little, or unknown.
-    pub(super) fn need_of(&self, client: ClientId, spec: SpecIndex) -> u64 {
-        self.clients[&client].specs.get(spec.0 as usize).map_or(0, |spec| self.habits.need(spec.habit))
+    /// What a task of this spec needs.
+    pub(super) fn need_of(&self, client: ClientId, spec: SpecIndex) -> Need {
+        let habit = self.clients[&client].specs.get(spec.0 as usize).map(|spec| spec.habit);
+        Need { micros: habit.map_or(0, |habit| self.habits.need(habit)), job: habit }
     }
 
     /// What a client's next task needs, as far as anybody has to ask.
-    pub(super) fn next_need(&self, id: ClientId) -> u64 {
+    pub(super) fn next_need(&self, id: ClientId) -> Need {
         if self.enders.is_empty() || planted!(IgnoreEnds) {
-            return 0;
+            return Need::default();
         }
         let client = &self.clients[&id];
         let spec = client.first().and_then(|task| client.spec_at(task));
-        spec.map_or(0, |spec| self.need_of(id, spec))
+        spec.map_or_else(Need::default, |spec| self.need_of(id, spec))
     }
 
     /// What this task needs, as far as anybody has to ask.
-    pub(super) fn task_need(&self, id: ClientId, task: TaskId) -> u64 {
+    pub(super) fn task_need(&self, id: ClientId, task: TaskId) -> Need {
         if self.enders.is_empty() || planted!(IgnoreEnds) {
-            return 0;
+            return Need::default();
         }
-        self.clients[&id].spec_at(task).map_or(0, |spec| self.need_of(id, spec))
+        self.clients[&id].spec_at(task).map_or_else(Need::default, |spec| self.need_of(id, spec))
     }
 
     /// Whether a worker has time for what needs so much.
-    pub(super) fn has_time(&self, worker: WorkerId, need: u64) -> bool {
-        need == 0 || self.workers[&worker].has_time(need, self.now, self.config.end_grace)
+    pub(super) fn has_time(&self, worker: WorkerId, need: Need) -> bool {
+        need.job.is_none() || self.workers[&worker].has_time(need, self.now, self.config.end_grace)
     }
 
     /// Takes a client's next tasks out of its queue, as far as they are of one spec: no worker with room has time for them.
@@ -256,7 +290,7 @@ impl Master {
     /// For about how many tasks of a spec there are room and time.
     fn timely(&self, id: ClientId, spec: SpecIndex) -> usize {
         let client = &self.clients[&id];
-        let need = if self.enders.is_empty() { 0 } else { self.need_of(id, spec) };
+        let need = if self.enders.is_empty() { Need::default() } else { self.need_of(id, spec) };
         let room = self.room.get(&client.program).into_iter().flatten().map(|(_, worker)| *worker);
         let fit = room.filter(|worker| !client.held_by.contains(worker) && self.has_time(*worker, need));
         let mut tasks = 0;
@@ -308,7 +342,7 @@ impl Master {
         if self.enders.is_empty() || self.enders.len() < self.workers.len() {
             return;
         }
-        let (need, longest) = (self.need_of(id, spec), self.longest);
+        let (need, longest) = (self.need_of(id, spec).micros, self.longest);
         let client = self.clients.get_mut(&id).expect("the caller looked it up");
         let Some(job) = client.specs.get(spec.0 as usize).map(|spec| spec.what.job) else { return };
         if Duration::from_micros(need) <= longest || client.too_long.contains(&job) {

@@ -110,7 +110,7 @@ impl Master {
         let mut asked: Vec<(WorkerId, ToWorker)> = Vec::new();
         for (worker, state) in &mut self.workers {
             let may = state.serves(client.program) && !client.held_by.contains(worker);
-            let may = may && state.may_be_asked() && (need == 0 || state.has_time(need, now, grace));
+            let may = may && state.may_be_asked() && state.has_time(need, now, grace);
             if wanted == 0 || !may || state.backlog() < LONG_WAIT {
                 continue;
             }

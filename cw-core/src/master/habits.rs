@@ -12,7 +12,7 @@ use crate::{
 const JOBS_MAX: usize = 1_024;
 
 /// Where a job's habit is. Specs have it, as it is looked up with every task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(u32);
 
 #[derive(Debug, Default)]

@@ -94,7 +94,7 @@ impl Master {
         let is_there = |worker: &Worker| worker.connected && !worker.suspect && !worker.leaving;
         let there = || self.fitting(client).map(|(_, worker)| worker).filter(|worker| is_there(worker));
         let needs = client.parked.untimely().map(|spec| self.need_of(id, spec));
-        let need = needs.min().filter(|_| client.queued == 0).unwrap_or(0);
+        let need = needs.min().filter(|_| client.queued == 0).unwrap_or_default();
         let takes = |worker: &Worker| {
             !worker.allotment.is_over && worker.is_long_enough(need, self.now, self.config.end_grace)
         };
@@ -102,7 +102,7 @@ impl Master {
             return None;
         }
         let left = there().filter_map(|worker| worker.left(self.now)).max().unwrap_or_default();
-        let (p90_seconds, left_seconds) = (needed(need), given(left));
+        let (p90_seconds, left_seconds) = (needed(need.micros), given(left));
         Some(Stall::NoTime { p90_seconds, left_seconds })
     }
 

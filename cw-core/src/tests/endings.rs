@@ -432,3 +432,43 @@ fn a_long_task_that_is_to_be_alone_has_its_worker_beside_any_number_of_short_one
     assert!(lone_task_is_placed(None));
     assert!(lone_task_is_placed(Some(36_000)));
 }
+
+#[test]
+fn one_that_was_long_does_not_end_the_time_of_a_worker_for_what_is_short() {
+    let mut world = World::new();
+    let client = client(&mut world);
+    let other = world.worker(1);
+    submit(&mut world, client, 0, 40, 100);
+    world.run();
+    world.kill_worker(other);
+    let worker = ending(&mut world, 110);
+    world.run_until(world.now + seconds(12));
+    submit(&mut world, client, 0, 1, 50_000);
+    world.run_until(world.now + seconds(51));
+    // 37 s are left until it leaves, and it knows of nothing but that one.
+    submit(&mut world, client, 0, 5, 100);
+    submit(&mut world, client, 1, 5, 100);
+    world.run_until(world.now + seconds(30));
+    assert_eq!(began(&world, worker), 6, "the other job");
+    world.worker(1);
+    world.run();
+    world.assert_quiet();
+}
+
+#[test]
+fn a_job_that_a_worker_declines_is_sent_there_again_when_its_end_moves() {
+    let mut desk = desk(1, 36_000);
+    desk.client_says(FromClient::Declare {
+        spec: SpecIndex(1),
+        what: Box::new(Spec { job: JobIndex(1), ..plain() }),
+    });
+    desk.submit(0..1);
+    let first = sent(&desk);
+    returned(&mut desk, 0);
+    assert_eq!(sent(&desk), first, "it is nowhere else, and not there again");
+    desk.client_says(FromClient::Submit { task: TaskId(1), spec: SpecIndex(1) });
+    assert_eq!(sent(&desk), first + 1, "another job has time");
+    desk.pass(ms(9_000), &[1]);
+    desk.worker_says(1, FromWorker::Ends { left: Some(36_000) });
+    assert_eq!(sent(&desk), first + 2);
+}
