@@ -239,14 +239,14 @@ impl Client {
         }
     }
 
-    /// Takes in its next spec.
-    pub(super) fn declare(&mut self, what: Spec, habit: Place) {
+    /// Takes in its next spec, of a job of which so much is known.
+    pub(super) fn declare(&mut self, what: Spec, habit: Place, learned: Learned) {
         if !what.rerun {
             self.has_once = true;
             self.spread_all();
         }
         self.lowest_priority = self.lowest_priority.min(what.priority);
-        self.specs.push(SpecState { what, learned: Learned::default(), tasks: 0, habit });
+        self.specs.push(SpecState { what, learned, tasks: 0, habit });
     }
 
     /// When its session ends, as it has no connection: first what was never tried is dropped, then all.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     ids::{JobIndex, ProgramId},
-    learn::Habit,
+    learn::{Habit, Learned},
 };
 
 /// So many jobs are remembered; of those beyond nothing is learned.
@@ -27,6 +27,8 @@ struct Known {
     /// Specs that clients have of it. Without any it makes way for another job.
     specs: u32,
     habit: Habit,
+    /// What they take on average, as far as the specs of it have learned.
+    learned: Learned,
 }
 
 impl Habits {
@@ -57,10 +59,16 @@ impl Habits {
         self.get(place).map_or(0, Habit::p90)
     }
 
+    /// What a spec of a job starts with.
+    pub(super) fn learned(&self, place: Place) -> Learned {
+        self.all.get(place.0 as usize).map(|known| known.learned).unwrap_or_default()
+    }
+
     /// So many tasks of a job have run, each about as long.
     pub(super) fn add(&mut self, place: Place, micros: u64, runs: u32) {
         if let Some(known) = self.all.get_mut(place.0 as usize) {
             known.habit.add(micros, runs);
+            known.learned.learn(micros);
         }
     }
 
@@ -72,7 +80,7 @@ impl Habits {
     }
 
     fn insert(&mut self, of: (ProgramId, JobIndex)) -> Place {
-        let new = Known { of, specs: 0, habit: Habit::default() };
+        let new = Known { of, specs: 0, habit: Habit::default(), learned: Learned::default() };
         let at = if self.all.len() < JOBS_MAX {
             self.all.push(new);
             self.all.len() - 1
@@ -108,11 +116,13 @@ mod tests {
         (0..2).for_each(|_| habits.close(first));
         let again = habits.open(program(0), JobIndex(1));
         assert_eq!((again, habits.need(again)), (first, 7_000_000));
+        assert_eq!(habits.learned(again).mean(), Some(7_000_000));
         assert_ne!(habits.open(program(0), JobIndex(2)), first, "another job");
         let jobs = u32::try_from(JOBS_MAX).unwrap();
         let last = (1..jobs - 1).map(|number| habits.open(program(number), JobIndex(0))).last().unwrap();
         let beyond = habits.open(program(jobs), JobIndex(0));
         habits.add(beyond, 7_000_000, 1);
+        assert!(!habits.learned(beyond).is_known());
         assert_eq!(habits.need(beyond), 0, "nothing is learned of what is beyond");
         habits.close(last);
         let instead = habits.open(program(jobs + 1), JobIndex(0));

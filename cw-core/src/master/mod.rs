@@ -477,7 +477,8 @@ impl Master {
             }
             let program = self.clients[&client].program;
             let habit = self.habits.open(program, what.job);
-            self.clients.get_mut(&client).expect("just seen").declare(what, habit);
+            let learned = self.habits.learned(habit);
+            self.clients.get_mut(&client).expect("just seen").declare(what, habit, learned);
         } else if specs.get(spec.0 as usize).is_none_or(|known| known.what != what) {
             self.disconnect_client(client, "declared its specs out of order");
         }

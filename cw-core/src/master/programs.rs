@@ -64,6 +64,9 @@ impl Master {
         for spec in self.clients.get_mut(&id).into_iter().flat_map(|client| &mut client.specs) {
             self.habits.close(spec.habit);
             spec.habit = self.habits.open(to, spec.what.job);
+            if !spec.learned.is_known() {
+                spec.learned = self.habits.learned(spec.habit);
+            }
         }
         self.open_program(to);
         self.close_program(from);

@@ -10,7 +10,7 @@ use crate::{
     Payload,
     ids::{Attempt, SpecIndex, TaskId},
     master::{Backlog, Config, Event},
-    wire::{Class, FromClient, FromWorker, Window},
+    wire::{Class, FromClient, FromWorker, Spec, Window},
 };
 
 fn unlearned(tasks: u64) -> Backlog {
@@ -104,4 +104,20 @@ fn who_keeps_the_window_full_is_taken_to_be_half_through() {
     desk.pass(ms(1), &[1]);
     desk.submit(100..150);
     assert_eq!(desk.master.backlog().learned, Duration::from_secs(100 + 150));
+}
+
+#[test]
+fn other_options_of_a_known_job_are_learned() {
+    let mut desk = Desk::new();
+    desk.client(false, plain());
+    desk.worker_of(1, 1, false);
+    desk.submit(0..1);
+    end(&mut desk, 0, Duration::from_secs(20));
+    let what = Box::new(Spec { retries: 5, ..plain() });
+    desk.client_says(FromClient::Declare { spec: SpecIndex(1), what });
+    for task in 1..5 {
+        desk.client_says(FromClient::Submit { task: TaskId(task), spec: SpecIndex(1) });
+    }
+    let learned = Duration::from_secs(80);
+    assert_eq!(desk.master.backlog(), Backlog { tasks: 4, learned, ..Backlog::default() });
 }

@@ -472,3 +472,24 @@ fn a_job_that_a_worker_declines_is_sent_there_again_when_its_end_moves() {
     desk.worker_says(1, FromWorker::Ends { left: Some(36_000) });
     assert_eq!(sent(&desk), first + 2);
 }
+
+#[test]
+fn a_new_client_of_a_known_job_does_not_wait_behind_what_is_long() {
+    let mut world = World::new();
+    let client = client(&mut world);
+    let known = world.worker(1);
+    submit(&mut world, client, 0, 1, 50_000);
+    submit(&mut world, client, 1, 1, 40_000);
+    world.run();
+    let other = world.client_of(PROGRAM);
+    world.declare(other, plain());
+    world.declare(other, Spec { job: JobIndex(1), ..plain() });
+    let worker = ending(&mut world, 100);
+    world.kill_worker(known);
+    world.run_until(world.now + seconds(12));
+    submit(&mut world, other, 0, 1, 50_000);
+    submit(&mut world, other, 1, 1, 40_000);
+    world.run_until(world.now + seconds(90));
+    assert!(world.workers[worker].left);
+    assert_eq!(began(&world, worker), 1, "40 s do not fit into what is left after 50 of 78");
+}
