@@ -28,6 +28,8 @@ pub(super) struct Endings {
     /// The same as the master knows it. Of jobs, which have ended well.
     there: BTreeMap<WorkerId, There>,
     learned: BTreeSet<(ProgramId, JobIndex)>,
+    /// How long all has once all is healed; for ever in a half of the seeds.
+    pub(super) healed_to: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -44,6 +46,9 @@ struct There {
     returned: u32,
 }
 
+/// Longer than any seed.
+const HEALED_TO: Duration = Duration::from_secs(1_000_000);
+
 /// Shorter tasks are all the same.
 const LONG: Duration = Duration::from_secs(1);
 
@@ -54,7 +59,9 @@ impl Endings {
         let lengths = [200, 1_500, 4_000, 15_000, 40_000].map(Duration::from_millis);
         chance.permille(200).then(|| {
             let takes = [(); 4].map(|()| chance.pick(&lengths));
-            Self { chance, takes, here: BTreeMap::new(), there: BTreeMap::new(), learned: BTreeSet::new() }
+            let healed_to = Rng::new(seed.rotate_left(32)).permille(500).then_some(HEALED_TO);
+            let (here, there, learned) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+            Self { chance, takes, here, there, learned, healed_to }
         })
     }
 
@@ -118,7 +125,7 @@ impl World {
         }
     }
 
-    /// All has time enough from now on.
+    /// All has time enough from now on: `own_business` makes that of any end.
     pub(super) fn heal_ends(&mut self) {
         let ending = self.endings.iter().flat_map(|endings| endings.here.keys().copied());
         for peer in ending.collect::<Vec<_>>() {

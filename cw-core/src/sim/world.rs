@@ -530,7 +530,8 @@ impl World {
                 worker.machine.handle(local, worker::Event::Shared { share, result });
             }
             (Role::Worker(worker), Input::Ends { left }) => {
-                let left = left.filter(|_| !healed);
+                let enough = self.endings.as_ref().and_then(|endings| endings.healed_to);
+                let left = if healed { enough } else { left };
                 worker.machine.handle(local, worker::Event::Ends { left });
                 self.note_end(peer, local, left);
             }
