@@ -155,6 +155,9 @@ impl Keeper {
             End::Failed(why) if is_proven && self.wish.grows => {
                 self.logs.push(format!("worker {name} has ended: {why}"));
             }
+            End::Failed(why) if is_new && !self.has_looked => {
+                self.pace.note_old(format!("worker {name}: {why}"))
+            }
             End::Failed(why) => self.note_failure(&name, &why),
         }
     }

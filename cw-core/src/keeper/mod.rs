@@ -178,6 +178,8 @@ pub struct Keeper {
     is_asking: bool,
     /// When the engine last answered; none if something was done since of which it has not told.
     looked: Option<Time>,
+    /// Whether it has ever answered: what had ended before that ended under another master, or none.
+    has_looked: bool,
     /// It is not asked before.
     look_at: Time,
     /// How often in a row it has not answered, and what it said last.
@@ -204,6 +206,7 @@ impl Keeper {
             jobs: BTreeMap::new(),
             is_asking: false,
             looked: None,
+            has_looked: false,
             look_at: Time::ZERO,
             unanswered: (0, String::new()),
             stepped: Time::ZERO,
@@ -252,6 +255,7 @@ impl Keeper {
                 self.unanswered = (0, String::new());
                 (self.looked, self.look_at) = (Some(self.now), self.now + SOON);
                 self.take_in(seen);
+                self.has_looked = true;
             }
             Err(why) => {
                 let times = self.unanswered.0 + 1;

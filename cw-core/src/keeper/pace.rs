@@ -22,6 +22,8 @@ pub(super) fn growing(first: Duration, times: u32) -> Duration {
 pub(super) struct Pace {
     /// Workers that failed since the last one that was of use.
     pub(super) row: u32,
+    /// Those of them that had failed before this keeper was there: they are told of, and nothing pauses for them.
+    old: u32,
     /// Pauses since then.
     pauses: u32,
     until: Time,
@@ -34,11 +36,17 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// A worker had failed before.
+    pub(super) fn note_old(&mut self, what: String) {
+        (self.row, self.old) = (self.row + 1, self.old + 1);
+        self.worker = Some(what);
+    }
+
     /// A worker has failed. Gives the pause that begins now, if one does.
     pub(super) fn fail(&mut self, now: Time, what: String) -> Option<Duration> {
         self.row += 1;
         self.worker = Some(what);
-        (self.row >= ROW && !self.is_paused(now)).then(|| self.pause(now))
+        (self.row - self.old >= ROW && !self.is_paused(now)).then(|| self.pause(now))
     }
 
     /// The engine has started none. Gives the pause that begins now.

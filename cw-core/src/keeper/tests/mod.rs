@@ -503,3 +503,22 @@ fn where_nothing_can_be_started_it_is_said_what_has_ended() {
     assert_eq!(house.steps(), []);
     house.says("2 workers were of no use; the last: worker 1: exit code 127");
 }
+
+/// The master was started again, and the engine still lists what had failed under the one before.
+#[test]
+fn what_had_failed_before_the_keeper_is_told_and_keeps_none_from_being_started() {
+    let mut house = House::new(wish(0, 4));
+    house.start(4, false).unwrap();
+    house.fail(0..4);
+    house.started.clear();
+    house.backlog = queued(100);
+    house.tick();
+    house.says("4 workers were of no use; the last: worker 3: exit code 127");
+    house.pass(SECOND * 10);
+    assert_eq!(house.steps(), [1], "one is tried");
+    for job in 4..6 {
+        house.fail(job..job + 1);
+        house.pass(MINUTE);
+    }
+    assert_eq!(house.steps(), [1, 1, 1], "two more are no row");
+}
