@@ -133,6 +133,7 @@ impl Master {
             let known = &mut client.specs[spec.0 as usize];
             known.learned.learn(entry.micros);
             self.habits.add(known.habit, entry.micros, 1);
+            self.habits.note_learned(known.habit, known.learned);
             long = long.or((entry.micros >= LONG).then_some(spec));
             client.take_out(entry.task);
             client.settle(charge, entry.micros);

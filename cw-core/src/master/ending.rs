@@ -4,8 +4,8 @@
 //! (`habits`): nine of ten are done in what is called its *need*. Short needs, and those that nobody knows, fit everywhere.
 //!
 //! - A task goes only where its need fits into what is left, less a grace for handing things back.
-//! - But a *fresh* worker takes any task, one for each slot that has begun nothing: else a job that is longer than every
-//!   allocation would never run.
+//! - But a *fresh* worker takes what is about as long as all the time that it had, or longer, one for each slot that has
+//!   begun nothing: else a job that is longer than every allocation would never run.
 //! - A long task is not sent to wait behind others that are long: when it began, it might not fit any more. Nor where
 //!   something was called back for idle slots, which have no time for it.
 //! - What no worker with room has time for is *laid aside*, apart from the queue, so that other tasks of its client pass.
@@ -46,6 +46,8 @@ pub(super) struct Need {
     pub(super) micros: u64,
     /// The job that it is of; none if no worker's time is limited.
     job: Option<Place>,
+    /// Whether a worker has declined that job: what is called back for that worker would only be sent back.
+    is_declined: bool,
 }
 
 /// A worker's time.
@@ -114,9 +116,14 @@ impl Worker {
         self.left(now).map(|left| left.saturating_sub(self.allotment.grace(grace)))
     }
 
-    /// Whether a slot has begun nothing yet.
-    fn is_fresh(&self) -> bool {
-        self.allotment.ends.is_some() && self.allotment.ran.saturating_add(self.sent) < self.slots
+    /// Whether a slot has begun nothing yet, and what needs so much would not fit into another worker's time either, as far
+    /// as that is as long. A tenth of that may go by until something is sent there.
+    fn is_fresh(&self, need: Need, grace: Duration) -> bool {
+        let Allotment { ends, whole, ran, .. } = &self.allotment;
+        let most = (*whole / 10 * 9).saturating_sub(self.allotment.grace(grace));
+        ends.is_some()
+            && ran.saturating_add(self.sent) < self.slots
+            && Duration::from_micros(need.micros) > most
     }
 
     /// Whether what needs so much fits into its time.
@@ -124,7 +131,7 @@ impl Worker {
         if self.allotment.declines(need) {
             return false;
         }
-        if need.micros == 0 {
+        if need.micros == 0 && !need.is_declined {
             return true;
         }
         let is_free = self.free_slots() > 0;
@@ -133,7 +140,7 @@ impl Worker {
         }
         let wait = if is_free { 0 } else { self.backlog() };
         let with_wait = Need { micros: need.micros.saturating_add(wait), ..need };
-        self.is_fresh() || self.is_long_enough(with_wait, now, grace)
+        self.is_fresh(need, grace) || self.is_long_enough(with_wait, now, grace)
     }
 
     /// Whether what needs so much would fit if it began now.
@@ -198,6 +205,7 @@ impl Master {
         if let Some(worker) = self.workers.get_mut(&id) {
             let fits = worker.fits(need, now, grace);
             worker.allotment.decline(need, fits);
+            self.declined_jobs.extend(need.job.filter(|_| fits));
             self.note_load(id);
         }
     }
@@ -205,7 +213,8 @@ impl Master {
     /// What a task of this spec needs.
     pub(super) fn need_of(&self, client: ClientId, spec: SpecIndex) -> Need {
         let habit = self.clients[&client].specs.get(spec.0 as usize).map(|spec| spec.habit);
-        Need { micros: habit.map_or(0, |habit| self.habits.need(habit)), job: habit }
+        let is_declined = habit.is_some_and(|habit| self.declined_jobs.contains(&habit));
+        Need { micros: habit.map_or(0, |habit| self.habits.need(habit)), job: habit, is_declined }
     }
 
     /// What a client's next task needs, as far as anybody has to ask.
@@ -309,6 +318,7 @@ impl Master {
             return;
         };
         self.habits.add(known.habit, micros, 1);
+        self.habits.note_learned(known.habit, known.learned);
         if micros >= LONG {
             self.note_too_long(id, spec);
         }

@@ -80,7 +80,7 @@ use crate::{
 pub use backlog::Backlog;
 use clients::{Client, Introduction};
 pub use event::{Action, Event, Member, RosterLine};
-use habits::Habits;
+use habits::{Habits, Place};
 pub use members::Admitted;
 use members::Members;
 use tasks::{State, Task};
@@ -219,6 +219,8 @@ pub struct Master {
     once: BTreeSet<ClientId>,
     /// What tasks of each job take.
     habits: Habits,
+    /// Jobs for which a worker had no time although they are thought to be done soon.
+    declined_jobs: BTreeSet<Place>,
     /// Workers whose end is known, and from when on each is sent nothing more; and those for which that is yet to come.
     enders: BTreeMap<WorkerId, Time>,
     overs: BTreeSet<(Time, WorkerId)>,
@@ -275,6 +277,7 @@ impl Master {
             watching: BTreeSet::new(),
             once: BTreeSet::new(),
             habits: Habits::default(),
+            declined_jobs: BTreeSet::new(),
             enders: BTreeMap::new(),
             overs: BTreeSet::new(),
             longest: Duration::ZERO,

@@ -176,7 +176,9 @@ impl Master {
             let Some((kept, sent)) = client.stretches.take_sent(next, tasks - passed, from) else { break };
             let count = kept.args.tasks();
             let each = client.end_all(&kept, sent, micros.by_ref().take(count as usize));
-            self.habits.add(client.specs[kept.spec.0 as usize].habit, each, count);
+            let spec = &client.specs[kept.spec.0 as usize];
+            self.habits.add(spec.habit, each, count);
+            self.habits.note_learned(spec.habit, spec.learned);
             long = long.or((each >= LONG).then_some(kept.spec));
             let Sent { charge, bytes, .. } = sent;
             worker.release(id, client.program, Tasks { count, charge, bytes }, true);

@@ -493,3 +493,22 @@ fn a_new_client_of_a_known_job_does_not_wait_behind_what_is_long() {
     assert!(world.workers[worker].left);
     assert_eq!(began(&world, worker), 1, "40 s do not fit into what is left after 50 of 78");
 }
+
+#[test]
+fn what_fits_into_another_allocation_is_not_begun_in_the_rest_of_one() {
+    let mut desk = Desk::new();
+    desk.client(false, plain());
+    desk.worker_of(2, 1, false);
+    desk.submit(0..1);
+    end_at(&mut desk, 2, (0, 1), 100_000_000);
+    desk.handle(crate::master::Event::WorkerLost { worker: WorkerId(2) });
+    desk.worker_of(1, 1, false);
+    desk.worker_says(1, FromWorker::Ends { left: Some(200) });
+    desk.pass(ms(150_000), &[1]);
+    let before = sent(&desk);
+    desk.submit(1..2);
+    assert_eq!(sent(&desk), before, "it has begun nothing, but has 50 s left");
+    desk.worker_of(3, 1, false);
+    desk.worker_says(3, FromWorker::Ends { left: Some(200) });
+    assert_eq!(desk.sent(), Some((3, 1)));
+}
