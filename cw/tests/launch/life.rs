@@ -39,7 +39,7 @@ fn connected(site: &Site) -> usize {
 #[test]
 fn the_whole_life_of_a_cluster() {
     let Some(site) = Site::start(3) else { return };
-    let words = ["start", "--slurm", "-n", "3", "--max", "8", "--idle", "5s"];
+    let words = ["start", "--slurm", "-n", "3", "--max", "12", "--idle", "5s"];
     let started = site.cw(&[&words, &LISTEN[..]].concat()).with_code(0);
     assert!(started.stdout.contains("is up: 3 workers and 3 slots"), "{started:?}");
 
@@ -48,7 +48,7 @@ fn the_whole_life_of_a_cluster() {
     let digits = digits.finish().with_code(0);
     assert!(digits.stdout.contains("k=1 distance=euclidean correct=1776/1797\n"), "{digits:?}");
 
-    // More to do than three can, and so more workers; but never more than it may have.
+    // More to do than three can, and so more workers, but no more than there are tasks.
     let (busy, folder) = client(&site, &["held", "8"]);
     busy.said("all run");
     assert_eq!((connected(&site), workers(&site, "RUNNING").len()), (8, 8));

@@ -200,9 +200,9 @@ async fn main(opts: Opts) -> cw::Result<()> {
     Ok(())
 }
 
-/// Waits for a condition, but not for ever.
+/// Waits for a condition, but not for ever: longer than the tests do, which say more when they wait in vain.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(2));
