@@ -5,8 +5,6 @@
 //! under Slurm, by SSH. It blocks, so it is called from threads of its own, and what it says is never all there is to
 //! believe: a worker counts once the master has it.
 
-#![allow(dead_code)]
-
 pub(crate) mod command;
 pub(crate) mod container;
 pub(crate) mod fleet;
