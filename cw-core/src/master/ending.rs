@@ -134,7 +134,8 @@ impl Worker {
         if need.micros == 0 && !need.is_declined {
             return true;
         }
-        let is_free = self.free_slots() > 0;
+        // Also on one that is kept for a task, where others have none.
+        let is_free = self.is_well() && self.sent < self.slots;
         if !is_free && (self.allotment.gave || self.allotment.long >= self.slots) {
             return false;
         }
@@ -379,4 +380,28 @@ pub(super) fn needed(micros: u64) -> u32 {
 /// What there is, in whole seconds.
 pub(super) fn given(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{ClientId, ProgramId},
+        master::workers::Of,
+        wire::Programs,
+    };
+
+    #[test]
+    fn a_worker_that_is_kept_for_a_long_task_has_time_for_it_whatever_was_called_back_before() {
+        let of =
+            Of { program: ProgramId::default(), programs: Programs::Any, program_name: "sim".to_owned() };
+        let mut worker = Worker::new(of, "node1:1".to_owned(), 1);
+        worker.allotment.set(Time::ZERO, Some(Duration::from_secs(3_600)));
+        worker.allotment.gave = true;
+        worker.exclusive = Some((ClientId(1), TaskId(1)));
+        let need = Need { micros: 20_000_000, ..Need::default() };
+        assert!(worker.has_time(need, Time::ZERO, Duration::from_secs(10)));
+        worker.sent = 1;
+        assert!(!worker.has_time(need, Time::ZERO, Duration::from_secs(10)), "it would wait there");
+    }
 }
