@@ -165,9 +165,10 @@ impl Master {
         self.send_acquainted(id, task, to);
     }
 
-    /// Tells whoever does not know what goes before a task: the client, that it is dispatched; the worker, whose it is, and
-    /// what it is.
+    /// Tells whoever does not know what goes before a task: the client, that it is dispatched; the worker, that it may begin
+    /// it, whose it is, and what it is.
     fn acquaint(&mut self, id: ClientId, (task, spec): (TaskId, SpecIndex), to: WorkerId) {
+        self.rouse(to);
         if task >= self.clients[&id].dispatched {
             self.tell_dispatched(id, task);
         }

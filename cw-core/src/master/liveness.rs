@@ -5,6 +5,10 @@
 //! more by itself, as each beat lets it begin tasks only for less than the time after which it is suspected. One that
 //! was not heard for long is lost. The end of a connection makes suspect at once, and is no loss: a worker may come back.
 //!
+//! A worker that has nothing to do *rests*: it is sent every second beat only, and if all rest the master looks half as
+//! often too, as a cluster that is not used should cost next to nothing. Its lease may run out meanwhile, so the first task
+//! brings another, and its silence is noticed up to one beat later than that of a worker with tasks.
+//!
 //! Tasks that ran on a lost worker are suspects: each runs next alone on a worker (see `parked`), and ends as `Lost` at
 //! its limit. Which ran is known from the worker, which tells of each task that has run for a few hundredths of a second.
 //! A task that was not told of is only taken to have run when this happens to it a second time.
@@ -17,6 +21,7 @@ use super::{
     parked::Wish,
     stall::Left,
     tasks::{State, Task},
+    workers::Worker,
 };
 use crate::{
     Payload, Time,
@@ -56,10 +61,22 @@ impl Master {
             let now = self.now;
             self.workers.values_mut().for_each(|worker| worker.heard = (worker.heard + late).min(now));
         }
-        self.beat_at = Some(self.now + self.beat_every());
         for id in self.workers.keys().copied().collect::<Vec<_>>() {
             self.look_after(id);
         }
+        let beats = if self.workers.values().all(|worker| self.is_at_rest(worker)) { 2 } else { 1 };
+        self.beat_at = Some(self.now + self.beat_every() * beats);
+    }
+
+    /// Whether a worker has nothing to do, and there is no doubt about it.
+    fn is_at_rest(&self, worker: &Worker) -> bool {
+        let is_free = worker.sent == 0 && worker.accounting.is_none();
+        is_free && worker.connected && !worker.suspect && self.now.since(worker.heard) < self.trust()
+    }
+
+    /// For how long after it was heard a worker may begin tasks.
+    fn trust(&self) -> Duration {
+        self.config.suspect_after * 3 / 4
     }
 
     fn look_after(&mut self, id: WorkerId) {
@@ -71,7 +88,24 @@ impl Master {
         if silence >= self.config.suspect_after && !worker.suspect {
             self.suspect(id);
         }
-        self.send_beat(id);
+        let worker = &self.workers[&id];
+        // Half a beat more or less, so that none is left out because the one before went out late.
+        if !(self.is_at_rest(worker) && self.now.since(worker.beaten) < self.beat_every() * 3 / 2) {
+            self.send_beat(id);
+        }
+    }
+
+    /// A worker that has nothing to do is about to be given a task: it may begin that at once, and is looked after as one
+    /// with tasks from now on.
+    pub(super) fn rouse(&mut self, id: WorkerId) {
+        let (soon, now) = (self.now + self.beat_every(), self.now);
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.sent == 0) else { return };
+        // Its lease is to last until the next beat, and is as good as new if it is.
+        let lasts = worker.leased >= soon || worker.beaten == now;
+        self.beat_at = self.beat_at.map(|due| due.min(soon));
+        if !lasts {
+            self.send_beat(id);
+        }
     }
 
     /// Says for how long the worker may begin tasks: not for as long as it takes to be suspected.
@@ -79,12 +113,13 @@ impl Master {
         if !self.config.liveness {
             return;
         }
-        let Some(worker) = self.workers.get(&id).filter(|worker| worker.connected) else { return };
-        let trust = self.config.suspect_after * 3 / 4;
-        let left = trust.saturating_sub(self.now.since(worker.heard));
+        let (trust, now) = (self.trust(), self.now);
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.connected) else { return };
+        let left = trust.saturating_sub(now.since(worker.heard));
         // One that is back learns first what of its tasks is still wanted.
         let may_begin = !worker.suspect && worker.accounting.is_none();
         let lease = if may_begin { left } else { Duration::ZERO };
+        (worker.beaten, worker.leased) = (now, now + lease);
         let lease = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
         self.tell_worker(id, ToWorker::Beat { lease });
     }
@@ -94,9 +129,8 @@ impl Master {
         if self.config.liveness {
             let next = self.now + self.beat_every();
             // Nobody was looked after as long as there was nobody.
-            if self.workers.len() == 1 || self.beat_at.is_none() {
-                self.beat_at = Some(next);
-            }
+            let due = self.beat_at.filter(|_| self.workers.len() > 1);
+            self.beat_at = Some(due.map_or(next, |due| due.min(next)));
             self.send_beat(id);
         }
     }

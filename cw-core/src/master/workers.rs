@@ -40,6 +40,9 @@ pub(super) struct Worker {
     pub(super) connected: bool,
     /// When it was last known to hear and to be heard.
     pub(super) heard: Time,
+    /// When it was last sent a beat, and until when that lets it begin tasks.
+    pub(super) beaten: Time,
+    pub(super) leased: Time,
     /// Whether it has been silent for so long that it is given nothing, and what had not begun there went elsewhere.
     pub(super) suspect: bool,
     /// While it says what it has, after it came back: what it has said so far.
@@ -134,6 +137,8 @@ impl Worker {
             leaving: false,
             connected: true,
             heard: Time::ZERO,
+            beaten: Time::ZERO,
+            leased: Time::ZERO,
             suspect: false,
             accounting: None,
             vouched: BTreeSet::new(),

@@ -16,6 +16,7 @@ mod looks;
 mod outcomes;
 mod programs;
 mod races;
+mod rest;
 mod returns;
 mod sim;
 mod standstill;
