@@ -86,7 +86,9 @@ pub(super) fn read_private(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>
         return Err(malformed(path, "it is no regular file"));
     }
     check_private(path, &found, 0o600)?;
-    let mut bytes = Vec::new();
+    // All of it is read in one go, and that there is no more in another.
+    let room = usize::try_from(found.len().min(bytes_max) + 1).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(room);
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > bytes_max {
         return Err(malformed(path, "it is too large"));

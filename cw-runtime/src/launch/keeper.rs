@@ -60,6 +60,8 @@ pub(crate) enum Word {
 pub(crate) struct KeeperLink {
     pub(crate) words: mpsc::Receiver<Word>,
     pub(crate) closer: Closer,
+    /// Whether any worker is connected: then there is nothing to ask for whoever keeps no fleet.
+    pub(crate) has_workers: Arc<AtomicBool>,
 }
 
 /// Ends the thread's work.
@@ -98,9 +100,11 @@ impl Closer {
 /// The system has no room for it.
 pub(crate) fn start(dir: ClusterDir, closer: Closer) -> io::Result<KeeperLink> {
     let (say, words) = mpsc::channel(1);
+    let has_workers = Arc::new(AtomicBool::new(false));
     let thread = Thread {
         dir,
         say,
+        has_workers: Arc::clone(&has_workers),
         closer: closer.clone(),
         clock: Clock::start(),
         seen: None,
@@ -111,12 +115,13 @@ pub(crate) fn start(dir: ClusterDir, closer: Closer) -> io::Result<KeeperLink> {
         said: None,
     };
     thread::Builder::new().name("cw-keeper".to_owned()).spawn(move || thread.run())?;
-    Ok(KeeperLink { words, closer })
+    Ok(KeeperLink { words, closer, has_workers })
 }
 
 struct Thread {
     dir: ClusterDir,
     say: mpsc::Sender<Word>,
+    has_workers: Arc<AtomicBool>,
     closer: Closer,
     clock: Clock,
     /// Which version of the fleet's file was read.
@@ -149,6 +154,19 @@ impl Thread {
 
     fn tick(&mut self) -> Result<(), Gone> {
         self.read_fleet();
+        let (words, notes) = if self.has_nothing_to_do() { (None, None) } else { self.look()? };
+        let parts: Vec<String> = [self.file_trouble.clone(), words, notes].into_iter().flatten().collect();
+        self.tell((!parts.is_empty()).then(|| outlook::in_line(&parts.join("; "))))
+    }
+
+    /// Whether there is no fleet, and no want of workers. Then the loop is left alone, as a cluster that is not used should
+    /// cost next to nothing; unless it is no more.
+    fn has_nothing_to_do(&self) -> bool {
+        self.kept.is_none() && self.has_workers.load(Ordering::Relaxed) && !self.say.is_closed()
+    }
+
+    /// Keeps the fleet, and looks what stands in the way of workers: what is said of the fleet, and what workers note.
+    fn look(&mut self) -> Result<(Option<String>, Option<String>), Gone> {
         let view = self.ask()?;
         let (waits, is_empty) = (view.backlog.tasks > 0, view.workers.is_empty());
         self.keep(view);
@@ -158,8 +176,7 @@ impl Thread {
         });
         let is_lacking = is_empty && (waits || self.kept.is_some()) || words.is_some();
         let notes = if is_lacking { self.notes.read(&self.dir) } else { None };
-        let parts: Vec<String> = [self.file_trouble.clone(), words, notes].into_iter().flatten().collect();
-        self.tell((!parts.is_empty()).then(|| outlook::in_line(&parts.join("; "))))
+        Ok((words, notes))
     }
 
     fn ask(&self) -> Result<View, Gone> {

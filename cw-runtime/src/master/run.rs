@@ -322,6 +322,7 @@ impl Shell {
             }
             self.take_waiting();
             self.act();
+            self.note_workers();
             if self.ends_by.is_some() && self.workers.all.is_empty() {
                 return Ended::Stopped(CLUSTER_STOPPED);
             }

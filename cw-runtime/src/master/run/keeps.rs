@@ -1,5 +1,7 @@
 //! What the loop answers to the keeper, and how the keeper's work ends.
 
+use std::sync::atomic::Ordering;
+
 use cw_core::{ids::WorkerId, keeper::Here, master::Event};
 
 use super::Shell;
@@ -44,6 +46,13 @@ impl Shell {
             let here: std::collections::HashSet<WorkerId> =
                 self.machine.workforce().map(|(worker, ..)| worker).collect();
             self.launched.retain(|worker, _| here.contains(worker));
+        }
+    }
+
+    /// Lets the keeper know whether there is a worker, without being asked.
+    pub(super) fn note_workers(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.has_workers.store(!self.workers.all.is_empty(), Ordering::Relaxed);
         }
     }
 
