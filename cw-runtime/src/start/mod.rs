@@ -4,6 +4,7 @@ mod flags;
 mod help;
 mod main_fn;
 mod roles;
+mod room;
 pub(crate) mod slots;
 pub(crate) mod step;
 

@@ -20,12 +20,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     flags::{ClusterFlags, Idle, RoleFlag},
+    room::Patience,
     slots,
     step::{self, Step},
 };
 use crate::{
     access::{
-        self, ClusterDir, MasterKeys, MasterLock,
+        self, AccessError, ClusterDir, MasterKeys, MasterLock,
         addresses::Interface,
         notes::{self, Note},
         succession::successor,
@@ -245,8 +246,9 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
     start_log(Step::is_served_by(flags));
     let cluster = flags.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
     let dir = ClusterDir::locate(cluster)?;
-    let (keys, _lock) = open_master(&dir, flags.takeover)?;
-    let (roster, book) = dir.open_roster()?;
+    let patience = Patience::new(flags.takeover);
+    let (keys, _lock) = patience.have(|| open_master(&dir, flags.takeover))?;
+    let (roster, book) = patience.have(|| dir.open_roster())?;
     let config = master::Config {
         suspect_after: flags.suspect_after,
         lost_after: flags.lost_after,
@@ -273,8 +275,13 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
         let bound = socket.local_addr()?;
         let opening = Opening { address: bound, config: tls, keys: keys.endpoint.clone() };
         let endpoint = endpoint::serve(socket, opening.config.clone(), &opening.keys)?;
+        let addresses = called_at(bound, interface.as_ref())?;
+        patience.have(|| match interface {
+            None => dir.write_access(&keys, &addresses),
+            // The host's name may lead to another interface.
+            Some(_) => dir.write_access_only(&keys, &addresses),
+        })?;
         let shutdown = stop_signal()?;
-        let addresses = write_access(&dir, &keys, bound, interface.as_ref())?;
         announce(cluster, &addresses);
         let keeper = launch::keeper::start(dir.clone(), closer.clone())?;
         let successor = successor(keys.epoch, LOOK_PAUSE, move || dir.epoch());
@@ -289,7 +296,7 @@ fn serve_master(flags: &ClusterFlags) -> Result<(), Trouble> {
 }
 
 /// The cluster's keys and lock; by force, if the user says so.
-fn open_master(dir: &ClusterDir, takeover: bool) -> Result<(MasterKeys, Option<MasterLock>), Trouble> {
+fn open_master(dir: &ClusterDir, takeover: bool) -> Result<(MasterKeys, Option<MasterLock>), AccessError> {
     if !takeover {
         let (keys, lock) = dir.open_master()?;
         return Ok((keys, Some(lock)));
@@ -325,22 +332,12 @@ fn announce(cluster: &str, addresses: &[SocketAddr]) {
     );
 }
 
-/// Writes under which addresses the master is to be called, and gives them.
-fn write_access(
-    dir: &ClusterDir,
-    keys: &MasterKeys,
-    bound: SocketAddr,
-    interface: Option<&Interface>,
-) -> Result<Vec<SocketAddr>, Trouble> {
-    let Some(interface) = interface else {
-        let addresses = access::reachable_addresses(bound);
-        dir.write_access(keys, &addresses)?;
-        return Ok(addresses);
-    };
-    let addresses = interface.addresses(bound).map_err(|line| Trouble::new(exit::LISTEN, line))?;
-    // The host's name may lead to another interface.
-    dir.write_access_only(keys, &addresses)?;
-    Ok(addresses)
+/// The addresses at which the master is to be called.
+fn called_at(bound: SocketAddr, interface: Option<&Interface>) -> Result<Vec<SocketAddr>, Trouble> {
+    match interface {
+        None => Ok(access::reachable_addresses(bound)),
+        Some(interface) => interface.addresses(bound).map_err(|line| Trouble::new(exit::LISTEN, line)),
+    }
 }
 
 fn listen(

@@ -1,10 +1,10 @@
 //! Masters that die, are started again, or are followed by another; and workers that are left without one.
 
-use std::net::UdpSocket;
+use std::{fs, net::UdpSocket, path::Path};
 
 use crate::{
     losses::{Held, assert_once},
-    support::{Cluster, Home, Process, Signal, only_error, until},
+    support::{Cluster, Home, Process, Signal, only_error, program, until},
 };
 
 /// An address that nobody listens at.
@@ -93,6 +93,36 @@ fn a_master_that_hangs_is_left_for_the_one_that_takes_over() {
     first.signal(Signal::CONT);
     first.finish().with_code(13);
     Cluster { workers: vec![worker], master, home }.assert_well();
+}
+
+/// As a job that Slurm has started again; what it sees is a disk of its own, which is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_master_that_takes_over_waits_for_room_on_a_full_disk() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can mount a disk");
+    }
+    let home = Home::new();
+    let script = "mount -t tmpfs -o size=256k cw \"$CW_HOME\" && mkdir -m 700 \"$CW_HOME/default\" && \
+        { cat /dev/zero >\"$CW_HOME/fill\" 2>&-; echo \"process $$\"; exec \"$@\"; }";
+    let master = |more: &[&str]| {
+        let program = program("it_program");
+        let words = ["--mount", "sh", "-c", script, "sh", program.to_str().expect("a plain path")];
+        let words = [&words, &["--role", "master", "--listen", "127.0.0.1:0"], more].concat();
+        Process::start(&mut home.command(Path::new("unshare"), &words))
+    };
+    // Whoever has just typed it is told at once.
+    let refused = master(&[]).finish().with_code(10);
+    assert!(only_error(&refused).contains("No space left on device"), "{refused:?}");
+
+    let waiting = master(&["--takeover"]);
+    let line = waiting.complained("No space left on device");
+    assert!(line.contains("default/") && line.contains("it is tried again for 10 min"), "{line}");
+    let process = waiting.said("process ");
+    let id = process.rsplit(' ').next().expect("a word");
+    let disk = format!("/proc/{id}/root{}", home.path().display());
+    fs::remove_file(format!("{disk}/fill")).expect("it is there");
+    waiting.said("join: ");
 }
 
 #[test]
