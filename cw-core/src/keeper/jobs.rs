@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{End, HOLD, Here, Keeper, Seen, State};
+use super::{End, HOLD, Here, Keeper, Seen, State, count};
 use crate::{Time, master::Backlog};
 
 /// A worker that its engine does not know, and that is not here, is given up after so long.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// One that was here, and has not been for so long, counts no longer against the most there may be. A connection that broke
+/// is made again by then; an engine may need five minutes and more to see that a node is dead.
+const GONE: Duration = Duration::from_secs(60);
 
 /// One that was here for so long is of use.
 const PROVEN: Duration = Duration::from_secs(60);
@@ -21,8 +25,19 @@ pub(super) struct Job {
     joined: Option<Time>,
     /// Whether the master has it.
     is_here: bool,
+    /// Since when the master has it no longer.
+    left: Option<Time>,
     /// Whether it was of use.
     is_proven: bool,
+    /// Since when it pends.
+    pub(super) pends_since: Option<Time>,
+    /// Whether this keeper has started it, and whether it stays where there is nothing to do, as far as that is known.
+    pub(super) is_own: bool,
+    pub(super) stays: bool,
+    /// Whether there has been work since it was asked for: until then it may be there for what is yet to come.
+    pub(super) had_work: bool,
+    /// Whether it is being taken back, and the engine has not said since what came of it.
+    pub(super) is_withdrawn: bool,
 }
 
 /// Where it is, as far as its engine has said.
@@ -42,7 +57,24 @@ pub(super) enum Phase {
 
 impl Job {
     pub(super) fn asked(now: Time) -> Self {
-        Self { phase: Phase::Asked, missing: Some(now), joined: None, is_here: false, is_proven: false }
+        Self {
+            phase: Phase::Asked,
+            missing: Some(now),
+            joined: None,
+            is_here: false,
+            left: None,
+            is_proven: false,
+            pends_since: None,
+            is_own: false,
+            stays: false,
+            had_work: false,
+            is_withdrawn: false,
+        }
+    }
+
+    /// One that was started by the keeper itself, which does so for work only, or to have some that stay.
+    pub(super) fn own(now: Time, stays: bool) -> Self {
+        Self { is_own: true, had_work: true, stays, ..Self::asked(now) }
     }
 
     /// Whether it takes an allocation, or will.
@@ -52,7 +84,18 @@ impl Job {
 
     /// Whether it is counted on.
     pub(super) fn is_coming(&self) -> bool {
-        self.phase != Phase::Ended && self.joined.is_none()
+        self.phase != Phase::Ended && self.joined.is_none() && !self.is_withdrawn
+    }
+
+    /// Whether the master has lost it for good, as far as anybody can tell.
+    fn is_gone(&self, now: Time) -> bool {
+        self.left.is_some_and(|left| left + GONE <= now)
+    }
+
+    /// Notes since when the master has it no longer.
+    fn note_left(&mut self, now: Time) {
+        let has_left = self.joined.is_some() && !self.is_here;
+        self.left = has_left.then(|| self.left.unwrap_or(now));
     }
 
     /// Whether its engine is known to have it wait.
@@ -67,10 +110,18 @@ impl Job {
 }
 
 impl Keeper {
+    /// How many workers take an allocation, or will, as far as is known. For each that is gone one other may be started, but
+    /// not for those again if they are gone too: there are never more than twice as many allocations as there may be.
+    pub(super) fn alive(&self) -> u32 {
+        let alive = || self.jobs.values().filter(|job| job.is_alive());
+        let gone = count(alive().filter(|job| job.is_gone(self.now)).count());
+        count(alive().count()) - gone.min(self.wish.max)
+    }
+
     pub(super) fn on_master(&mut self, backlog: Backlog, workers: Vec<Here>) {
         self.backlog = backlog;
         self.slots = workers.iter().fold(0, |slots, worker| slots.saturating_add(worker.slots));
-        self.here = super::count(workers.len());
+        self.here = count(workers.len());
         let before = self.jobs.values().filter(|job| job.is_here).count();
         self.launched = workers;
         self.launched.retain(|worker| worker.job.is_some());
@@ -79,6 +130,10 @@ impl Keeper {
             // What has become of it is to be known before others are started.
             self.looked = None;
         }
+        if self.backlog.tasks > 0 {
+            self.jobs.values_mut().for_each(|job| job.had_work = true);
+        }
+        self.note_surplus();
     }
 
     fn note_here(&mut self) {
@@ -96,6 +151,7 @@ impl Keeper {
                 self.pace.forget();
             }
         }
+        self.jobs.values_mut().for_each(|job| job.note_left(now));
     }
 
     pub(super) fn take_in(&mut self, seen: Vec<Seen>) {
@@ -110,6 +166,9 @@ impl Keeper {
         self.jobs.retain(|name, job| {
             if known.contains(name) || job.is_here {
                 return true;
+            }
+            if job.is_withdrawn {
+                return false;
             }
             let since = *job.missing.get_or_insert(now);
             let is_over = job.phase == Phase::Ended || since + FORGOTTEN <= now;
@@ -137,6 +196,8 @@ impl Keeper {
                 State::Unknown { why } => Phase::Unknown { why: why.clone() },
             },
         );
+        job.pends_since = job.pends().then(|| job.pends_since.unwrap_or(self.now));
+        let was_withdrawn = std::mem::take(&mut job.is_withdrawn);
         if was == Phase::Ended || job.pends() && !job.is_here {
             // It was put in line again, and is another worker when it runs.
             (job.joined, job.is_proven) = (None, false);
@@ -149,6 +210,7 @@ impl Keeper {
             return;
         }
         match end {
+            End::ByHand if was_withdrawn => {}
             End::ByHand => self.hold = self.now + HOLD,
             End::Planned(_) if may_have_joined => {}
             End::Planned(how) => self.note_failure(&name, &format!("it ended before it joined: {how}")),

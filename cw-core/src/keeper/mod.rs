@@ -15,7 +15,8 @@
 //! ```
 //!
 //! *Asked*, *Pending* and *Runs* are *coming*: they are counted on. *Gone* still takes an allocation as far as anybody
-//! knows, so it counts against the most there may be, but nobody counts on it.
+//! knows, so it counts against the most there may be, but nobody counts on it. That ends after a minute: an engine may take
+//! many to see that a node is dead, and one other is started for each meanwhile (`jobs`).
 //!
 //! # How many
 //!
@@ -26,12 +27,14 @@
 //! - Only after a look at the engine that is not older than ten seconds, nor than the last worker that was lost. It is asked
 //!   every ten seconds while something is coming or wanted, else every minute while there is anything, else not at all. While
 //!   it does not answer nothing changes, and it is asked more and more rarely.
+//! - What pends and is no longer needed is taken back, once that has been so for a while (`surplus`).
 //! - Workers that end badly before they were of use, three in a row, pause all of that, for longer each time (`pace`).
 //!   One that joins ends the pause; one that is of use makes all forgotten. Planned ends are no failures; but who cancels
 //!   workers by hand does not want them back within a minute.
 
 mod jobs;
 mod pace;
+mod surplus;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -41,6 +44,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{Time, master::Backlog};
 use jobs::{Job, Phase};
 use pace::Pace;
+use surplus::Surplus;
 
 /// In this time the backlog should be done.
 pub const DRAIN: Duration = Duration::from_secs(600);
@@ -74,6 +78,8 @@ pub struct Wish {
     pub slots: u32,
     /// Whether more can be started at all: where not, it is only said what has become of them.
     pub grows: bool,
+    /// Whether somebody may still wait for those that were started by others than the keeper: they are not taken back.
+    pub waits: bool,
 }
 
 /// A worker that the master has.
@@ -142,9 +148,11 @@ pub enum Event {
     Looked(Result<Vec<Seen>, String>),
     /// What was started is called so; or why nothing was, as far as is known.
     Started(Result<Vec<String>, String>),
+    /// What was to be taken back is, unless it has begun; or why not, as far as is known.
+    Withdrawn(Result<(), String>),
 }
 
-/// Something to do. The next comes when the answer to a `Look` or `Start` has come.
+/// Something to do. The next comes when the answer to a `Look`, `Start` or `Withdraw` has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Ask the engine, then say [`Event::Looked`].
@@ -155,6 +163,11 @@ pub enum Action {
         workers: u32,
         /// Whether they stay where there is nothing to do.
         stay: bool,
+    },
+    /// Take back those of these that have not begun, then say [`Event::Withdrawn`].
+    Withdraw {
+        /// What they are called.
+        jobs: Vec<String>,
     },
     /// Write this to the log.
     Log(String),
@@ -187,6 +200,9 @@ pub struct Keeper {
     /// When the last step was taken.
     stepped: Time,
     pace: Pace,
+    /// Whether those that are being started stay.
+    stay: bool,
+    surplus: Option<Surplus>,
     /// Nothing is started before, as somebody has cancelled workers.
     hold: Time,
     logs: Vec<String>,
@@ -211,6 +227,8 @@ impl Keeper {
             unanswered: (0, String::new()),
             stepped: Time::ZERO,
             pace: Pace::default(),
+            stay: false,
+            surplus: None,
             hold: Time::ZERO,
             logs: Vec::new(),
         }
@@ -224,6 +242,7 @@ impl Keeper {
             Event::Master { backlog, workers } => self.on_master(backlog, workers),
             Event::Looked(answer) => self.on_looked(answer),
             Event::Started(answer) => self.on_started(answer),
+            Event::Withdrawn(answer) => self.on_withdrawn(answer),
         }
     }
 
@@ -235,9 +254,19 @@ impl Keeper {
         if self.is_asking {
             return None;
         }
-        let action = self.next_start().or_else(|| self.is_look_due().then_some(Action::Look))?;
+        let action = self.next_start().or_else(|| self.next_withdraw());
+        let action = action.or_else(|| self.is_look_due().then_some(Action::Look))?;
         self.is_asking = true;
+        self.note_begun(&action);
         Some(action)
+    }
+
+    fn note_begun(&mut self, action: &Action) {
+        match action {
+            Action::Start { stay, .. } => self.stay = *stay,
+            Action::Withdraw { jobs } => self.note_withdrawn(jobs),
+            Action::Look | Action::Log(_) => {}
+        }
     }
 
     /// Whoever wants something else may have started workers itself.
@@ -275,7 +304,7 @@ impl Keeper {
             Ok(names) if !names.is_empty() => {
                 self.pace.note_started();
                 for name in names {
-                    self.jobs.entry(name).or_insert_with(|| Job::asked(self.now));
+                    self.jobs.entry(name).or_insert_with(|| Job::own(self.now, self.stay));
                 }
             }
             answer => {
@@ -308,9 +337,14 @@ impl Keeper {
         self.wish.grows && is_next && self.hold <= self.now && !self.pace.is_paused(self.now)
     }
 
+    /// Whether the engine has said a moment ago what there is.
+    fn is_known(&self) -> bool {
+        self.looked.is_some_and(|looked| self.now < looked + SOON) && self.unanswered.0 == 0
+    }
+
     fn next_start(&self) -> Option<Action> {
-        let is_known = self.looked.is_some_and(|looked| self.now < looked + SOON) && self.unanswered.0 == 0;
-        let (workers, stay) = if is_known && self.may_start() { self.missing()? } else { return None };
+        let (workers, stay) =
+            if self.is_known() && self.may_start() { self.missing()? } else { return None };
         let alive = self.alive();
         // After failures one is enough to see whether that is over.
         let step = match alive {
@@ -321,11 +355,6 @@ impl Keeper {
         Some(Action::Start { workers: workers.min(step), stay })
     }
 
-    /// How many workers take an allocation, or will, as far as is known.
-    fn alive(&self) -> u32 {
-        count(self.jobs.values().filter(|job| job.is_alive()).count())
-    }
-
     /// How many workers are missing, if any, and whether they are to stay.
     fn missing(&self) -> Option<(u32, bool)> {
         let alive = self.alive();
@@ -333,11 +362,15 @@ impl Keeper {
         if alive < min.min(max) {
             return Some((min.min(max) - alive, true));
         }
-        let coming = count(self.jobs.values().filter(|job| job.is_coming()).count());
-        let have = self.slots.saturating_add(coming.saturating_mul(slots));
-        let more =
-            wanted(&self.backlog).saturating_sub(have).div_ceil(slots.max(1)).min(max - alive.min(max));
+        let lacking = wanted(&self.backlog).saturating_sub(self.counted_on());
+        let more = lacking.div_ceil(slots.max(1)).min(max - alive.min(max));
         (more > 0).then_some((more, false))
+    }
+
+    /// The slots that are here, and those that are coming.
+    fn counted_on(&self) -> u32 {
+        let coming = count(self.jobs.values().filter(|job| job.is_coming()).count());
+        self.slots.saturating_add(coming.saturating_mul(self.wish.slots))
     }
 }
 

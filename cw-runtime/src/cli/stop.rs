@@ -7,6 +7,7 @@
 //! 4. What `cw start` started is ended by its launcher: jobs that pend, workers that never came, and those of a master that
 //!    is dead.
 //! 5. The fleet's file goes, once nothing of it is left; what is left is named.
+//! 6. Jobs of fleets that were ended here before, which Slurm has again, are ended too.
 
 use std::{
     sync::mpsc::{RecvTimeoutError, channel},
@@ -25,7 +26,7 @@ use crate::{
         self, Launched, Refused, State,
         fleet::{Fleet, How, MasterAt},
         process::{self, Known},
-        slurm::Slurm,
+        slurm::{Slurm, former},
     },
     net::tls::Peer,
     observe::Observer,
@@ -57,6 +58,8 @@ pub(super) struct Stop {
 struct Stopped {
     /// Jobs that had not begun.
     cancelled: usize,
+    /// Jobs of fleets that were ended before.
+    former: usize,
     /// What has ended.
     ended: Vec<String>,
     /// What is left, and why.
@@ -90,7 +93,12 @@ impl Stop {
         if let Some(fleet) = fleet {
             stopped.end_fleet(&dir, fleet, &mut screen)?;
         }
-        let nothing = slurm.map(|slurm| nothing_left(slurm, stopped.left.is_empty())).unwrap_or_default();
+        let unknown = stopped.end_former(&dir, slurm.is_some(), &mut screen);
+        let nothing = match slurm {
+            Some(slurm) => nothing_left(slurm, stopped.left.is_empty()),
+            None if stopped.former > 0 => "; no job is left".to_owned(),
+            None => unknown,
+        };
         drop(screen);
         stopped.tell(&self.cluster, &nothing, stays)
     }
@@ -106,6 +114,25 @@ impl Stopped {
         if let Ok(count @ 1..) = Slurm::new(fleet, dir).cancel_pending() {
             self.cancelled = count;
         }
+    }
+
+    /// Those that Slurm has again. Gives what is said if it does not tell and nothing else was asked of it.
+    fn end_former(&mut self, dir: &ClusterDir, is_slurm: bool, screen: &mut Screen) -> String {
+        // What it does not tell of ours it does not tell of those either.
+        if is_slurm && !self.left.is_empty() {
+            return String::new();
+        }
+        screen.show("looking for jobs of earlier starts");
+        match former::end(dir) {
+            Ok((count, Ok(()))) => self.former = count,
+            Ok((_, Err(refused))) => self.left.push(refused.to_string()),
+            Err(refused) if is_slurm => self.left.push(refused.to_string()),
+            Err(refused) => return format!("; whether Slurm has jobs of it again is not known ({refused})"),
+        }
+        if self.former > 0 {
+            self.ended.push(format!("{} of an earlier `cw start`", plural(self.former, "job")));
+        }
+        String::new()
     }
 
     fn end_master(&mut self, dir: &ClusterDir, screen: &mut Screen) {
@@ -176,7 +203,7 @@ impl Stopped {
         let stays =
             if stays { "; its master was there before and stays: `cw stop` once more ends it" } else { "" };
         super::print(&match ended.as_str() {
-            "" => format!("nothing of the cluster `{cluster}` is left to end{stays}\n"),
+            "" => format!("nothing of the cluster `{cluster}` is left to end{nothing}{stays}\n"),
             _ => format!("the cluster `{cluster}` has ended: {ended}{nothing}{stays}\n"),
         })
     }

@@ -144,6 +144,7 @@ mod tests {
                 args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             }),
             is_started: true,
+            wait: std::time::Duration::ZERO,
         }
     }
 

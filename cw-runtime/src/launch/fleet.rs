@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::slurm::former;
 use crate::access::{AccessError, ClusterDir};
 
 /// What `cw start` was asked for, and what has come of it. A cluster has one at a time.
@@ -35,6 +36,9 @@ pub(crate) struct Fleet {
     /// Whether `cw start` has started its workers: until then nobody else starts any.
     #[serde(default)]
     pub(crate) is_started: bool,
+    /// How long it may wait for them from then on: nobody takes back those that have not begun.
+    #[serde(default)]
+    pub(crate) wait: Duration,
 }
 
 /// Where the master is.
@@ -162,11 +166,14 @@ impl ClusterDir {
         self.write_own(&self.fleet_file(), fleet)
     }
 
-    /// The fleet is no more.
+    /// The fleet is no more; should Slurm have jobs of it again, they are known.
     ///
     /// # Errors
     /// The file is there and cannot be removed.
     pub(crate) fn remove_fleet(&self) -> Result<(), AccessError> {
+        if let Ok(Some(Fleet { id, how: How::Slurm(_), .. })) = self.read_fleet() {
+            former::note(self, &id);
+        }
         self.remove_own(&self.fleet_file())
     }
 }
@@ -196,6 +203,7 @@ pub(super) mod tests {
             idle: Some(Duration::from_secs(300)),
             container: None,
             is_started: false,
+            wait: Duration::from_secs(600),
         }
     }
 

@@ -27,8 +27,10 @@ use cw_core::{
 use tokio::sync::mpsc;
 
 use super::{
+    Launched,
     fleet::{Fleet, How},
     launcher, outlook,
+    slurm::logs,
 };
 use crate::{access::ClusterDir, clock::Clock};
 
@@ -41,6 +43,9 @@ pub(crate) const STARTING: &str = "`cw start` is starting them";
 /// For so long after its file was written it is left to the `cw start` that wrote it to start workers, should that never say
 /// that it has.
 const START_WAIT: Duration = Duration::from_secs(60);
+
+/// How often old logs are removed: one of each worker is there, on a file system that may be far away.
+const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// How things stand at the master.
 pub(crate) struct View {
@@ -140,6 +145,10 @@ struct Kept {
     keeper: Keeper,
     /// Whether it is `cw start` that starts its workers just now.
     is_early: bool,
+    /// Whether it may still wait for them.
+    waits: bool,
+    /// When old logs were last removed.
+    pruned: Option<Instant>,
 }
 
 /// The loop is no more.
@@ -211,27 +220,29 @@ impl Thread {
                 }
             }
         }
-        let is_new = self.seen_at.elapsed() < START_WAIT;
-        let is_early = is_new && self.kept.as_ref().is_some_and(|kept| !kept.fleet.is_started);
-        if let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_early != is_early) {
-            kept.is_early = is_early;
-            let wish = wish(&kept.fleet, is_early);
+        let age = self.seen_at.elapsed();
+        let Some(kept) = &mut self.kept else { return };
+        let is_early = age < START_WAIT && !kept.fleet.is_started;
+        let waits = age < kept.fleet.wait;
+        if (kept.is_early, kept.waits) != (is_early, waits) {
+            (kept.is_early, kept.waits) = (is_early, waits);
+            let wish = wish(&kept.fleet, is_early, waits);
             kept.keeper.handle(self.clock.now(), Event::Wished(wish));
         }
     }
 
     fn take_in(&mut self, fleet: Option<Fleet>) {
         let Some(fleet) = fleet else { return self.kept = None };
-        let is_early = !fleet.is_started;
-        let wish = wish(&fleet, is_early);
+        let (is_early, waits) = (!fleet.is_started, fleet.wait > Duration::ZERO);
+        let wish = wish(&fleet, is_early, waits);
         match self.kept.as_mut().filter(|kept| kept.fleet.id == fleet.id) {
             Some(kept) => {
-                (kept.fleet, kept.is_early) = (fleet, is_early);
+                (kept.fleet, kept.is_early, kept.waits) = (fleet, is_early, waits);
                 kept.keeper.handle(self.clock.now(), Event::Wished(wish));
             }
             None => {
                 let keeper = Keeper::new(engine(&fleet.how), wish);
-                self.kept = Some(Kept { fleet, keeper, is_early });
+                self.kept = Some(Kept { fleet, keeper, is_early, waits, pruned: None });
             }
         }
     }
@@ -254,6 +265,9 @@ impl Thread {
                     } else {
                         launcher(&kept.fleet, &self.dir).look()
                     };
+                    if let Ok(seen) = &seen {
+                        kept.prune(&self.dir, seen);
+                    }
                     Event::Looked(seen.map(outlook::workers).map_err(|refused| refused.0))
                 }
                 Action::Start { workers, stay } => {
@@ -261,8 +275,26 @@ impl Thread {
                     let Some(started) = started else { return };
                     Event::Started(started)
                 }
+                Action::Withdraw { jobs } => Event::Withdrawn(withdraw(&kept.fleet, &self.dir, &jobs)),
             };
             kept.keeper.handle(self.clock.now(), answer);
+        }
+    }
+}
+
+impl Kept {
+    /// Removes old logs, now and then.
+    fn prune(&mut self, dir: &ClusterDir, seen: &[Launched]) {
+        let is_due = self.pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY);
+        if !is_due || !matches!(self.fleet.how, How::Slurm(_)) {
+            return;
+        }
+        self.pruned = Some(Instant::now());
+        let known = seen.iter().map(|job| job.id.as_str()).collect();
+        match logs::prune(&dir.log_folder(), &known) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("removed the {count} oldest logs of workers that have ended"),
+            Err(error) => tracing::warn!("cannot remove old logs in {}: {error}", dir.log_folder().display()),
         }
     }
 }
@@ -276,12 +308,19 @@ fn start_some(fleet: &Fleet, dir: &ClusterDir, workers: u32, stay: bool) -> Resu
     Ok(started)
 }
 
+fn withdraw(fleet: &Fleet, dir: &ClusterDir, jobs: &[String]) -> Result<(), String> {
+    launcher(fleet, dir).withdraw(jobs).map_err(|refused| refused.0)?;
+    let (count, few) = (jobs.len(), outlook::few(jobs));
+    tracing::info!("no longer needed before it began, so taken back: {count} of the workers: {few}");
+    Ok(())
+}
+
 /// What is asked of the keeper. While `cw start` itself starts workers, and where others are not to be started, it says
 /// only what has become of them.
-fn wish(fleet: &Fleet, is_early: bool) -> Wish {
+fn wish(fleet: &Fleet, is_early: bool, waits: bool) -> Wish {
     let Fleet { min, max, slots, .. } = *fleet;
     let grows = matches!(fleet.how, How::Slurm(_)) && !is_early;
-    Wish { min, max, slots: slots.max(1), grows }
+    Wish { min, max, slots: slots.max(1), grows, waits }
 }
 
 /// Whether so many connected workers say all there is to know. By SSH each look is a login on every host.

@@ -32,6 +32,14 @@ pub(crate) trait Launcher: Send {
     /// In the engine's own words; nothing was started.
     fn start(&mut self, workers: u32) -> Result<Vec<String>, Refused>;
 
+    /// Takes back those of these that have not begun. Where all begin at once there is none.
+    ///
+    /// # Errors
+    /// In the engine's own words; some may have been taken back.
+    fn withdraw(&mut self, _ids: &[String]) -> Result<(), Refused> {
+        Ok(())
+    }
+
     /// What has become of all that was started for this cluster, as far as it is still known there.
     ///
     /// # Errors

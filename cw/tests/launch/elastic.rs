@@ -174,3 +174,30 @@ fn a_master_that_comes_back_goes_on_with_what_is_there() {
     site.cw(&["stop"]).with_code(0);
     site.assert_ended();
 }
+
+/// One of a job array runs, and the other pends.
+#[test]
+fn what_pends_when_the_work_is_done_is_cancelled_and_what_runs_beside_it_is_not() {
+    let Some(site) = Site::start(1) else { return };
+    let filler = ["--parsable", "--wrap", "sleep 600"];
+    let filler = site.command(Path::new("sbatch"), &filler).output().expect("it can be run").stdout;
+    let filler = String::from_utf8(filler).expect("a number");
+    start(&site, &["-n", "1", "--max", "4"]);
+    let client = Held::start(&site, "first", 4);
+    let workers = |state: &str| {
+        let jobs = site.jobs().into_iter();
+        jobs.filter(|job| job.ends_with(&format!("cw-default-worker {state}"))).collect::<Vec<_>>()
+    };
+    until("there is room for three", || (workers("RUNNING").len(), workers("PENDING").len()) == (3, 1));
+    let (run, pend) = (workers("RUNNING"), workers("PENDING"));
+    let array = pend[0].split('_').next().expect("there is a word");
+    assert!(run.iter().any(|job| job.starts_with(&format!("{array}_"))), "{run:?} {pend:?}");
+    client.end();
+    until("none pends", || workers("PENDING").is_empty());
+    assert_eq!(workers("RUNNING"), run);
+    let line = "so taken back: 1 of the workers: ";
+    until("it is in the log", || log_of_master(&site).contains(line));
+    site.command(Path::new("scancel"), &[filler.trim()]).output().expect("it can be run");
+    site.cw(&["stop"]).with_code(0);
+    site.assert_ended();
+}

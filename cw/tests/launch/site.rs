@@ -22,6 +22,15 @@ impl Site {
     /// So many nodes of 4 cores each; none where there can be none, which is said. `CW_SLURM` asks for it: nobody's machine
     /// is to have its daemons started by a plain `cargo test`.
     pub(crate) fn start(nodes: u32) -> Option<Self> {
+        Self::start_with(nodes, &[], &["slurmctld", "slurmd", "munged", "sbatch"])
+    }
+
+    /// One that knows accounts and their limits.
+    pub(crate) fn with_accounts(nodes: u32) -> Option<Self> {
+        Self::start_with(nodes, &["--sacct"], &["slurmctld", "slurmd", "munged", "slurmdbd", "mariadbd"])
+    }
+
+    fn start_with(nodes: u32, words: &[&str], needed: &[&str]) -> Option<Self> {
         if env::var_os("CW_SLURM").is_none() {
             eprintln!("skipped: set CW_SLURM=1 to have a Slurm started");
             return None;
@@ -34,11 +43,11 @@ impl Site {
             let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
             folders.iter().any(|folder| Path::new(folder).join(name).exists())
         };
-        if let Some(missing) = ["slurmctld", "slurmd", "munged", "sbatch"].iter().find(|it| !is_there(it)) {
+        if let Some(missing) = needed.iter().find(|it| !is_there(it)) {
             eprintln!("skipped: no {missing}");
             return None;
         }
-        let said = Command::new(script("up")).args([&nodes.to_string(), "4"]).output();
+        let said = Command::new(script("up")).args(words).args([&nodes.to_string(), "4"]).output();
         let said = said.expect("the script can be run");
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
         let folder = String::from_utf8(said.stdout).expect("a path");

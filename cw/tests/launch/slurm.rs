@@ -148,23 +148,65 @@ fn a_start_is_told_that_somebody_has_stopped_its_cluster() {
     site.assert_ended();
 }
 
+/// Submits what looks like a worker of this fleet's, and pends.
+fn held(site: &Site, fleet: &str) -> String {
+    let comment = format!("--comment=cw:{fleet}");
+    let words = ["--hold", "--parsable", "--job-name=cw-default-worker", &comment, "--wrap=true"];
+    let submitted = site.command(Path::new("sbatch"), &words).output().expect("there is Slurm");
+    String::from_utf8(submitted.stdout).expect("a number").trim().to_owned()
+}
+
 #[test]
 fn jobs_of_another_fleet_by_the_same_name_are_named_and_left_alone() {
     let Some(site) = Site::start(1) else { return };
-    let words = ["--hold", "--parsable", "--job-name=cw-default-worker", "--comment=cw:old", "--wrap=true"];
-    let submitted = site.command(Path::new("sbatch"), &words).output().expect("there is Slurm");
-    let job = String::from_utf8(submitted.stdout).expect("a number");
-    let scancel = format!(
-        "a job of another `cw start` by this name: unless it has another CW_HOME, `scancel {}`",
-        job.trim()
-    );
+    let job = held(&site, "old");
+    let scancel =
+        format!("a job of another `cw start` by this name: unless it has another CW_HOME, `scancel {job}`");
     start(&site, &["-n", "1"]).with_code(0);
     let status = site.cw(&["status"]).with_code(0);
     assert!(status.stdout.contains(&format!("  and {scancel}\n")), "{status:?}");
     let stopped = site.cw(&["stop"]).with_code(0);
     assert!(stopped.stdout.contains(&format!("; no job is left, but {scancel}\n")), "{stopped:?}");
     assert_eq!(count(&site.jobs(), "worker"), 1, "it is not ours");
-    site.command(Path::new("scancel"), &[job.trim()]).output().expect("there is Slurm");
+    site.command(Path::new("scancel"), &[&job]).output().expect("there is Slurm");
+}
+
+/// A controller that was down while its jobs were ended may come back from an older state. Here the like of them is
+/// submitted.
+#[test]
+fn jobs_of_an_earlier_fleet_of_this_home_that_are_there_again_are_ended_and_no_others() {
+    let Some(site) = Site::start(1) else { return };
+    start(&site, &["-n", "1"]).with_code(0);
+    let id = site.house.fleet().expect("it was started")["id"].as_str().expect("a word").to_owned();
+    site.cw(&["stop"]).with_code(0);
+    // One of a cluster by the same name in another home.
+    let theirs = held(&site, "00c0ffee0000");
+
+    let ours = held(&site, &id);
+    let stopped = site.cw(&["stop"]).with_code(0);
+    assert!(
+        stopped.stdout.contains("has ended: 1 job of an earlier `cw start`; no job is left\n"),
+        "{stopped:?}"
+    );
+    let left = |job: &str| site.jobs().iter().any(|line| line.starts_with(&format!("{job} ")));
+    assert!(!left(&ours) && left(&theirs), "{:?}", site.jobs());
+
+    start(&site, &["-n", "1"]).with_code(0);
+    let again = held(&site, &id);
+    let status = site.cw(&["status"]).with_code(0);
+    let named =
+        format!("  and a job of an earlier `cw start`, which `cw stop` ends: {again}; a job of another");
+    assert!(status.stdout.contains(&named), "{status:?}");
+    let stopped = site.cw(&["stop"]).with_code(0);
+    assert!(stopped.stdout.contains(", 1 job of an earlier `cw start`; no job is left, but "), "{stopped:?}");
+    assert!(!left(&again) && left(&theirs), "{:?}", site.jobs());
+
+    site.fault("kill", "slurmctld");
+    let unknown = site.cw(&["stop"]).with_code(0);
+    assert!(
+        unknown.stdout.contains("left to end; whether Slurm has jobs of it again is not known (squeue: "),
+        "{unknown:?}"
+    );
 }
 
 #[test]
@@ -233,5 +275,8 @@ fn a_dry_run_shows_the_very_submission() {
     assert!(shown.contains("\nunset CW_ROLE "), "{shown}");
     let worker = format!("\nexec {} worker --cluster default --idle 5m\nEOF\n", cw().display());
     assert!(shown.contains(&worker), "{shown}");
+    let later =
+        "up to 64 workers in all; those that still pend when it is done\nscancel --state=PENDING JOB..\n";
+    assert!(shown.ends_with(later), "{shown}");
     assert!(!house.home.file("").exists());
 }

@@ -1,5 +1,7 @@
 //! The keeper against an engine that is played by hand.
 
+mod lost;
+mod surplus;
 mod wild;
 
 use super::*;
@@ -11,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn wish(min: u32, max: u32) -> Wish {
-    Wish { min, max, slots: 1, grows: true }
+    Wish { min, max, slots: 1, grows: true, waits: false }
 }
 
 fn queued(tasks: u64) -> Backlog {
@@ -34,6 +36,10 @@ struct House {
     refusal: Option<String>,
     started: Vec<(Duration, u32, bool)>,
     looks: Vec<Time>,
+    /// What was taken back, and when.
+    withdrawn: Vec<(Time, Vec<String>)>,
+    /// Whether what is taken back has begun just then.
+    begins: bool,
     logs: Vec<String>,
     next: u32,
 }
@@ -49,6 +55,8 @@ impl House {
             refusal: None,
             started: Vec::new(),
             looks: Vec::new(),
+            withdrawn: Vec::new(),
+            begins: false,
             logs: Vec::new(),
             next: 0,
         }
@@ -76,9 +84,25 @@ impl House {
                     Event::Looked(self.engine.clone())
                 }
                 Action::Start { workers, stay } => Event::Started(self.start(workers, stay)),
+                Action::Withdraw { jobs } => Event::Withdrawn(self.withdraw(jobs)),
             };
             self.keeper.handle(self.now, answer);
         }
+    }
+
+    fn withdraw(&mut self, jobs: Vec<String>) -> Result<(), String> {
+        self.withdrawn.push((self.now, jobs.clone()));
+        if let Some(why) = &self.refusal {
+            return Err(why.clone());
+        }
+        let state = if self.begins { State::Running } else { State::Ended(End::ByHand) };
+        jobs.iter().for_each(|job| self.set(job.parse().expect("all have numbers"), state.clone()));
+        Ok(())
+    }
+
+    /// Which were taken back, each time.
+    fn taken_back(&self) -> Vec<Vec<&str>> {
+        self.withdrawn.iter().map(|(_, jobs)| jobs.iter().map(String::as_str).collect()).collect()
     }
 
     fn start(&mut self, workers: u32, stay: bool) -> Result<Vec<String>, String> {

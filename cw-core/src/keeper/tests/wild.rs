@@ -27,6 +27,9 @@ struct WildJob {
     ends: Time,
     how: End,
     told: bool,
+    /// Until when the master does not have it, and whether that was ever so.
+    lost_until: Time,
+    was_lost: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +41,7 @@ struct Weather {
     fails: bool,
     never_joins: bool,
     is_full: bool,
+    loses: bool,
 }
 
 impl WildJob {
@@ -46,7 +50,7 @@ impl WildJob {
     }
 
     fn is_here(&self, now: Time) -> bool {
-        self.is_alive(now) && self.joins.is_some_and(|at| at <= now)
+        self.is_alive(now) && self.joins.is_some_and(|at| at <= now) && self.lost_until <= now
     }
 
     fn state(&self, now: Time) -> State {
@@ -66,7 +70,7 @@ impl Wild {
         let max = rng.between(1, 40) as u32;
         let min = if rng.permille(300) { rng.between(0, u64::from(max)) as u32 } else { 0 };
         let slots = rng.pick(&[1, 1, 4]);
-        let wish = Wish { min, max, slots, grows: true };
+        let wish = Wish { min, max, slots, grows: true, waits: rng.permille(100) };
         let each = rng.spread(1, 5_000);
         Self {
             keeper: Keeper::new("Slurm", wish),
@@ -114,14 +118,48 @@ impl Wild {
             fails: some(),
             never_joins: some(),
             is_full: some(),
+            loses: some(),
         };
         if self.rng.permille(400) {
             self.work += self.each * self.rng.spread(1, 300);
         }
     }
 
+    /// The master loses some, for a while; or they are dead, as the engine sees much later.
+    fn lose(&mut self) {
+        let now = self.now;
+        for job in self.jobs.values_mut() {
+            if job.is_here(now) && self.rng.permille(5) {
+                job.was_lost = true;
+                job.lost_until = now + SECOND * self.rng.between(5, 900) as u32;
+                if self.rng.permille(500) {
+                    (job.ends, job.how) = (job.lost_until, End::Failed("NODE_FAIL".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Those that have not begun.
+    fn withdraw(&mut self, jobs: Vec<String>) -> Result<(), String> {
+        let left = self.keeper.jobs.values().filter(|job| job.is_alive() && !job.is_withdrawn).count();
+        assert!(!jobs.is_empty() && count(left) >= self.wish.min.min(self.wish.max), "too few are left");
+        if self.weather.refuses {
+            return Err("it is not allowed".to_owned());
+        }
+        for name in jobs {
+            let job = self.jobs.get_mut(&name.parse().expect("all have numbers"));
+            if let Some(job) = job.filter(|job| self.now < job.begins) {
+                (job.ends, job.how) = (self.now, End::ByHand);
+            }
+        }
+        if self.weather.loses_answers { Err("it did not answer".to_owned()) } else { Ok(()) }
+    }
+
     fn tick(&mut self) {
         self.now = self.now + TICK;
+        if self.weather.loses {
+            self.lose();
+        }
         let here = self.here();
         let is_empty = here.is_empty();
         let slots = here.iter().map(|it| u64::from(it.slots)).sum::<u64>();
@@ -143,12 +181,15 @@ impl Wild {
                 Action::Log(_) => continue,
                 Action::Look => Event::Looked(self.look()),
                 Action::Start { workers, stay } => Event::Started(self.start(workers, stay)),
+                Action::Withdraw { jobs } => Event::Withdrawn(self.withdraw(jobs)),
             };
             self.keeper.handle(self.now, answer);
         }
         let outlook = self.keeper.outlook();
         assert!(outlook.is_some() || !is_empty, "nothing is said where there is none");
-        assert!(self.alive() <= self.wish.max, "there are more than there may be");
+        let lost = self.jobs.values().filter(|job| job.was_lost && job.is_alive(self.now)).count();
+        assert!(self.alive() <= self.wish.max + count(lost), "there are more than there may be");
+        assert!(self.alive() <= 2 * self.wish.max, "there are more than twice as many");
     }
 
     fn look(&mut self) -> Result<Vec<Seen>, String> {
@@ -211,7 +252,8 @@ impl Wild {
             let how = if self.rng.permille(200) { End::ByHand } else { End::Planned("TIMEOUT".to_owned()) };
             (Some(begins + SECOND * 3), MINUTE * self.rng.between(3, 600) as u32, how)
         };
-        WildJob { begins, joins, ends: begins + lives, how, told: false }
+        let (lost_until, was_lost) = (Time::ZERO, false);
+        WildJob { begins, joins, ends: begins + lives, how, told: false, lost_until, was_lost }
     }
 
     /// Whatever has happened: once all is well, all work gets done, and in the end nobody asks for anything.

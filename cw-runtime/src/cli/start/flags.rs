@@ -185,6 +185,7 @@ impl Start {
             idle,
             container: self.container()?,
             is_started: false,
+            wait: self.wait,
         })
     }
 

@@ -107,7 +107,20 @@ impl Start {
             let named = if count == 1 { "a worker".to_owned() } else { format!("{count} workers") };
             plan += &format!("\n# {named}\n{}", launch::launcher(&fleet, dir).plan(count));
         }
+        plan += &later(fleet);
         cli::print(&plan)
+    }
+}
+
+/// What the master's keeper does by itself.
+fn later(fleet: &Fleet) -> String {
+    match &fleet.how {
+        How::Slurm(_) => format!(
+            "\n# later, with the work: others as above, up to {} workers in all; those that still pend when it is done\n\
+             scancel --state=PENDING JOB..\n",
+            fleet.max
+        ),
+        _ => String::new(),
     }
 }
 

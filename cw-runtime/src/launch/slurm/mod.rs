@@ -5,6 +5,8 @@
 //! controller that comes back from an older state gives it again. `squeue` tells all that is known of them, also of those
 //! that have ended, as long as the controller remembers (`MinJobAge`).
 
+pub(crate) mod former;
+pub(crate) mod logs;
 mod parse;
 mod script;
 
@@ -41,6 +43,9 @@ const FAILURES_MAX: u32 = 3;
 /// So many jobs are cancelled by one command.
 const CANCEL_MAX: usize = 500;
 
+/// Which of them, where those that run are to go on.
+const PENDING: [&str; 1] = ["--state=PENDING"];
+
 /// So many lines of a log are shown.
 const LINES_SHOWN: usize = 5;
 
@@ -63,6 +68,7 @@ const NOT_TAKEN: [&str; 7] = [
 pub(crate) struct Slurm {
     fleet: Fleet,
     slurm: fleet::Slurm,
+    dir: ClusterDir,
     logs: PathBuf,
     /// How jobs ended that did so badly.
     codes: BTreeMap<String, String>,
@@ -75,7 +81,7 @@ impl Slurm {
             How::Slurm(slurm) => slurm.clone(),
             _ => fleet::Slurm::default(),
         };
-        Self { fleet: fleet.clone(), slurm, logs: dir.log_folder(), codes: BTreeMap::new() }
+        Self { fleet: fleet.clone(), slurm, dir: dir.clone(), logs: dir.log_folder(), codes: BTreeMap::new() }
     }
 
     /// Whether jobs can be submitted at all from here, as far as that is known without submitting one.
@@ -118,7 +124,7 @@ impl Slurm {
     pub(crate) fn cancel_pending(&self) -> Result<usize, Refused> {
         let mut left = self.listed()?;
         left.retain(|line| parse::phase(&line.state) == Phase::Pending);
-        cancel(&to_cancel(&left, &BTreeMap::new()), &["--state=PENDING"])?;
+        cancel(&to_cancel(&left, &BTreeMap::new()), &PENDING)?;
         Ok(left.len())
     }
 
@@ -139,7 +145,8 @@ impl Slurm {
         let (lines, others) = self.listed_with_others()?;
         self.learn_codes(&lines);
         let launched = lines.iter().map(|line| self.launched(line)).collect();
-        Ok((launched, in_words(&others)))
+        let (former, others) = former::split(&self.dir, others);
+        Ok((launched, in_words(&former, &others)))
     }
 
     /// Our jobs, also those that have ended.
@@ -149,19 +156,8 @@ impl Slurm {
 
     /// And those that are another fleet's by the same name.
     fn listed_with_others(&self) -> Result<(Vec<parse::Line>, Vec<parse::Line>), Refused> {
-        let mut command = self.squeue();
-        command.args(["-o", parse::FORMAT]);
-        let Answer { stdout, .. } = run(&mut command, "")?;
         let comment = script::comment(&self.fleet);
-        let lines = parse::lines(&stdout).into_iter().filter(|line| parse::what(&line.name).is_some());
-        Ok(lines.partition(|line| line.comment == comment))
-    }
-
-    fn squeue(&self) -> Command {
-        let names = [What::Worker, What::Master].map(|what| script::name(&self.fleet, what)).join(",");
-        let user = rustix::process::getuid().as_raw().to_string();
-        // A task of an array each; by number, as not all Slurms know `--me`.
-        ask("squeue", ["-h", "-r", "-u", &user, "-t", "all", "-n", &names])
+        Ok(listed(&self.fleet.cluster)?.into_iter().partition(|line| line.comment == comment))
     }
 
     /// Learns how those ended that are not known yet. Where Slurm does not tell it is left out.
@@ -170,7 +166,7 @@ impl Slurm {
         if lines.iter().filter(bad).all(|line| self.codes.contains_key(&line.id)) {
             return;
         }
-        let mut command = self.squeue();
+        let mut command = squeue(&self.fleet.cluster);
         command.args(["-O", parse::CODES]);
         if let Ok(answer) = run(&mut command, "") {
             self.codes = parse::codes(&answer.stdout).collect();
@@ -192,7 +188,7 @@ impl Slurm {
     fn last_lines(&self, what: What, id: &str, end: &End) -> Vec<String> {
         let log = match what {
             What::Master => self.logs.join("master.log"),
-            What::Worker => self.logs.join(format!("slurm-{id}.log")),
+            What::Worker => self.logs.join(logs::name(id)),
         };
         // Then a log of this name is that of an earlier job.
         if log.exists() && !parse::did_not_begin(&end.how) {
@@ -201,62 +197,6 @@ impl Slurm {
         let Some(on) = &end.on else { return Vec::new() };
         let (folder, log) = (self.slurm.folder.display(), log.display());
         vec![format!("{on} has not written {log}: are its folder and {folder} shared with it?")]
-    }
-
-    /// Waits until no job of ours is there, having cancelled all.
-    fn end_all(&self) -> Result<(), Refused> {
-        let deadline = Instant::now() + STOP_WAIT;
-        let (mut failures, mut pause) = (0, Duration::from_millis(100));
-        let mut cancelled: BTreeMap<String, Instant> = BTreeMap::new();
-        loop {
-            let round = self.listed().and_then(|mut left| {
-                left.retain(|line| matches!(parse::phase(&line.state), Phase::Pending | Phase::Running));
-                let cancels = to_cancel(&left, &cancelled);
-                cancel(&cancels, &[])?;
-                cancelled.extend(cancels.into_iter().map(|id| (id, Instant::now())));
-                Ok(left)
-            });
-            match round {
-                Ok(left) if left.is_empty() => return Ok(()),
-                Ok(left) if Instant::now() > deadline => return Err(self.remains(&left)),
-                Ok(_) => failures = 0,
-                Err(refused) => {
-                    failures += 1;
-                    if failures >= FAILURES_MAX || Instant::now() > deadline {
-                        return Err(self.unknown(&refused));
-                    }
-                }
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(STOP_PAUSE);
-        }
-    }
-
-    fn remains(&self, left: &[parse::Line]) -> Refused {
-        const NAMED_MAX: usize = 5;
-        let named: Vec<_> = left
-            .iter()
-            .take(NAMED_MAX)
-            .map(|line| match line.nodes.as_str() {
-                "" => format!("{} ({})", line.id, line.state),
-                nodes => format!("{} ({} on {nodes})", line.id, line.state),
-            })
-            .collect();
-        let more = left.len().saturating_sub(NAMED_MAX);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Refused(format!(
-            "{} s after they were cancelled Slurm still has jobs of `{}`: {}{more}",
-            STOP_WAIT.as_secs(),
-            self.fleet.cluster,
-            named.join(", ")
-        ))
-    }
-
-    fn unknown(&self, refused: &Refused) -> Refused {
-        Refused(format!(
-            "jobs that Slurm does not tell of ({refused}): run `{}` again once it answers",
-            flag::verb("stop")
-        ))
     }
 }
 
@@ -267,8 +207,8 @@ impl Launcher for Slurm {
             let count = size.min(workers - started.len() as u32);
             match self.submit_workers(count) {
                 Ok(ids) => started.extend(ids),
-                // An array of a site may be smaller than most.
-                Err(refused) if count > 1 && is_about_arrays(&refused) => size = count / 2,
+                // An array of a site may be smaller than most, and a user may have fewer jobs.
+                Err(refused) if count > 1 && is_about_numbers(&refused) => size = count / 2,
                 Err(refused) if started.is_empty() => return Err(refused),
                 // Whoever asks for the rest is told why not.
                 Err(_) => break,
@@ -277,12 +217,22 @@ impl Launcher for Slurm {
         Ok(started)
     }
 
+    /// One by one: of an array others are to go on.
+    fn withdraw(&mut self, ids: &[String]) -> Result<(), Refused> {
+        cancel(ids, &PENDING)
+    }
+
     fn look(&mut self) -> Result<Vec<Launched>, Refused> {
         Ok(self.look_around()?.0)
     }
 
     fn stop(&mut self) -> Result<(), Refused> {
-        self.end_all()
+        let list = || {
+            let mut left = self.listed()?;
+            left.retain(|line| matches!(parse::phase(&line.state), Phase::Pending | Phase::Running));
+            Ok(left)
+        };
+        end_all(&self.fleet.cluster, &list)
     }
 
     fn how(&self) -> How {
@@ -296,22 +246,99 @@ impl Launcher for Slurm {
     }
 }
 
-/// What is there of other fleets: of one that was ended, if the controller came back from an older state, or of another
-/// `CW_HOME`. So it is said, and nothing is done about it.
-fn in_words(others: &[parse::Line]) -> Option<String> {
+/// Jobs of this user's by the names of this cluster, also those that have ended.
+fn listed(cluster: &str) -> Result<Vec<parse::Line>, Refused> {
+    let mut command = squeue(cluster);
+    command.args(["-o", parse::FORMAT]);
+    let Answer { stdout, .. } = run(&mut command, "")?;
+    let mut lines = parse::lines(&stdout);
+    lines.retain(|line| parse::what(&line.name).is_some());
+    Ok(lines)
+}
+
+fn squeue(cluster: &str) -> Command {
+    let names = [What::Worker, What::Master].map(|what| script::name(cluster, what)).join(",");
+    let user = rustix::process::getuid().as_raw().to_string();
+    // A task of an array each; by number, as not all Slurms know `--me`.
+    ask("squeue", ["-h", "-r", "-u", &user, "-t", "all", "-n", &names])
+}
+
+/// Waits until none of those that are listed is there, having cancelled all.
+fn end_all(cluster: &str, list: &dyn Fn() -> Result<Vec<parse::Line>, Refused>) -> Result<(), Refused> {
+    let deadline = Instant::now() + STOP_WAIT;
+    let (mut failures, mut pause) = (0, Duration::from_millis(100));
+    let mut cancelled: BTreeMap<String, Instant> = BTreeMap::new();
+    loop {
+        let round = list().and_then(|left| {
+            let cancels = to_cancel(&left, &cancelled);
+            cancel(&cancels, &[])?;
+            cancelled.extend(cancels.into_iter().map(|id| (id, Instant::now())));
+            Ok(left)
+        });
+        match round {
+            Ok(left) if left.is_empty() => return Ok(()),
+            Ok(left) if Instant::now() > deadline => return Err(remains(cluster, &left)),
+            Ok(_) => failures = 0,
+            Err(refused) => {
+                failures += 1;
+                if failures >= FAILURES_MAX || Instant::now() > deadline {
+                    return Err(unknown(&refused));
+                }
+            }
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(STOP_PAUSE);
+    }
+}
+
+fn remains(cluster: &str, left: &[parse::Line]) -> Refused {
+    const NAMED_MAX: usize = 5;
+    let named: Vec<_> = left
+        .iter()
+        .take(NAMED_MAX)
+        .map(|line| match line.nodes.as_str() {
+            "" => format!("{} ({})", line.id, line.state),
+            nodes => format!("{} ({} on {nodes})", line.id, line.state),
+        })
+        .collect();
+    let more = left.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Refused(format!(
+        "{} s after they were cancelled Slurm still has jobs of `{cluster}`: {}{more}",
+        STOP_WAIT.as_secs(),
+        named.join(", ")
+    ))
+}
+
+fn unknown(refused: &Refused) -> Refused {
+    Refused(format!(
+        "jobs that Slurm does not tell of ({refused}): run `{}` again once it answers",
+        flag::verb("stop")
+    ))
+}
+
+/// What is there of other fleets: of those that were ended here, which the controller has brought back, and of those
+/// that were not: they are of another `CW_HOME`, or of a folder that is no more, so nothing is done about them.
+fn in_words(former: &[parse::Line], others: &[parse::Line]) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some((jobs, ids)) = named(former) {
+        let stop = flag::verb("stop");
+        parts.push(format!("{jobs} of an earlier `cw start`, which `{stop}` ends: {ids}"));
+    }
+    if let Some((jobs, ids)) = named(others) {
+        parts.push(format!(
+            "{jobs} of another `cw start` by this name: unless it has another CW_HOME, `scancel {ids}`"
+        ));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// How many, and which.
+fn named(lines: &[parse::Line]) -> Option<(&'static str, String)> {
     const NAMED_MAX: usize = 20;
-    let is_live = |line: &&parse::Line| {
-        let is_ours = line.comment.starts_with(script::COMMENT);
-        is_ours && matches!(parse::phase(&line.state), Phase::Pending | Phase::Running)
-    };
-    let live: Vec<parse::Line> = others.iter().filter(is_live).cloned().collect();
-    let ids = to_cancel(&live, &BTreeMap::new());
+    let ids = to_cancel(lines, &BTreeMap::new());
     let shown = ids.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(" ");
-    let jobs = if ids.len() == 1 { "a job" } else { "jobs" };
-    let words = || {
-        format!("{jobs} of another `cw start` by this name: unless it has another CW_HOME, `scancel {shown}`")
-    };
-    (!ids.is_empty()).then(words)
+    (!ids.is_empty()).then_some((if ids.len() == 1 { "a job" } else { "jobs" }, shown))
 }
 
 /// Those of these that were not cancelled just now. An array that is there as a whole is cancelled as one.
@@ -348,9 +375,11 @@ fn planned(words: &[String], script: &str) -> String {
     format!("sbatch {} <<'EOF'\n{script}EOF\n", shell::line(words))
 }
 
-/// Slurm says it in these words: `Invalid job array specification`.
-fn is_about_arrays(refused: &Refused) -> bool {
-    refused.0.contains("array specification")
+/// Whether fewer might not be refused. Slurm says it in these words: `Invalid job array specification`,
+/// `QOSMaxSubmitJobPerUserLimit`, `AssocMaxSubmitJobLimit`. A job that is too large by itself is refused in others.
+fn is_about_numbers(refused: &Refused) -> bool {
+    let words = &refused.0;
+    words.contains("array specification") || words.contains("Submit") && words.contains("Limit")
 }
 
 fn run(command: &mut Command, input: &str) -> Result<Answer, Failed> {
@@ -387,18 +416,28 @@ mod tests {
 
     #[test]
     fn live_jobs_of_other_fleets_are_named() {
-        let line = |id: &str, state: &str, comment: &str| parse::Line {
-            id: id.to_owned(),
-            state: state.to_owned(),
-            nodes: String::new(),
-            name: "cw-lab-worker".to_owned(),
-            comment: comment.to_owned(),
-            reason: String::new(),
+        let lines = |ids: &[&str]| {
+            ids.iter()
+                .flat_map(|id| parse::lines(&format!("{id}|RUNNING|cw1|cw-lab-worker|cw:aa|None")))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(in_words(&[line("6", "COMPLETED", "cw:aa"), line("5", "RUNNING", "mine")]), None);
-        let array = [line("7_0", "RUNNING", "cw:aa"), line("7_1", "PENDING", "cw:aa")];
-        let words = "a job of another `cw start` by this name: unless it has another CW_HOME, `scancel 7`";
-        assert_eq!(in_words(&array).as_deref(), Some(words));
+        assert_eq!(in_words(&[], &[]), None);
+        let others = "a job of another `cw start` by this name: unless it has another CW_HOME, `scancel 7`";
+        assert_eq!(in_words(&[], &lines(&["7_0", "7_1"])).as_deref(), Some(others));
+        let former = "jobs of an earlier `cw start`, which `cw stop` ends: 5 6";
+        assert_eq!(in_words(&lines(&["6", "5_2"]), &[]).as_deref(), Some(former));
+        assert_eq!(in_words(&lines(&["5", "6"]), &lines(&["7"])).unwrap(), format!("{former}; {others}"));
+    }
+
+    #[test]
+    fn fewer_are_tried_where_so_many_are_too_many() {
+        let refused = |words: &str| is_about_numbers(&Refused(words.to_owned()));
+        let policy = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)";
+        assert!(refused("sbatch: Batch job submission failed: Invalid job array specification"));
+        assert!(refused(&format!("sbatch: QOSMaxSubmitJobPerUserLimit; {policy}")));
+        assert!(refused(&format!("sbatch: AssocMaxSubmitJobLimit; {policy}")));
+        assert!(!refused(&format!("sbatch: QOSMaxWallDurationPerJobLimit; {policy}")));
+        assert!(!refused("sbatch: Batch job submission failed: Invalid qos specification"));
     }
 
     #[test]

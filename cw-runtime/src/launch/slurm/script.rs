@@ -18,12 +18,12 @@ pub(super) const ARRAY_MAX: u32 = 1_000;
 const MASTER_CORES: u32 = 1;
 
 /// The name by which jobs of this kind are found.
-pub(super) fn name(fleet: &Fleet, what: What) -> String {
+pub(super) fn name(cluster: &str, what: What) -> String {
     let what = match what {
         What::Master => "master",
         What::Worker => "worker",
     };
-    format!("cw-{}-{what}", fleet.cluster)
+    format!("cw-{cluster}-{what}")
 }
 
 /// How all comments of ours begin.
@@ -61,7 +61,7 @@ pub(super) fn master(fleet: &Fleet, slurm: &Slurm, logs: &Path) -> Vec<String> {
 fn common(fleet: &Fleet, slurm: &Slurm, what: What, cores: u32) -> Vec<String> {
     let mut words = vec![
         "--parsable".to_owned(),
-        format!("--job-name={}", name(fleet, what)),
+        format!("--job-name={}", name(&fleet.cluster, what)),
         format!("--comment={}", comment(fleet)),
         "--nodes=1".to_owned(),
         "--ntasks=1".to_owned(),
@@ -189,6 +189,7 @@ mod tests {
             idle: Some(Duration::from_secs(300)),
             container: None,
             is_started: true,
+            wait: Duration::from_secs(600),
         }
     }
 

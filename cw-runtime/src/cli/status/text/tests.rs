@@ -73,6 +73,7 @@ fn fleet() -> Fleet {
         idle: Some(Duration::from_secs(300)),
         container: None,
         is_started: true,
+        wait: Duration::from_secs(600),
     }
 }
 
