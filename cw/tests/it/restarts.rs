@@ -108,7 +108,7 @@ fn a_master_that_takes_over_waits_for_room_on_a_full_disk() {
     let master = |more: &[&str]| {
         let program = program("it_program");
         let words = ["--mount", "sh", "-c", script, "sh", program.to_str().expect("a plain path")];
-        let words = [&words, &["--role", "master", "--listen", "127.0.0.1:0"], more].concat();
+        let words = [&words[..], &["--role", "master", "--listen", "127.0.0.1:0"], more].concat();
         Process::start(&mut home.command(Path::new("unshare"), &words))
     };
     // Whoever has just typed it is told at once.
