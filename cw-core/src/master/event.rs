@@ -112,6 +112,8 @@ pub enum Action {
     DisconnectWorker {
         /// Which.
         worker: WorkerId,
+        /// How it called itself: a connection that knows may be gone.
+        name: String,
         /// Why, in words.
         why: &'static str,
     },

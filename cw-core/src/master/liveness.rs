@@ -217,7 +217,8 @@ impl Master {
     /// A worker was silent for too long.
     fn lose_worker(&mut self, id: WorkerId) {
         let why = "it was not heard for too long";
-        self.actions.push_back(Action::DisconnectWorker { worker: id, why });
+        let name = self.workers.get(&id).map_or_else(|| id.to_string(), |worker| worker.name.clone());
+        self.actions.push_back(Action::DisconnectWorker { worker: id, name, why });
         self.note_absent(id.0);
         self.drop_worker(id, false);
     }
@@ -246,7 +247,7 @@ impl Master {
         }
         // Its allocation was over: it could not say goodbye.
         let is_over = worker.left(self.now).is_some_and(|left| left.is_zero());
-        let obituary = format!("{}: not heard for {:?}", worker.name, self.now.since(worker.heard));
+        let obituary = format!("{}: not heard for {:.1?}", worker.name, self.now.since(worker.heard));
         for client in self.clients.keys().copied().collect::<Vec<_>>() {
             self.on_held(id, client, false);
             self.take_from(client, id, &worker.name, (!is_planned && !is_over).then_some(&obituary));

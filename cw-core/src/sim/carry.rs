@@ -61,7 +61,7 @@ impl World {
                     .rule(is_rogue, "an honest client is not shown out", || format!("{client}: {why}"));
                 self.hang_up(peer);
             }
-            master::Action::DisconnectWorker { worker, why } => {
+            master::Action::DisconnectWorker { worker, why, .. } => {
                 self.say(|| format!("the master gives {worker} up: {why}"));
                 let now = self.master.node.clock.local(self.now);
                 let silence = now.since(self.master.heard.get(&worker.0).copied().unwrap_or_default());

@@ -482,11 +482,9 @@ impl Shell {
                         peer.connection.close(1u32.into(), why.as_bytes());
                     }
                 }
-                Action::DisconnectWorker { worker, why } => {
-                    let peer = self.workers.all.remove(&worker);
-                    let name = peer.as_ref().map_or_else(|| worker.to_string(), |peer| peer.name.clone());
+                Action::DisconnectWorker { worker, name, why } => {
                     tracing::warn!("worker {name} is given up: {why}");
-                    if let Some(peer) = peer {
+                    if let Some(peer) = self.workers.all.remove(&worker) {
                         peer.connection.close(1u32.into(), why.as_bytes());
                     }
                 }

@@ -63,8 +63,10 @@ fn the_tasks_of_a_killed_worker_run_elsewhere() {
     let mut cluster = Cluster::start_with(&SOON, 2);
     let client = cluster.client(&["held", "4"]);
     let held = Held::by(&client);
-    cluster.workers.pop().expect("there are two").signal(Signal::KILL);
-    cluster.master.complained("is given up: it was not heard");
+    let killed = cluster.workers.pop().expect("there are two");
+    let line = format!(":{} is given up: it was not heard", killed.pid());
+    killed.signal(Signal::KILL);
+    cluster.master.complained(&line);
     // What runs at the other worker, and what then runs there alone.
     held.open();
     let finished = client.finish().well();

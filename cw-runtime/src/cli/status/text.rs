@@ -169,8 +169,7 @@ fn clients(out: &mut String, all: &[ClientStanding]) {
         ("", Side::Left),
     ]);
     for client in all {
-        let name =
-            if client.name.is_empty() { format!("number {}", client.client) } else { client.name.clone() };
+        let name = if client.name.is_empty() { client.client.to_string() } else { client.name.clone() };
         let count = |count: u64| HumanCount(count).to_string();
         table.row(vec![
             name,
