@@ -14,8 +14,11 @@ use crate::{checkpoints, start::step, store, worker};
 /// How long the end of the client is waited for. The program must be gone within five seconds.
 const CLOSE_WAIT: Duration = Duration::from_secs(4);
 
-/// What comes within this of the first may be the same signal, by two ways.
-const TWICE: Duration = Duration::from_secs(1);
+/// What comes within this of the first may be the same signal, by two ways, in a step of Slurm's.
+const TWICE_IN_STEP: Duration = Duration::from_secs(1);
+
+/// And elsewhere: `timeout` signals its child and then its process group. Nobody presses a key twice as fast.
+const TWICE: Duration = Duration::from_millis(200);
 
 /// The client that a signal closes: the last that was started.
 static CURRENT: Mutex<Option<Arc<Hub>>> = Mutex::new(None);
@@ -60,10 +63,11 @@ pub(super) fn watch(hub: &Arc<Hub>) {
 }
 
 /// Waits for a second signal. Slurm sends one to all processes of a step, and the one that started this passes it on: that
-/// is one signal.
+/// is one signal. So is what `timeout` sends.
 async fn again(signals: &mut Signals, first: Instant) {
+    let twice = if step::has_parent() { TWICE_IN_STEP } else { TWICE };
     signals.next().await;
-    while step::has_parent() && first.elapsed() < TWICE {
+    while first.elapsed() < twice {
         signals.next().await;
     }
 }

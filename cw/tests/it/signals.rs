@@ -60,10 +60,25 @@ fn the_second_signal_ends_at_once_and_leaves_nothing_running() {
     let process = home.program(&["--slots", "1"], &["kill", "never"]);
     let pids = pids_of(&process);
     process.signal(Signal::INT);
+    process.complained("interrupted: ");
     process.signal(Signal::INT);
     process.finish_within(SOON).with_code(130);
     until_gone(home.path(), pids);
     until("its executors are gone", || executors(home.path()).is_empty());
+}
+
+#[test]
+fn a_signal_that_comes_by_two_ways_is_one_and_the_program_ends_in_order() {
+    let mut cluster = Cluster::start(1);
+    let client = cluster.client(&["kill", "never"]);
+    pids_of(&client);
+    // Two of one kind could become one before they are seen. `timeout` sends what it sends twice.
+    client.signal(Signal::INT);
+    client.signal(Signal::TERM);
+    client.finish_within(SOON);
+    // One that ended at once would not say so, and what it called would run on for it.
+    cluster.master.complained(" left");
+    cluster.assert_well();
 }
 
 #[test]
