@@ -87,6 +87,11 @@ impl Job {
         self.phase != Phase::Ended && self.joined.is_none() && !self.is_withdrawn
     }
 
+    /// Whether the master has it no longer, and its engine has not said why.
+    pub(super) fn is_lost(&self) -> bool {
+        self.left.is_some() && self.phase == Phase::Running
+    }
+
     /// Whether the master has lost it for good, as far as anybody can tell.
     fn is_gone(&self, now: Time) -> bool {
         self.left.is_some_and(|left| left + GONE <= now)

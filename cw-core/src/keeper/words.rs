@@ -95,10 +95,15 @@ impl Keeper {
     /// What is said where nothing is in the way and nothing is here.
     fn quiet(&self) -> String {
         let is_held = self.hold > self.now;
+        let lost = self.jobs.values().filter(|job| job.is_lost()).count();
         match self.wish {
             wish if !wish.grows => "all that were started have ended; `cw start` starts others".to_owned(),
             wish if wish.max == 0 => "`--max` is 0".to_owned(),
             _ if is_held => "they were cancelled by hand; others are started in a minute".to_owned(),
+            _ if lost > 0 => {
+                let (lost, engine) = (workers(lost, "was lost", "were lost"), &self.engine);
+                format!("{lost}, which {engine} has not noticed: others are started after a minute")
+            }
             _ if self.backlog.tasks == 0 => "they are started when there is something to do".to_owned(),
             _ => format!("{} is about to be asked for some", self.engine),
         }

@@ -77,6 +77,16 @@ fn one_that_was_put_in_line_again_takes_the_place_of_the_other() {
 }
 
 #[test]
+fn where_all_were_lost_it_is_told() {
+    let mut house = running(wish(0, 2));
+    lose(&mut house, 0..2);
+    house.pass(SECOND * 30);
+    house.says("2 workers were lost, which Slurm has not noticed: others are started after a minute");
+    house.pass(MINUTE);
+    house.says("2 workers pend in Slurm: Resources");
+}
+
+#[test]
 fn so_many_as_are_kept_are_kept_when_one_is_lost() {
     let mut house = House::with(wish(2, 2), Backlog::default());
     house.join(0..2);

@@ -185,7 +185,8 @@ impl Start {
             idle,
             container: self.container()?,
             is_started: false,
-            wait: self.wait,
+            // Others may wait for longer.
+            wait: before.map_or(self.wait, |before| before.wait.max(self.wait)),
         })
     }
 
@@ -378,6 +379,15 @@ mod tests {
         assert_eq!(fleet.command[1..], ["worker"]);
         let How::Slurm(slurm) = fleet.how else { panic!("{:?}", fleet.how) };
         assert_eq!((slurm.cores, slurm.args.len(), slurm.master_args), (1, 0, None));
+    }
+
+    #[test]
+    fn who_waits_longest_is_waited_for() {
+        let before = fleet("--cluster lab --slurm -n 2 --wait 20m").unwrap();
+        let more =
+            |wait| fleet_beside(&format!("--cluster lab --slurm -n 1 --wait {wait}"), Some(&before), 2);
+        let waits = ["1s", "1h"].map(|wait| more(wait).unwrap().wait.as_secs());
+        assert_eq!((before.wait.as_secs(), waits), (1_200, [1_200, 3_600]));
     }
 
     #[test]
