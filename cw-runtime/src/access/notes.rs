@@ -2,7 +2,7 @@
 //! shared home. A worker that is not let in, or ends before it was, leaves one; who is let in removes its own.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -32,15 +32,15 @@ pub(crate) struct Note {
     pub(crate) why: String,
     /// Whether the process is at its end.
     pub(crate) has_ended: bool,
-    /// Since the Unix epoch, by its own clock.
+    /// When it was left, since the Unix epoch: as it is written by the clock of its process, as it is read by that of who
+    /// reads it.
     pub(crate) seconds: u64,
 }
 
 impl Note {
     pub(crate) fn new(why: impl Into<String>, has_ended: bool) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = crate::program::process_name();
-        Self { version: files::FORMAT_VERSION, name, why: why.into(), has_ended, seconds: since.as_secs() }
+        let (name, seconds) = (crate::program::process_name(), in_seconds(SystemTime::now()));
+        Self { version: files::FORMAT_VERSION, name, why: why.into(), has_ended, seconds }
     }
 }
 
@@ -124,28 +124,63 @@ impl ClusterDir {
     /// All notes there are, and the older first; stale ones are removed.
     pub(crate) fn read_notes(&self) -> Vec<Note> {
         let Ok(entries) = fs::read_dir(self.notes()) else { return Vec::new() };
-        let mut notes: Vec<Note> = Vec::new();
-        for entry in entries.flatten().take(READ_MAX) {
-            let path = entry.path();
-            // By the file system's clock: hosts disagree.
-            let age = entry
-                .metadata()
-                .and_then(|it| it.modified())
-                .and_then(|at| at.elapsed().map_err(io::Error::other));
-            if age.is_ok_and(|age| age > STALE) {
-                let _ = fs::remove_file(path);
-            } else if let Ok(Some(note)) = files::read(&path) {
-                notes.push(note);
-            }
+        let paths: Vec<PathBuf> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| !is_mark(path))
+            .take(READ_MAX)
+            .collect();
+        if paths.is_empty() {
+            return Vec::new();
         }
+        let (there, here) = (self.time_there(), SystemTime::now());
+        let mut notes: Vec<Note> = paths.iter().filter_map(|path| read(path, there, here)).collect();
         notes.sort_by(|a, b| (a.seconds, &a.name).cmp(&(b.seconds, &b.name)));
         notes
     }
+
+    /// What time it is where the notes lie. On a shared home a server says when a file was written, and hosts disagree.
+    fn time_there(&self) -> SystemTime {
+        let name = crate::program::process_name().replace(':', "-");
+        let mark = self.notes().join(format!("{MARK}{name}"));
+        let time = fs::write(&mark, "now").and_then(|()| fs::metadata(&mark)?.modified());
+        let _ = fs::remove_file(&mark);
+        // Who may not write there has nothing better.
+        time.unwrap_or_else(|_| SystemTime::now())
+    }
+}
+
+/// How the name begins of a file that is written to see what time it is.
+const MARK: &str = ".now-";
+
+fn is_mark(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(MARK.as_bytes()))
+}
+
+/// Reads a note when it is so late where it lies, and so late here; one that is stale is removed.
+fn read(path: &Path, there: SystemTime, here: SystemTime) -> Option<Note> {
+    let left = fs::metadata(path).and_then(|it| it.modified()).unwrap_or(there);
+    let age = there.duration_since(left).unwrap_or_default();
+    if age > STALE {
+        let _ = fs::remove_file(path);
+        return None;
+    }
+    let note: Note = files::read(path).ok().flatten()?;
+    Some(Note { seconds: in_seconds(here.checked_sub(age).unwrap_or(UNIX_EPOCH)), ..note })
+}
+
+fn in_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The notes there are, as they were left.
+    fn notes(dir: &ClusterDir, like: &Note) -> Vec<Note> {
+        dir.read_notes().into_iter().map(|note| Note { seconds: like.seconds, ..note }).collect()
+    }
 
     #[test]
     fn a_note_is_there_until_it_is_removed() {
@@ -158,15 +193,44 @@ mod tests {
         dir.leave_note(&note);
         let ended = Note { has_ended: true, ..note.clone() };
         dir.leave_note(&ended);
-        assert_eq!(dir.read_notes(), [ended]);
+        assert_eq!(notes(&dir, &ended), [ended]);
         dir.remove_note();
         assert_eq!(dir.read_notes(), []);
         leave_soon(&dir, note.clone());
         finish(Duration::from_secs(60));
-        assert_eq!(dir.read_notes(), [note]);
+        assert_eq!(notes(&dir, &note), [note]);
         remove_soon(&dir);
         finish(Duration::from_secs(60));
         assert_eq!(dir.read_notes(), []);
+    }
+
+    #[test]
+    fn a_note_is_as_old_as_it_is_where_it_lies_whatever_the_clocks_of_hosts_say() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("note.json");
+        let hours = |hours: u64| UNIX_EPOCH + Duration::from_secs(hours * 3_600);
+        // Its process lives in the year 1970, the server a day behind the reader.
+        files::write(&path, &Note { seconds: 7, ..Note::new("no route", false) }).unwrap();
+        let at = |time| fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        at(hours(100_000));
+        let there = hours(100_000) + Duration::from_secs(9);
+        let found = read(&path, there, hours(100_024)).unwrap();
+        assert_eq!(found.seconds, in_seconds(hours(100_024)) - 9);
+        // One that was left while its reader looked is new.
+        assert_eq!(read(&path, hours(99_999), hours(100_024)).unwrap().seconds, in_seconds(hours(100_024)));
+        assert_eq!(read(&path, hours(100_001), hours(99_000)), None);
+        assert!(!path.exists(), "a stale one is removed");
+    }
+
+    #[test]
+    fn what_is_written_to_see_the_time_is_no_note_and_does_not_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::in_home(home.path(), "default").unwrap();
+        fs::create_dir(dir.path()).unwrap();
+        dir.leave_note(&Note::new("no route", false));
+        fs::write(dir.notes().join(".now-other-7"), "now").unwrap();
+        assert_eq!(dir.read_notes().len(), 1);
+        assert_eq!(fs::read_dir(dir.notes()).unwrap().count(), 2);
     }
 
     #[test]
