@@ -33,12 +33,14 @@ pub mod wire;
 pub mod worker;
 
 mod actions;
+mod gather;
 mod idmap;
 mod learn;
 mod payload;
 mod taskmap;
 mod time;
 
+pub use gather::gathered;
 pub use idmap::IdHash;
 pub use payload::Payload;
 pub use taskmap::TaskMap;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{End, HOLD, Here, Keeper, Seen, State, count};
-use crate::{Time, master::Backlog};
+use crate::{Time, gathered, master::Backlog};
 
 /// A worker that its engine does not know, and that is not here, is given up after so long.
 const FORGOTTEN: Duration = Duration::from_secs(60);
@@ -160,7 +160,7 @@ impl Keeper {
     }
 
     pub(super) fn take_in(&mut self, seen: Vec<Seen>) {
-        let known: BTreeSet<String> = seen.iter().map(|seen| seen.job.clone()).collect();
+        let known: BTreeSet<String> = gathered(seen.iter().map(|seen| seen.job.clone()));
         for Seen { job, state } in seen {
             self.note_state(job, state);
         }

@@ -56,7 +56,7 @@ impl Keeper {
             }
         }
         let mut reasons: Vec<(usize, &str)> = by_reason.into_iter().map(|(why, jobs)| (jobs, why)).collect();
-        reasons.sort_by(|a, b| b.cmp(a));
+        reasons.sort_unstable_by(|a, b| b.cmp(a));
         let all: usize = reasons.iter().map(|(jobs, _)| jobs).sum();
         let why: Vec<String> = match &reasons[..] {
             [] => return None,

@@ -9,7 +9,7 @@ use super::{
     workers::{Tasks, Worker},
 };
 use crate::{
-    Payload, Time,
+    Payload, Time, gathered,
     ids::{Attempt, ClientId, ProgramId, SpecIndex, TaskId, WorkerId},
     wire::ToWorker,
 };
@@ -257,7 +257,7 @@ impl Master {
         let busy = || of_program().filter(|(_, worker)| worker.is_well() && worker.ahead() > 0);
         let has_others = |worker: &Worker| worker.shares.has_ahead(of_other);
         let keepers: BTreeSet<WorkerId> =
-            self.clients.values().flat_map(|client| &client.held_by).copied().collect();
+            gathered(self.clients.values().flat_map(|client| &client.held_by).copied());
         let keeps = |id: &WorkerId| keepers.contains(id);
         let for_all = idle(&|id| !keeps(id));
         if for_all > 0 {

@@ -18,7 +18,7 @@ use std::{
 
 use super::{Action, Master, clients::Client, workers::Worker};
 use crate::{
-    Payload,
+    Payload, gathered,
     ids::{ClientId, ProgramId, WorkerId},
     wire::ToWorker,
 };
@@ -60,7 +60,7 @@ impl Master {
         (self.look_at, self.looked) = (any_sent.then(|| self.now + LOOK_EVERY), self.now);
         let slow = |worker: &&Worker| worker.may_be_asked() && worker.backlog() >= LONG_WAIT;
         let wanted: BTreeSet<ProgramId> =
-            self.waiting.iter().map(|(_, id)| self.clients[id].program).collect();
+            gathered(self.waiting.iter().map(|(_, id)| self.clients[id].program));
         let is_slow = |program: &ProgramId| self.workers.values().filter(slow).any(|it| it.serves(*program));
         for program in wanted.into_iter().filter(is_slow).collect::<Vec<_>>() {
             let unstarted = self.unstarted(program);

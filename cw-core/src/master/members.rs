@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Action, Master, Member, RosterLine};
 use crate::{
-    Time,
+    Time, gathered,
     ids::{ClientId, WorkerId},
     wire::Session,
 };
@@ -33,7 +33,7 @@ pub(super) struct Members {
 impl Members {
     /// Those of the master before, and numbers that it has not given.
     pub(super) fn new(roster: &[Member], first_id: u32) -> Self {
-        let all: BTreeMap<u32, Member> = roster.iter().map(|member| (member.id, *member)).collect();
+        let all: BTreeMap<u32, Member> = gathered(roster.iter().map(|member| (member.id, *member)));
         let next_id = all.last_key_value().map_or(0, |(id, _)| id + 1).max(first_id);
         Self { all, first: next_id, next_id }
     }

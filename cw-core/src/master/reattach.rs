@@ -29,7 +29,7 @@ use super::{
     workers::Tasks,
 };
 use crate::{
-    Payload, Time,
+    Payload, Time, gathered,
     ids::{Attempt, ClientId, ProgramId, TaskId, WorkerId},
     wire::{Doing, ToClient, ToWorker},
 };
@@ -77,12 +77,8 @@ impl Master {
         client.moved = self.now;
         // The word may have been lost with the connection.
         let below = client.dispatched;
-        let asked: BTreeSet<WorkerId> = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| worker.knows(id) || worker.vouches_for(id))
-            .map(|(worker, _)| *worker)
-            .collect();
+        let knows = self.workers.iter().filter(|(_, worker)| worker.knows(id) || worker.vouches_for(id));
+        let asked: BTreeSet<WorkerId> = gathered(knows.map(|(worker, _)| *worker));
         client.resume.open = true;
         // Whoever said so before is asked again. Of the master before, that is the only word on what its client may not
         // know to have been sent out.
@@ -96,7 +92,7 @@ impl Master {
         client.resume.take_all_early();
         // Whoever is asked answers, or is lost by then.
         client.resume.until = self.now + self.config.recover_for + self.config.lost_after;
-        client.resume.awaited = self.missing.union(&asked).copied().collect();
+        client.resume.awaited = gathered(self.missing.union(&asked).copied());
         self.resuming.insert(id);
         if below > TaskId(0) {
             self.tell_client(id, ToClient::Dispatched { below }, Payload::new());

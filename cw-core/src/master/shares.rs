@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::ids::ClientId;
+use crate::{gathered, ids::ClientId};
 
 /// The tasks at one worker.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Shares {
 
     /// The clients with tasks that wait here.
     pub(super) fn clients_ahead(&self) -> BTreeSet<ClientId> {
-        self.ahead.iter().map(|run| run.client).collect()
+        gathered(self.ahead.iter().map(|run| run.client))
     }
 
     /// Whether tasks of any such client wait here.

@@ -12,7 +12,7 @@ use super::{
     Action, Executor, Origin, Pending, Running, Slot, Worker, batch::Batch, executors::Death, line::Line,
 };
 use crate::{
-    Time,
+    Time, gathered,
     ids::{ClientId, ExecutorId, JobIndex},
     wire::{Returned, ToExecutor},
 };
@@ -156,7 +156,7 @@ impl Worker {
         let running = self.slots.iter().filter(|slot| slot.origin == origin);
         let running = running.flat_map(|slot| slot.batch().kinds());
         let clients: BTreeSet<ClientId> =
-            waiting.map(|pending| pending.client).chain(running.map(|running| running.client)).collect();
+            gathered(waiting.map(|pending| pending.client).chain(running.map(|running| running.client)));
         clients.len().max(1)
     }
 

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use super::{Action, Worker, held::End};
 use crate::{
-    Payload, Time,
+    Payload, Time, gathered,
     ids::{ClientId, ExecutorId, ProgramId, SettingId},
     wire::{Failure, FromWorker, Output, Programs, Returned},
 };
@@ -142,7 +142,7 @@ impl Worker {
 
     fn take_pending(&mut self, id: ProgramId) -> Vec<super::Pending> {
         let of_program = |origin: &Origin| origin.program == id;
-        let origins: BTreeSet<Origin> = self.queue.origins().filter(of_program).collect();
+        let origins: BTreeSet<Origin> = gathered(self.queue.origins().filter(of_program));
         origins.into_iter().flat_map(|origin| self.queue.take_all(origin, |_| true)).collect()
     }
 
@@ -151,7 +151,7 @@ impl Worker {
         let Some(slot) = self.executors.get(executor) else { return };
         let (origin, own) = (self.slots[*slot].origin, self.config.own);
         let of_origin = self.clients.iter().filter(|(_, client)| client.origin.unwrap_or(own) == origin);
-        let clients = of_origin.map(|(id, _)| *id).collect();
+        let clients = gathered(of_origin.map(|(id, _)| *id));
         self.remark(clients, what);
     }
 

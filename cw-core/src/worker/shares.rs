@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{Action, Origin, Running, Worker, held::End, queue::Pending};
 use crate::{
-    Payload, Time,
+    Payload, Time, gathered,
     ids::{ClientId, ProgramId, ShareId, SpecIndex},
     wire::{Apart, Failure, Spec, ToExecutor},
 };
@@ -178,7 +178,7 @@ impl Worker {
         let own = self.config.own;
         let of_clients = self.clients.values().filter(has).map(|client| client.origin.unwrap_or(own));
         let of_tasks = self.queue.held().filter(|(_, pending)| pending.apart.as_deref() == Some(&share));
-        of_clients.chain(of_tasks.map(|(origin, _)| *origin)).map(|origin| origin.program).collect()
+        gathered(of_clients.chain(of_tasks.map(|(origin, _)| *origin)).map(|origin| origin.program))
     }
 
     /// Tells the users of what waits for a value why it does not come.
@@ -189,7 +189,7 @@ impl Worker {
                 || spec.is_some_and(|spec| spec.what.shares.contains(&share))
         };
         let clients: BTreeSet<ClientId> =
-            self.queue.held().filter(waits).map(|(_, pending)| pending.client).collect();
+            gathered(self.queue.held().filter(waits).map(|(_, pending)| pending.client));
         let what = format!("what tasks need does not come to a worker, and is asked for again: {why}");
         self.remark(clients, what.into());
     }
@@ -289,16 +289,16 @@ impl Worker {
         let waiting = self.queue.iter().map(|pending| (pending.client, pending.spec));
         let running = self.slots.iter().flat_map(|slot| slot.batch().kinds());
         let running = running.map(|running| (running.client, running.spec));
-        let specs: BTreeSet<(ClientId, SpecIndex)> = waiting.chain(running).collect();
+        let specs: BTreeSet<(ClientId, SpecIndex)> = gathered(waiting.chain(running));
         let specs = specs.into_iter().filter_map(|(client, spec)| self.clients.get(&client)?.spec(spec));
-        specs.flat_map(|spec| spec.what.shares.iter().copied()).collect()
+        gathered(specs.flat_map(|spec| spec.what.shares.iter().copied()))
     }
 
     /// Forgets what no client's tasks share any more, and no executor was told of.
     pub(super) fn tidy_shares(&mut self) {
         let of_clients = self.clients.values().flat_map(|client| client.shares());
         let of_slots = self.slots.iter().filter(|slot| slot.id.is_some()).flat_map(|slot| &slot.told);
-        let used: BTreeSet<ShareId> = of_clients.chain(of_slots).chain(self.apart.keys()).copied().collect();
+        let used: BTreeSet<ShareId> = gathered(of_clients.chain(of_slots).chain(self.apart.keys()).copied());
         let gone = |(share, state): (&ShareId, &Share)| {
             (matches!(state, Share::Here { .. }) && !used.contains(share)).then_some(*share)
         };

@@ -135,7 +135,7 @@ impl ClusterDir {
         }
         let (there, here) = (self.time_there(), SystemTime::now());
         let mut notes: Vec<Note> = paths.iter().filter_map(|path| read(path, there, here)).collect();
-        notes.sort_by(|a, b| (a.seconds, &a.name).cmp(&(b.seconds, &b.name)));
+        notes.sort_unstable_by(|a, b| (a.seconds, &a.name).cmp(&(b.seconds, &b.name)));
         notes
     }
 

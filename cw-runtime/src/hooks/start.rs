@@ -103,7 +103,7 @@ impl Progress {
 
 fn sorted(hooks: &[Hook]) -> VecDeque<Hook> {
     let mut hooks = hooks.to_vec();
-    hooks.sort_by_key(|hook| (hook.order, hook.path));
+    hooks.sort_unstable_by_key(|hook| (hook.order, hook.path));
     hooks.into()
 }
 

@@ -144,7 +144,7 @@ impl Registry {
 
 /// By id; duplicates by place, so that the message about them is the same in every process.
 fn sorted(mut entries: Vec<&'static JobEntry>) -> Vec<&'static JobEntry> {
-    entries.sort_by_key(|entry| (entry.id, entry.file, entry.line));
+    entries.sort_unstable_by_key(|entry| (entry.id, entry.file, entry.line));
     entries
 }
 

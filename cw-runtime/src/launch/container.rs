@@ -82,7 +82,7 @@ fn mounts(fleet: &Fleet, working: &Path) -> Vec<PathBuf> {
         .flatten()
         .filter(|path| has_path(path))
         .collect();
-    all.sort();
+    all.sort_unstable();
     all.dedup_by(|inner, outer| inner.starts_with(outer));
     all
 }

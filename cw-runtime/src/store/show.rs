@@ -375,7 +375,7 @@ impl Table {
             }
             self.columns.insert(after, name);
             after += 1;
-            self.place = self.columns.iter().cloned().zip(0..).collect();
+            self.place = cw_core::gathered(self.columns.iter().cloned().zip(0..));
         }
     }
 
@@ -420,8 +420,8 @@ impl Summary {
         if self.slowest.len() < NAMED
             || self.slowest.last().is_some_and(|(seconds, _)| row.seconds > *seconds)
         {
-            self.slowest.push((row.seconds, name()));
-            self.slowest.sort_by(|one, other| other.0.total_cmp(&one.0));
+            let place = self.slowest.partition_point(|(seconds, _)| seconds.total_cmp(&row.seconds).is_ge());
+            self.slowest.insert(place, (row.seconds, name()));
             self.slowest.truncate(NAMED);
         }
     }
@@ -444,7 +444,7 @@ impl fmt::Display for Summary {
         if !self.messages.is_empty() {
             writeln!(f, "\nfailures")?;
             let mut messages: Vec<_> = self.messages.iter().collect();
-            messages.sort_by_key(|(_, (tasks, _))| std::cmp::Reverse(*tasks));
+            messages.sort_unstable_by_key(|(message, (tasks, _))| (std::cmp::Reverse(*tasks), *message));
             for (message, (tasks, first)) in messages.iter().take(NAMED) {
                 writeln!(f, "{tasks:>7}  {message}  (such as {first})")?;
             }

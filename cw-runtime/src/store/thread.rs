@@ -16,6 +16,7 @@ use cw_core::{
     Payload,
     claims::Key,
     client::Completion,
+    gathered,
     ids::{Attempt, TaskId},
     resume::{Here, Index, Place, Step, Walk},
     wire::{Class, Failure},
@@ -148,7 +149,7 @@ impl Keeper {
             paths.insert(id, path);
         }
         drop(statement);
-        let blocks = rows::blocks(db)?.into_iter().collect();
+        let blocks = gathered(rows::blocks(db)?);
         let program = program::own_id().map(|id| id.0.to_vec()).unwrap_or_default();
         let known = db.query_row("SELECT id FROM build WHERE program = ?", [&program], |row| row.get(0));
         let next_build = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM build", [], |row| row.get(0))?;

@@ -50,7 +50,7 @@ impl Kept {
 fn evict(mut kept: Vec<Kept>, finished: &Path, limit_bytes: u64) {
     let mut total = kept.iter().map(|kept| kept.bytes).sum::<u64>();
     kept.retain(|kept| kept.path != finished);
-    kept.sort_by_key(|kept| kept.used);
+    kept.sort_unstable_by_key(|kept| kept.used);
     for oldest in kept {
         if total <= limit_bytes {
             break;

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use cw_core::wire::{Standing, WorkerState};
+use cw_core::{
+    gathered,
+    wire::{Standing, WorkerState},
+};
 
 use super::{Halt, Starting, own_verb};
 use crate::{
@@ -38,7 +41,7 @@ impl Starting<'_> {
     /// Watches those with these ids come, beside so many that were there before. Gives the exit code.
     pub(super) fn watch(&mut self, master: &mut Observer, before: u32, ids: &[String]) -> Result<u8, Halt> {
         let wanted = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+        let ids: BTreeSet<&str> = gathered(ids.iter().map(String::as_str));
         let mut told = BTreeSet::new();
         loop {
             let standing = self.standing(master)?;

@@ -102,7 +102,7 @@ fn workers(out: &mut String, all: &[WorkerStanding]) {
         ("address", Side::Left),
     ]);
     let mut shown: Vec<&WorkerStanding> = all.iter().filter(is_shown).take(WORKERS_MAX).collect();
-    shown.sort_by_key(|worker| by_host(worker));
+    shown.sort_unstable_by_key(|worker| by_host(worker));
     for worker in &shown {
         table.row(vec![
             worker.name.clone(),

@@ -169,7 +169,7 @@ impl Slurm {
         let mut command = squeue(&self.fleet.cluster);
         command.args(["-O", parse::CODES]);
         if let Ok(answer) = run(&mut command, "") {
-            self.codes = parse::codes(&answer.stdout).collect();
+            self.codes = cw_core::gathered(parse::codes(&answer.stdout));
         }
     }
 
@@ -346,7 +346,7 @@ fn to_cancel(left: &[parse::Line], cancelled: &BTreeMap<String, Instant>) -> Vec
     let is_due = |id: &String| cancelled.get(id).is_none_or(|at| at.elapsed() > CANCEL_EVERY);
     // All tasks of an array have its comment.
     let ids: BTreeSet<String> =
-        left.iter().map(|line| line.id.split('_').next().unwrap_or_default().to_owned()).collect();
+        cw_core::gathered(left.iter().map(|line| line.id.split('_').next().unwrap_or_default().to_owned()));
     ids.into_iter().filter(is_due).collect()
 }
 

@@ -62,8 +62,9 @@ impl OverSsh {
 
     /// The hosts in their order, those first where nothing was started yet.
     fn candidates(&self, workers: u32) -> Vec<usize> {
-        let mut all: Vec<usize> = (0..self.ssh.hosts.len()).collect();
-        all.sort_by_key(|index| self.ssh.hosts[*index].folder.is_some());
+        let is_used = |index: &usize| self.ssh.hosts[*index].folder.is_some();
+        let (used, mut all): (Vec<usize>, Vec<usize>) = (0..self.ssh.hosts.len()).partition(is_used);
+        all.extend(used);
         all.truncate(workers as usize);
         all.sort_unstable();
         all

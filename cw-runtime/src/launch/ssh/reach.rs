@@ -212,7 +212,7 @@ pub(crate) fn for_each<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Syn
         let threads: Vec<_> = (0..all.len().min(AT_ONCE)).map(|_| scope.spawn(take)).collect();
         threads.into_iter().flat_map(|it| it.join().expect("no call panics")).collect()
     });
-    done.sort_by_key(|(index, _)| *index);
+    done.sort_unstable_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, it)| it).collect()
 }
 

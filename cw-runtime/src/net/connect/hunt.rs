@@ -87,7 +87,7 @@ impl Hunt {
         let answer = self.known.answer();
         let Some(Ok(hosts)) = &*answer else { return Vec::new() };
         let port = |address: &String| address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        let ports: BTreeSet<u16> = listed.iter().filter_map(port).chain([DEFAULT_PORT]).collect();
+        let ports: BTreeSet<u16> = cw_core::gathered(listed.iter().filter_map(port).chain([DEFAULT_PORT]));
         let at = |host: &String| ports.iter().map(|port| format!("{host}:{port}")).collect::<Vec<_>>();
         hosts.iter().flat_map(at).collect()
     }
