@@ -367,14 +367,17 @@ impl Master {
         // Whether it was listed before has a say in whether it has room.
         let has_room =
             |(program, clients): &(&ProgramId, &u32)| worker.has_room(**program, **clients > 1, &self.config);
-        let listed: Vec<(ProgramId, u64)> =
-            self.programs.iter().filter(has_room).map(|(it, _)| (*it, worker.rank(*it))).collect();
-        if listed == worker.listed {
+        let listed = &mut self.listing;
+        listed.clear();
+        listed.extend(self.programs.iter().filter(has_room).map(|(it, _)| (*it, worker.rank(*it))));
+        if *listed == worker.listed {
             return;
         }
-        for (program, rank) in std::mem::replace(&mut worker.listed, listed) {
-            if let Some(room) = self.room.get_mut(&program) {
-                room.remove(&(rank, id));
+        // The room of the one list is for the next, as this comes with each few tasks.
+        std::mem::swap(listed, &mut worker.listed);
+        for (program, rank) in listed {
+            if let Some(room) = self.room.get_mut(program) {
+                room.remove(&(*rank, id));
             }
         }
         for (program, rank) in &worker.listed {

@@ -397,10 +397,14 @@ impl Client {
         if self.ended.is_empty() {
             return;
         }
-        let named = first..TaskId(first.0.saturating_add(u64::from(tasks)));
-        let received = self.ended.range(named).filter(|(_, ended)| ended.attempt == attempt);
-        for task in received.map(|(task, _)| *task).collect::<Vec<_>>() {
-            self.ended.remove(&task);
+        let (mut next, end) = (first, TaskId(first.0.saturating_add(u64::from(tasks))));
+        // One after the other, as a list of them would be made for each few tasks.
+        while let Some((task, ended)) = self.ended.range(next..end).next() {
+            let (task, is_named) = (*task, ended.attempt == attempt);
+            next = TaskId(task.0.saturating_add(1));
+            if is_named {
+                self.ended.remove(&task);
+            }
         }
     }
 

@@ -181,6 +181,8 @@ pub struct Master {
     window_told: u32,
     /// Workers whose load has changed since they were listed.
     changed: Vec<WorkerId>,
+    /// Where a worker's list of programs it has room for is made.
+    listing: Vec<(ProgramId, u64)>,
     /// Workers with slots that are free, and workers where tasks wait for one.
     idle: BTreeSet<WorkerId>,
     laden: BTreeSet<WorkerId>,
@@ -254,6 +256,7 @@ impl Master {
             open_workers: 0,
             window_told: 0,
             changed: Vec::new(),
+            listing: Vec::new(),
             idle: BTreeSet::new(),
             laden: BTreeSet::new(),
             troubled: BTreeSet::new(),
