@@ -27,6 +27,11 @@ const WARM_UP: u64 = 10_000;
 /// So many that what is not done for tasks, such as signs of life, does not show.
 const TASKS: u64 = 50_000;
 
+/// Runs, of which the least count of each process is told. What a task costs is there in each of them. The rest comes with each
+/// batch of messages, and where other programs wake up all the time a batch may be of a few tasks instead of hundreds: of
+/// forty runs beside eight such, in single ones, a master's allocations per task were from 0.03 to 0.20.
+const RUNS: usize = 5;
+
 #[cw::job]
 fn noop(n: u64) -> u64 {
     n
@@ -38,11 +43,17 @@ fn main() -> cw::Result<()> {
     tell_whoever_asks(&folder).map_err(cw::Error::other)?;
     cw::init()?;
     map(WARM_UP)?;
-    let before = counts(&folder).map_err(cw::Error::other)?;
-    map(TASKS)?;
-    let after = counts(&folder).map_err(cw::Error::other)?;
-    for (process, count) in after {
-        let during = count - before.get(&process).copied().unwrap_or(0);
+    let mut least = BTreeMap::new();
+    for _ in 0..RUNS {
+        let before = counts(&folder).map_err(cw::Error::other)?;
+        map(TASKS)?;
+        for (process, count) in counts(&folder).map_err(cw::Error::other)? {
+            let during = count - before.get(&process).copied().unwrap_or(0);
+            let found = least.entry(process).or_insert(during);
+            *found = during.min(*found);
+        }
+    }
+    for (process, during) in least {
         println!("{process} {:.4}", during as f64 / TASKS as f64);
     }
     println!("done");
