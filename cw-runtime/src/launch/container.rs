@@ -1,7 +1,8 @@
 //! Workers in a container: the command line around theirs.
 //!
 //! The container sees the cluster's folder, the program's and the one it was started in under their own paths, so that all
-//! words mean in it what they mean outside; and it is on the host's network, as the worker calls its master from there.
+//! words mean in it what they mean outside; and it is on the host's network, as the worker calls its master from there, and
+//! among the host's processes, as each would be the sixth of its container: workers are called by their host and number.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,9 @@ use super::{
 };
 
 /// What a worker and its tasks may want to know of their job. Docker passes on those there are.
-const PASSED_ON: [&str; 17] = [
+const PASSED_ON: [&str; 18] = [
     "CW_LOG",
+    "CW_WALLTIME",
     "CUDA_VISIBLE_DEVICES",
     "SLURM_ARRAY_JOB_ID",
     "SLURM_ARRAY_TASK_ID",
@@ -45,11 +47,11 @@ pub(crate) fn around(fleet: &Fleet, working: &Path, words: Vec<String>) -> Vec<S
     outer
 }
 
-/// Ends with the host's own user, and removes what it has left of itself. Its first process is one that passes signals on
-/// and waits for orphans.
+/// Has the host's own user, and removes what it has left of itself. Among the host's processes the worker needs nobody who
+/// passes signals on and waits for orphans: it is no first process, and there is one.
 fn docker(fleet: &Fleet, mounts: &[PathBuf], working: &Path) -> Vec<String> {
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let mut words = to_words(["docker", "run", "--rm", "--init", "--network", "host"]);
+    let mut words = to_words(["docker", "run", "--rm", "--network", "host", "--pid", "host"]);
     words.extend(["--user".to_owned(), format!("{user}:{group}")]);
     for mount in mounts {
         words.extend(["-v".to_owned(), format!("{0}:{0}", mount.display())]);
@@ -156,7 +158,7 @@ mod tests {
     fn docker_has_our_folders_user_and_network() {
         let line = line(&fleet(Engine::Docker, &["--gpus", "all"]), "/data");
         let ids = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        let start = format!("docker|run|--rm|--init|--network|host|--user|{}:{}|", ids.0, ids.1);
+        let start = format!("docker|run|--rm|--network|host|--pid|host|--user|{}:{}|", ids.0, ids.1);
         assert!(line.starts_with(&start), "{line}");
         let mounts = "-v|/data:/data|-v|/home/u/.cw/lab:/home/u/.cw/lab|-v|/home/u/a b:/home/u/a b|-w|/data|";
         assert!(line.contains(mounts), "{line}");

@@ -83,19 +83,25 @@ pub(super) fn worker_script(fleet: &Fleet, slurm: &Slurm) -> String {
         words.extend(["--idle".to_owned(), "never".to_owned()]);
     }
     let words = container::around(fleet, &slurm.folder, words);
-    script(fleet, &shell::line(words))
+    let asked = if fleet.container.is_some() { ASKED } else { "" };
+    script(fleet, asked, &shell::line(words))
 }
+
+/// There is no `squeue` in a container: it is asked outside how much time there is. Where it does not say, nobody knows.
+const ASKED: &str = "CW_WALLTIME=$(timeout 10 squeue -h -j \"$SLURM_JOB_ID\" -o %L)
+case $CW_WALLTIME in *[!0-9:-]*|'') unset CW_WALLTIME;; *) export CW_WALLTIME;; esac
+";
 
 /// The script of the master, whose words are these, program first. One that is started again because its node was lost
 /// takes over from what may still run there.
 pub(super) fn master_script(fleet: &Fleet, words: &[String]) -> String {
-    script(fleet, &format!("{} ${{SLURM_RESTART_COUNT:+--takeover}}", shell::line(words)))
+    script(fleet, "", &format!("{} ${{SLURM_RESTART_COUNT:+--takeover}}", shell::line(words)))
 }
 
-fn script(fleet: &Fleet, line: &str) -> String {
+fn script(fleet: &Fleet, before: &str, line: &str) -> String {
     // `sbatch` hands the variables of its caller on.
     let (home, unwanted) = (shell::quote(&fleet.home), variables::unwanted().join(" "));
-    format!("#!/bin/sh\nexport CW_HOME={home}\nunset {unwanted}\nexec {line}\n")
+    format!("#!/bin/sh\nexport CW_HOME={home}\nunset {unwanted}\n{before}exec {line}\n")
 }
 
 /// Options that would keep jobs or their logs from being found again, or `sbatch` from ending at once.
@@ -263,6 +269,29 @@ mod tests {
         let script = worker_script(&fleet, &slurm());
         let line = "exec apptainer exec --bind '/data/my runs' --bind /h/lab --bind /p --pwd '/data/my runs' 'a b.sif' /p/sim cw";
         assert!(script.contains(line), "{script}");
+    }
+
+    #[test]
+    fn a_container_is_told_how_much_time_slurm_gives_it() {
+        let mut fleet = fleet("/h", "/p/sim");
+        fleet.container = Some(Container { engine: Engine::Docker, image: "i".to_owned(), args: Vec::new() });
+        let script = worker_script(&fleet, &slurm());
+        // Functions stand for the commands; `exec` looks for files.
+        let (head, tail) = script.split_once("exec docker ").expect("it ends with that");
+        assert!(tail.contains(" -e CW_WALLTIME "), "{tail}");
+        for (said, told) in [
+            ("echo 1-02:03:04", "1-02:03:04"),
+            ("echo UNLIMITED", "none"),
+            ("echo INVALID", "none"),
+            ("echo slurm is down >&2; return 1", "none"),
+        ] {
+            let commands = format!("timeout() {{ shift; \"$@\"; }}\nsqueue() {{ {said}; }}\n");
+            let body = format!("{commands}{head}\nprintf %s \"${{CW_WALLTIME-none}}\"");
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &body]).env("CW_WALLTIME", "3h").env("SLURM_JOB_ID", "7");
+            let output = sh.output().expect("there is a shell");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), told, "{output:?}");
+        }
     }
 
     /// What a shell makes of the script: its `CW_HOME`, what it keeps of other variables, and the words of the worker.
