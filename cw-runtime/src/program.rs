@@ -79,8 +79,13 @@ pub(crate) fn host_name() -> String {
 }
 
 /// What Slurm calls the job that this process is in: as `squeue` does, `7`, or `7_3` in an array.
-fn launched() -> Option<String> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+pub(crate) fn launched() -> Option<String> {
+    job_by(|name| std::env::var(name).ok())
+}
+
+/// An array's last task has the array's own number, by which Slurm would speak of all its tasks.
+fn job_by(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
     let of_array =
         || Some(format!("{}_{}", variable("SLURM_ARRAY_JOB_ID")?, variable("SLURM_ARRAY_TASK_ID")?));
     of_array().or_else(|| variable("SLURM_JOB_ID"))
@@ -103,4 +108,20 @@ pub(crate) fn hello(program: ProgramId, role: Role) -> Result<Hello, KeyError> {
         jobs: jobs.collect(),
         launched: launched(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_task_of_an_array_does_not_pass_for_all_of_it() {
+        let job = |all: &[(&str, &str)]| {
+            job_by(|name| all.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned()))
+        };
+        let last = [("SLURM_JOB_ID", "7"), ("SLURM_ARRAY_JOB_ID", "7"), ("SLURM_ARRAY_TASK_ID", "3")];
+        assert_eq!(job(&last).as_deref(), Some("7_3"));
+        assert_eq!(job(&[("SLURM_JOB_ID", "7"), ("SLURM_ARRAY_JOB_ID", "")]).as_deref(), Some("7"));
+        assert_eq!(job(&[]), None);
+    }
 }

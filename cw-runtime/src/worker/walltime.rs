@@ -4,12 +4,15 @@
 //! the worker would begin to leave. It is asked by a thread, for nobody to wait for its answer: the worker joins meanwhile.
 //! Whatever it says that makes no sense is no end. As long as it does not answer, what is known stays.
 
-use std::{env, process::Command, thread, time::Duration};
+use std::{process::Command, thread, time::Duration};
 
 use cw_core::wire::Seconds;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::launch::command::{self, LIMIT};
+use crate::{
+    launch::command::{self, LIMIT},
+    program,
+};
 
 /// Slurm is asked again so long before the end: a tenth of what was left, within these bounds.
 const NEAR: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
@@ -32,15 +35,19 @@ pub(crate) fn watch(by_flag: Option<Duration>) -> News {
     if let Some(left) = by_flag {
         // The other end is at hand.
         let _ = tell.send(Some(left));
-    } else if let Some(job) = own_job(env::var("SLURM_JOB_ID").ok()) {
+    } else if let Some(job) = program::launched().filter(|job| is_job(job)) {
         thread::spawn(move || ask_on(&job, &tell));
     }
     news
 }
 
-/// The number of the job, which in a job array is this task's own.
-fn own_job(variable: Option<String>) -> Option<String> {
-    variable.filter(|job| !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit()))
+/// Whether Slurm names a job so, or a task of an array.
+fn is_job(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match name.split_once('_') {
+        Some((array, task)) => is_number(array) && is_number(task),
+        None => is_number(name),
+    }
 }
 
 /// Asks Slurm until the end is near.
@@ -185,12 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_a_number() {
-        let own = |text: &str| own_job(Some(text.to_owned()));
-        assert_eq!(
-            [own("77"), own(""), own("7;7"), own_job(None)],
-            [Some("77".to_owned()), None, None, None]
-        );
+    fn a_job_is_a_number_or_two() {
+        assert!(["77", "7_0"].into_iter().all(is_job));
+        assert!(["", "7;7", "7_", "_3", "7_3_1"].into_iter().all(|text| !is_job(text)));
     }
 
     #[test]

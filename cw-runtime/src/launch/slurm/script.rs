@@ -88,7 +88,9 @@ pub(super) fn worker_script(fleet: &Fleet, slurm: &Slurm) -> String {
 }
 
 /// There is no `squeue` in a container: it is asked outside how much time there is. Where it does not say, nobody knows.
-const ASKED: &str = "CW_WALLTIME=$(timeout 10 squeue -h -j \"$SLURM_JOB_ID\" -o %L)
+/// By its own number the last task of an array would be told of all.
+const ASKED: &str = "job=${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}
+CW_WALLTIME=$(timeout 10 squeue -h -j \"$job\" -o %L)
 case $CW_WALLTIME in *[!0-9:-]*|'') unset CW_WALLTIME;; *) export CW_WALLTIME;; esac
 ";
 
@@ -281,6 +283,7 @@ mod tests {
         assert!(tail.contains(" -e CW_WALLTIME "), "{tail}");
         for (said, told) in [
             ("echo 1-02:03:04", "1-02:03:04"),
+            ("[ \"$3\" = 7_3 ] && echo 2:00", "2:00"),
             ("echo UNLIMITED", "none"),
             ("echo INVALID", "none"),
             ("echo slurm is down >&2; return 1", "none"),
@@ -289,6 +292,7 @@ mod tests {
             let body = format!("{commands}{head}\nprintf %s \"${{CW_WALLTIME-none}}\"");
             let mut sh = Command::new("sh");
             sh.args(["-c", &body]).env("CW_WALLTIME", "3h").env("SLURM_JOB_ID", "7");
+            sh.env("SLURM_ARRAY_JOB_ID", "7").env("SLURM_ARRAY_TASK_ID", "3");
             let output = sh.output().expect("there is a shell");
             assert_eq!(String::from_utf8_lossy(&output.stdout), told, "{output:?}");
         }
