@@ -1,6 +1,9 @@
 //! The names of cw's flags as they are typed: a program may have given them a prefix.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::{
+    Mutex, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 static PREFIX: OnceLock<&'static str> = OnceLock::new();
 
@@ -35,9 +38,21 @@ pub(crate) fn set_cluster(name: &str) {
     *CLUSTER.lock().expect("no holder panics") = named;
 }
 
-/// A role as it is typed on this cluster: `--role worker --cluster lab`.
+/// Whether this is the installed `cw`, which has verbs in place of roles.
+static HAS_VERBS: AtomicBool = AtomicBool::new(false);
+
+/// Notes that it is.
+pub(crate) fn set_verbs() {
+    HAS_VERBS.store(true, Ordering::Relaxed);
+}
+
+/// A role as it is typed behind this program's name, on this cluster: `--role worker --cluster lab`, or of the installed
+/// binary `worker --cluster lab`.
 pub(crate) fn role(name: &str) -> String {
-    format!("{} {name}{}", flag("role"), cluster(&flag("cluster")))
+    match HAS_VERBS.load(Ordering::Relaxed) {
+        true => format!("{name}{}", cluster("--cluster")),
+        false => format!("{} {name}{}", flag("role"), cluster(&flag("cluster"))),
+    }
 }
 
 /// The same of the installed binary: `cw worker --cluster lab`.

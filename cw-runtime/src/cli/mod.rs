@@ -14,7 +14,11 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::{exit::Trouble, flag::CLUSTER_VERB, start::note_of_worker};
+use crate::{
+    exit::Trouble,
+    flag::{self, CLUSTER_VERB},
+    start::note_of_worker,
+};
 
 /// Cluster-Workers: start and serve a standing cluster, on which programs of cw run; look at what they have recorded
 #[derive(Parser)]
@@ -72,6 +76,7 @@ fn print(text: &str) -> Result<u8, Trouble> {
 /// What the installed `cw` does.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
+    flag::set_verbs();
     ExitCode::from(run(std::env::args().skip(1)))
 }
 

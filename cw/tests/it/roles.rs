@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use crate::support::{Cluster, Home, Process, Signal, program};
+use crate::support::{Cluster, Home, Process, Signal, cw, program};
 
 #[test]
 fn workers_and_clients_may_come_before_the_master_and_say_that_they_wait() {
@@ -12,6 +12,10 @@ fn workers_and_clients_may_come_before_the_master_and_say_that_they_wait() {
         let line = early.complained("waiting for the master");
         assert!(line.contains(".json") && line.contains("--role master"), "{line}");
     }
+    // The installed binary has verbs.
+    let verb = Process::start(&mut home.command(cw(), &["worker", "--slots", "1"]));
+    let line = verb.complained("waiting for the master");
+    assert!(line.contains("cw master)") && !line.contains("--role"), "{line}");
     let _master = home.master();
     worker.complained("connected to the master at 127.0.0.1:");
     let finished = client.finish().well();

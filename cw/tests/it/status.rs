@@ -111,7 +111,11 @@ fn without_such_a_cluster_it_says_which_there_are() {
     let home = Home::new();
     let finished = status(&home, &[]).with_code(NO_MASTER);
     let line = only_error(&finished);
-    assert!(line.contains("there is no cluster `default`") && line.contains("there is none yet"), "{line}");
+    assert!(
+        line.contains("there is no cluster `default`")
+            && line.contains("`cw start` or `cw master` makes one"),
+        "{line}"
+    );
     let _master =
         home.start(&["--role", "master", "--cluster", "lab", "--listen", "127.0.0.1:0"]).said("join:");
     let finished = status(&home, &["--json"]).with_code(NO_MASTER);

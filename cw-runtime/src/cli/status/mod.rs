@@ -78,7 +78,7 @@ fn code(view: &View) -> u8 {
 fn nothing_there(dir: &ClusterDir) -> Trouble {
     let others = dir.beside();
     let known = match &others[..] {
-        [] => "there is none yet; `cw start` or `cw master` makes one".to_owned(),
+        [] => "`cw start` or `cw master` makes one".to_owned(),
         [one] => format!("there is `{one}`: add --cluster {one}"),
         many => format!("there are: {}", many.join(", ")),
     };
