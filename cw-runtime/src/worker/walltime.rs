@@ -2,7 +2,7 @@
 //!
 //! Slurm is asked once, and again when the end nears, since limits move: at a tenth of the time before it, and just before
 //! the worker would begin to leave. It is asked by a thread, for nobody to wait for its answer: the worker joins meanwhile.
-//! Whatever it says that makes no sense is no end. As long as it does not answer, what is known stays.
+//! Whatever it says that makes no sense is no end, and no answer. As long as none comes, what is known stays.
 
 use std::{process::Command, thread, time::Duration};
 
@@ -52,39 +52,58 @@ fn is_job(name: &str) -> bool {
 
 /// Asks Slurm until the end is near.
 fn ask_on(job: &str, tell: &UnboundedSender<Option<Duration>>) {
-    let (mut known, mut failures) = (None, 0);
+    let mut asked = Asked::default();
     loop {
-        let pause = match ask(job) {
-            Ok(Left::Never) => {
-                let _ = tell.send(None);
-                return;
-            }
-            Ok(Left::Nonsense(words)) => {
-                tracing::warn!("squeue says `{words}` of what is left of job {job}: no end is known");
-                return;
-            }
-            Ok(Left::Time(left)) => {
-                (known, failures) = (Some(left), 0);
-                tracing::info!("job {job} ends in {}", in_words(left));
-                if tell.send(Some(left)).is_err() {
-                    return;
-                }
-                next_look(left)
-            }
-            Err(why) => {
-                failures += 1;
-                if failures == 1 {
-                    let known = known
-                        .map_or("no end is known".to_owned(), |it| format!("it was {} before", in_words(it)));
-                    tracing::warn!(
-                        "cannot ask what is left of job {job}, {known}; it is asked again each minute: {why}"
-                    );
-                }
-                Some(AGAIN)
-            }
-        };
-        let Some(pause) = pause else { return };
+        let Step { news, pause } = asked.take(job, ask(job).map_err(|why| why.to_string()));
+        let is_heard = news.is_none_or(|news| tell.send(news).is_ok());
+        let Some(pause) = pause.filter(|_| is_heard) else { return };
         thread::sleep(pause);
+    }
+}
+
+/// What Slurm has said so far.
+#[derive(Debug, Default)]
+struct Asked {
+    known: Option<Duration>,
+    /// How often in a row nothing came that makes sense.
+    failures: u32,
+}
+
+/// What follows from an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Step {
+    /// What the worker is to hear, if that is anything.
+    news: Option<Option<Duration>>,
+    /// When Slurm is asked again; none if it need not be.
+    pause: Option<Duration>,
+}
+
+impl Asked {
+    fn take(&mut self, job: &str, answer: Result<Left, String>) -> Step {
+        match answer {
+            Ok(Left::Never) => Step { news: Some(None), pause: None },
+            Ok(Left::Time(left)) => {
+                (self.known, self.failures) = (Some(left), 0);
+                tracing::info!("job {job} ends in {}", in_words(left));
+                Step { news: Some(Some(left)), pause: next_look(left) }
+            }
+            Ok(Left::Nonsense(words)) => self.fail(job, &format!("squeue says `{words}`, which is no time")),
+            Err(why) => self.fail(job, &why),
+        }
+    }
+
+    /// What is known stays. That it may be wrong is said once.
+    fn fail(&mut self, job: &str, why: &str) -> Step {
+        self.failures += 1;
+        if self.failures == 1 {
+            let known = self.known;
+            let known =
+                known.map_or("no end is known".to_owned(), |it| format!("it was {} before", in_words(it)));
+            tracing::warn!(
+                "cannot ask what is left of job {job}, {known}; it is asked again each minute: {why}"
+            );
+        }
+        Step { news: None, pause: Some(AGAIN) }
     }
 }
 
@@ -189,6 +208,21 @@ mod tests {
         assert_eq!(next_look(minutes(1)), Some(minutes(1) - LAST));
         assert_eq!(next_look(LAST), None);
         assert_eq!(next_look(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn nonsense_is_asked_again_as_after_an_error() {
+        let mut asked = Asked::default();
+        let hour = Duration::from_secs(3_600);
+        let mut take = |answer: Result<Left, &str>| asked.take("7", answer.map_err(str::to_owned));
+        let again = Step { news: None, pause: Some(AGAIN) };
+        assert_eq!(take(Ok(Left::Nonsense("INVALID".to_owned()))), again);
+        assert_eq!(take(Err("no answer")), again);
+        let found = Step { news: Some(Some(hour)), pause: next_look(hour) };
+        assert_eq!(take(Ok(Left::Time(hour))), found);
+        assert_eq!(take(Ok(Left::Nonsense(String::new()))), again, "what is known stays");
+        assert_eq!(take(Ok(Left::Never)), Step { news: Some(None), pause: None });
+        assert_eq!((asked.known, asked.failures), (Some(hour), 1), "it is said once in a row");
     }
 
     #[test]
