@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Client, Master, Worker};
+use super::{Client, Master, Worker, habits::Habits};
 use crate::ids::WorkerId;
 
 /// What the clients wait for.
@@ -51,7 +51,7 @@ impl Master {
         };
         let here = |client: &&Client| !client.gone && client.detached.is_none() && is_served(client);
         let half = (self.window_told / 2).max(1) as usize;
-        self.clients.values().filter(here).for_each(|client| all.add(client.backlog(half)));
+        self.clients.values().filter(here).for_each(|client| all.add(client.backlog(half, &self.habits)));
         all
     }
 }
@@ -59,15 +59,16 @@ impl Master {
 impl Client {
     /// What it waits for. If it has more than `many` tasks here it keeps its window full and has others behind: then it is
     /// taken to be half through, as nobody knows better.
-    fn backlog(&self, many: usize) -> Backlog {
+    ///
+    /// What a spec has not learned itself another of its job may have, also after this one was declared.
+    fn backlog(&self, many: usize, habits: &Habits) -> Backlog {
         let waits = (self.count() - self.cancelling).saturating_sub(self.held.total() as usize);
         let mut backlog = Backlog { tasks: waits as u64, running: self.running, ..Backlog::default() };
         let mut known = 0;
         for spec in self.specs.iter().filter(|spec| spec.tasks > 0) {
             let tasks = u64::from(spec.tasks);
-            if spec.learned.is_known() {
-                let mean = spec.learned.mean().unwrap_or_default().max(1);
-                let micros = mean.saturating_mul(tasks);
+            if let Some(mean) = spec.learned.mean().or_else(|| habits.learned(spec.habit).mean()) {
+                let micros = mean.max(1).saturating_mul(tasks);
                 backlog.learned = backlog.learned.saturating_add(Duration::from_micros(micros));
                 known += tasks;
             } else {

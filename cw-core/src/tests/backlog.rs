@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Payload,
-    ids::{Attempt, SpecIndex, TaskId},
+    ids::{Attempt, JobIndex, SpecIndex, TaskId},
     master::{Backlog, Config, Event},
     wire::{Class, FromClient, FromWorker, Spec, Window},
 };
@@ -120,4 +120,38 @@ fn other_options_of_a_known_job_are_learned() {
     }
     let learned = Duration::from_secs(80);
     assert_eq!(desk.master.backlog(), Backlog { tasks: 4, learned, ..Backlog::default() });
+}
+
+#[test]
+fn a_spec_that_was_declared_before_its_job_ran_is_known_once_another_of_that_job_is() {
+    let mut desk = Desk::new();
+    desk.client(false, plain());
+    let what = Box::new(Spec { retries: 5, ..plain() });
+    desk.client_says(FromClient::Declare { spec: SpecIndex(1), what });
+    desk.worker_of(1, 1, false);
+    desk.submit(0..1);
+    for task in 1..5 {
+        desk.client_says(FromClient::Submit { task: TaskId(task), spec: SpecIndex(1) });
+    }
+    assert_eq!(desk.master.backlog(), unlearned(5));
+    end(&mut desk, 0, Duration::from_secs(20));
+    let learned = Duration::from_secs(80);
+    assert_eq!(desk.master.backlog(), Backlog { tasks: 4, learned, ..Backlog::default() });
+}
+
+/// One slot for each task that nobody knows, beside what the known ones need.
+#[test]
+fn jobs_that_nobody_knows_are_counted_beside_those_that_are_known() {
+    let mut desk = Desk::new();
+    desk.client(false, plain());
+    let what = Box::new(Spec { job: JobIndex(1), ..plain() });
+    desk.client_says(FromClient::Declare { spec: SpecIndex(1), what });
+    desk.worker_of(1, 1, false);
+    desk.submit(0..11);
+    for task in 11..14 {
+        desk.client_says(FromClient::Submit { task: TaskId(task), spec: SpecIndex(1) });
+    }
+    end(&mut desk, 0, Duration::from_secs(60));
+    let learned = Duration::from_secs(600);
+    assert_eq!(desk.master.backlog(), Backlog { tasks: 13, learned, unlearned: 3, ..Backlog::default() });
 }
