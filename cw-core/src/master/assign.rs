@@ -196,7 +196,7 @@ impl Master {
         }
         task.attempt = task.latest;
         task.state = State::Sent { worker: to };
-        (task.started, task.inherited) = (false, false);
+        (task.started, task.was_cut, task.inherited) = (false, false, false);
         let charge = spec.learned.expected();
         task.charge = charge;
         client.usage = client.usage.saturating_add(u64::from(charge));

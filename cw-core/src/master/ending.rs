@@ -16,7 +16,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Master, Worker, clients::Client, habits::Place, parked::Parked, tasks::State};
+use super::{
+    Master, Worker,
+    clients::Client,
+    habits::Place,
+    parked::Parked,
+    tasks::{State, Task},
+};
 use crate::{
     Payload, Time,
     ids::{Attempt, ClientId, SpecIndex, TaskId, WorkerId},
@@ -326,7 +332,8 @@ impl Master {
     }
 
     /// An attempt comes back that has run for so long. That is slot time used, as that of any other that brought nothing; and
-    /// it says what the job takes, once for each task, as one that is cut off again and again is one.
+    /// it says what the job takes, once for each task, as one that is cut off again and again is one. Whoever says it again
+    /// of the same attempt says nothing.
     pub(super) fn on_ran(
         &mut self,
         worker: WorkerId,
@@ -334,11 +341,12 @@ impl Master {
         (task, attempt): (TaskId, Attempt),
         seconds: u32,
     ) {
-        let Some(client) = self.clients.get(&id) else { return };
-        let Some(entry) = client.tasks.get(task).filter(|entry| entry.is_with(worker, attempt)) else {
-            return;
-        };
-        let (spec, habit, latest) = (entry.spec, client.spec_of(entry).habit, entry.latest);
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let is_news = |entry: &&mut Task| entry.is_with(worker, attempt) && !entry.was_cut;
+        let Some(entry) = client.tasks.get_mut(task).filter(is_news) else { return };
+        entry.was_cut = true;
+        let (spec, latest) = (entry.spec, entry.latest);
+        let habit = client.specs[spec.0 as usize].habit;
         let micros = u64::from(seconds.min(LEFT_MAX)) * 1_000_000;
         self.settle(id, 0, micros);
         if latest == Attempt(1) || self.habits.get(habit).is_some_and(|habit| habit.runs() < FEW) {
@@ -387,8 +395,9 @@ mod tests {
     use super::*;
     use crate::{
         ids::{ClientId, ProgramId},
-        master::workers::Of,
-        wire::Programs,
+        learn::Habit,
+        master::{Config, Event, workers::Of},
+        wire::{FromClient, FromWorker, Programs, Spec},
     };
 
     #[test]
@@ -403,5 +412,67 @@ mod tests {
         assert!(worker.has_time(need, Time::ZERO, Duration::from_secs(10)));
         worker.sent = 1;
         assert!(!worker.has_time(need, Time::ZERO, Duration::from_secs(10)), "it would wait there");
+    }
+
+    const CLIENT: ClientId = ClientId(0);
+    const WORKER: WorkerId = WorkerId(1);
+
+    fn spec() -> Spec {
+        Spec {
+            job: crate::ids::JobIndex(0),
+            retries: 0,
+            crash_limit: 3,
+            timeout: None,
+            priority: 0,
+            loss_limit: 3,
+            speculate: false,
+            rerun: true,
+            shares: Vec::new(),
+            apart: false,
+        }
+    }
+
+    /// A master whose worker has a task.
+    fn master() -> Master {
+        let program = ProgramId::default();
+        let mut master = Master::new(Config::default());
+        let (programs, program_name, name) = (Programs::Own, String::new(), "node1".to_owned());
+        let joined = Event::WorkerJoined {
+            worker: WORKER,
+            program,
+            programs,
+            program_name,
+            name,
+            slots: 1,
+            returned: false,
+        };
+        let declare = FromClient::Declare { spec: SpecIndex(0), what: Box::new(spec()) };
+        let submit = FromClient::Submit { task: TaskId(0), spec: SpecIndex(0) };
+        let says = |message| Event::ClientSaid { client: CLIENT, message, body: Payload::new() };
+        let client = Event::ClientJoined { client: CLIENT, program, returned: false };
+        for event in [joined, client, says(declare), says(submit)] {
+            master.handle(Time::ZERO, event);
+            while master.poll_action().is_some() {}
+        }
+        master
+    }
+
+    #[test]
+    fn an_attempt_that_was_cut_off_is_counted_once_however_often_that_is_said() {
+        let mut master = master();
+        let says = |attempt, seconds| {
+            let message = FromWorker::Ran { client: CLIENT, task: TaskId(0), attempt, seconds };
+            Event::WorkerSaid { worker: WORKER, message, body: Payload::new() }
+        };
+        let counted = |master: &Master| {
+            let client = &master.clients[&CLIENT];
+            (client.used(), master.habits.get(client.specs[0].habit).map(Habit::runs))
+        };
+        master.handle(Time::ZERO, says(Attempt(2), 60));
+        assert_eq!(counted(&master), (0, Some(0)), "nobody has sent that one");
+        for seconds in [60, 60, 600] {
+            master.handle(Time::ZERO, says(Attempt(1), seconds));
+            assert_eq!(counted(&master), (60_000_000, Some(1)));
+        }
     }
 }

@@ -367,7 +367,7 @@ impl Master {
         task.is_last = task.inherited && had_ended && !spec.what.rerun;
         (task.attempt, task.latest) = (attempt, task.latest.max(attempt));
         task.state = State::Sent { worker: worker_id };
-        (task.charge, task.started) = (charge, false);
+        (task.charge, task.started, task.was_cut) = (charge, false, false);
         // What had ended for good before the client lost its connection ends as it did.
         let ended = client.ended.get(&task_id).filter(|ended| ended.attempt == attempt);
         task.settled = ended.is_some();

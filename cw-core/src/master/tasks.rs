@@ -33,6 +33,8 @@ pub(super) struct Task {
     pub(super) alone: bool,
     /// Whether its worker has said that it runs.
     pub(super) started: bool,
+    /// Whether its worker has said how long the current attempt had run when it was cut off.
+    pub(super) was_cut: bool,
     /// Whether its client has not handed in its arguments: it cannot be tried again.
     pub(super) is_claim: bool,
     /// Whether its outcome, which is at a worker, was passed on before and may not have arrived: it is not tried again.
@@ -74,6 +76,7 @@ impl Task {
             moves: 0,
             alone: false,
             started: false,
+            was_cut: false,
             is_claim: false,
             settled: false,
             inherited: false,
