@@ -160,6 +160,10 @@ fn a_master_that_comes_back_goes_on_with_what_is_there() {
     let pid = rustix::process::Pid::from_raw(master.cast_signed()).expect("a process id");
     rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
     until("it has ended", || !proc::is_alive(site.house.home.path(), master));
+    // Known by its memory, which goes before its lock does.
+    let lock = fs::File::open(site.house.home.file("master.lock")).expect("it held it");
+    until("its lock is free", || lock.try_lock_shared().is_ok());
+    drop(lock);
     let words = ["master", "--cluster", "default", "--listen", "127.0.0.1:0"];
     let next = Process::start(&mut site.command(cw(), &words));
     next.said("join:");
