@@ -12,6 +12,7 @@ use cw_core::{
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{
+    access::Access,
     exit::{self, Trouble},
     master::run::CLUSTER_STOPPED,
     net::{
@@ -71,6 +72,13 @@ impl Observer {
     /// Where the master answers.
     pub(crate) fn address(&self) -> SocketAddr {
         self.joined.address
+    }
+
+    /// Where others find the master: the best address that it announces. This machine may have been let in at another.
+    pub(crate) fn announced(&self) -> String {
+        let best =
+            Access::read(&self.joined.path).ok().and_then(|access| access.addresses.into_iter().next());
+        best.unwrap_or_else(|| self.address().to_string())
     }
 
     /// How things stand now.

@@ -1,6 +1,6 @@
 //! `cw start --local`.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -46,6 +46,18 @@ fn a_cluster_of_this_machine_runs_programs_until_it_is_stopped() {
     house.assert_ended();
     let again = house.cw(&["stop"]).with_code(0);
     assert!(again.stdout.contains("nothing of the cluster `default` is left to end"), "{again:?}");
+}
+
+#[test]
+fn the_master_is_told_by_the_address_that_others_find_it_at() {
+    let house = House::new();
+    let said = house.cw(&["start", "--local", "-n", "1"]).with_code(0).stdout;
+    // This machine may have been let in at any of them, 127.0.0.1 among them.
+    let access = fs::read_to_string(house.home.file("client.json")).expect("the master wrote it");
+    let access: serde_json::Value = serde_json::from_str(&access).expect("it is whole");
+    let best = access["addresses"][0].as_str().expect("there is one");
+    assert!(said.contains(&format!(" at {best}\n")), "{best}: {said}");
+    house.cw(&["stop"]).with_code(0);
 }
 
 #[test]

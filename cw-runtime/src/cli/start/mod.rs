@@ -373,7 +373,7 @@ impl Starting<'_> {
             watch::counted(standing.workers.len() as u64, "worker"),
             watch::counted(slots, "slot"),
             standing.name,
-            master.address(),
+            master.announced(),
             flag::flag("cluster"),
             own_verb("status"),
             own_verb("stop"),
