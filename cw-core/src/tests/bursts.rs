@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::world::plain;
 use crate::{
     Payload, Time,
-    ids::{Attempt, ClientId, ExecutorId, SpecIndex, TaskId},
+    ids::{Attempt, ClientId, ExecutorId, ShareId, SpecIndex, TaskId},
     wire::{Class, Ending, FromWorker, Returned, Spec, ToExecutor, ToWorker, put_done, singles},
     worker::{Action, Config, Event, ExecutorSaid, Worker},
 };
@@ -106,6 +106,28 @@ fn a_burst_goes_through_as_it_came() {
 }
 
 #[test]
+fn a_burst_of_tasks_with_a_shared_value_goes_through_as_it_came_once_the_value_is_here() {
+    let mut worker = Warm::new(1 << 20);
+    let (share, spec) = (ShareId([5; 32]), SpecIndex(1));
+    let what = Box::new(Spec { shares: vec![share], ..plain() });
+    worker.hear(says(ToWorker::Declare { client: CLIENT, spec, what }));
+    let fed = worker.hear(runs(CLIENT, 1, 101, 1, 1));
+    assert!(!fed.iter().any(|it| matches!(it, Action::Feed { .. })), "nothing before it is here: {fed:?}");
+    let fed = worker.hear(Event::Shared { share, result: Ok(Payload::from_static(b"/there")) });
+    assert!(matches!(fed[0], Action::Feed { message: ToExecutor::Share { .. }, .. }), "{fed:?}");
+    (0..101).for_each(|_| assert!(!worker.hear(dones(ExecutorId(0), &[1])).is_empty()));
+    worker.hear(received(1, 101));
+    assert!(worker.0.is_quiet());
+    let fed = worker.hear(runs(CLIENT, 200, 101, 1, 1));
+    let [Action::Feed { message: ToExecutor::Runs { first: TaskId(200), tasks: 101, .. }, .. }] = &fed[..]
+    else {
+        panic!("{fed:?}")
+    };
+    let told = worker.told(dones(ExecutorId(0), &[1; 101]));
+    assert!(matches!(told[..], [FromWorker::Finishes { tasks: 101, .. }]), "{told:?}");
+}
+
+#[test]
 fn what_is_asked_back_of_a_burst_is_what_came_last() {
     let mut worker = Warm::new(1 << 20);
     worker.hear(runs(CLIENT, 1, 1_800, 1, 0));
@@ -189,6 +211,9 @@ struct Twins {
     fed: BTreeMap<ExecutorId, VecDeque<TaskId>>,
     starting: Vec<ExecutorId>,
     dying: Vec<ExecutorId>,
+    fetching: Vec<ShareId>,
+    /// How often a value was dropped that tasks had shared.
+    dropped: usize,
     /// Results that were told.
     told: Vec<(ClientId, TaskId, Attempt)>,
     /// Of several tasks at once.
@@ -225,6 +250,7 @@ impl Twins {
             held_bytes: 1_500,
             idle_time: None,
             start_failures: 1_000,
+            share_time: std::time::Duration::from_millis(300),
             ..Config::default()
         };
         let mut it = Self {
@@ -236,12 +262,15 @@ impl Twins {
             fed: BTreeMap::new(),
             starting: Vec::new(),
             dying: Vec::new(),
+            fetching: Vec::new(),
+            dropped: 0,
             told: Vec::new(),
             bursts: 0,
         };
         it.both(&Event::Joined { returned: false });
         for (client, spec, priority) in [(1, 0, 0), (1, 1, 1), (2, 0, 0), (2, 1, 0)] {
-            let what = Box::new(Spec { priority, ..plain() });
+            let shares = vec![ShareId([client as u8; 32]); spec as usize];
+            let what = Box::new(Spec { priority, shares, ..plain() });
             it.both(&says(ToWorker::Declare { client: ClientId(client), spec: SpecIndex(spec), what }));
         }
         it.step();
@@ -276,7 +305,11 @@ impl Twins {
             }
         }
         for (executor, message, _) in done.fed {
-            let ToExecutor::Run { task, .. } = message else { panic!("{message:?}") };
+            let task = match message {
+                ToExecutor::Run { task, .. } => task,
+                ToExecutor::Share { .. } => continue,
+                other => panic!("{other:?}"),
+            };
             self.fed.get_mut(&executor).expect("it lives").push_back(task);
         }
         for action in done.others {
@@ -286,6 +319,8 @@ impl Twins {
                     self.starting.push(executor);
                 }
                 Action::Kill { executor } => self.dying.push(executor),
+                Action::FetchShare { share, .. } => self.fetching.push(share),
+                Action::DropShare { .. } => self.dropped += 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -405,6 +440,9 @@ impl Twins {
         for executor in std::mem::take(&mut self.dying) {
             self.crash(executor);
         }
+        for share in std::mem::take(&mut self.fetching) {
+            self.both(&Event::Shared { share, result: Ok(Payload::from_static(b"/there")) });
+        }
         for executor in std::mem::take(&mut self.starting) {
             self.both(&Event::ExecutorSaid { executor, said: ExecutorSaid::Ready });
         }
@@ -413,6 +451,7 @@ impl Twins {
 
 #[test]
 fn a_worker_does_with_a_burst_what_it_does_with_each_of_its_tasks() {
+    let mut dropped = 0;
     for seed in 0..60 {
         let mut twins = Twins::new(seed);
         for _ in 0..1_500 {
@@ -423,5 +462,7 @@ fn a_worker_does_with_a_burst_what_it_does_with_each_of_its_tasks() {
         }
         twins.step();
         assert!(twins.bursts > 300, "seed {seed}: {}", twins.bursts);
+        dropped += twins.dropped;
     }
+    assert!(dropped > 60, "{dropped}: values come and go");
 }

@@ -39,11 +39,11 @@ impl Worker {
         entries.for_each(|Entry { task, bytes, .. }| self.on_run(single(task, bytes, None)));
     }
 
-    /// Whether tasks of a spec go to the end of their line, whatever they are.
-    fn takes_plainly(&self, client: ClientId, spec: SpecIndex) -> bool {
-        let Some(client) = self.clients.get(&client).filter(|client| !client.blocked) else { return false };
-        let is_plain = client.spec(spec).is_some_and(|it| it.what.shares.is_empty() && !it.what.apart);
-        is_plain && !self.leaving && !client.has_lower_than(spec)
+    /// Whether tasks of a spec go to the end of their line, whatever they are. What they share is noted as used then.
+    fn takes_plainly(&mut self, client: ClientId, spec: SpecIndex) -> bool {
+        let Some(known) = self.clients.get(&client).filter(|client| !client.blocked) else { return false };
+        let is_plain = known.spec(spec).is_some_and(|it| !it.what.apart);
+        is_plain && !self.leaving && !known.has_lower_than(spec) && self.has_shares_of(client, spec)
     }
 
     /// As many tasks as there are ends, the next of an executor, have succeeded.
@@ -101,7 +101,8 @@ impl Worker {
             return false;
         };
         let Some(known) = clients.get(&client).and_then(|client| client.spec(spec)) else { return false };
-        if !known.what.shares.is_empty() || known.what.apart {
+        // It was told what they share with the last one, and nothing is dropped that a task which was fed shares.
+        if known.what.apart {
             return false;
         }
         let (each, timeout, job) = (known.learned.expected(), known.what.timeout, known.what.job);

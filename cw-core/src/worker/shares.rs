@@ -53,6 +53,15 @@ pub(super) enum Share {
     Here { path: Payload, is_used: bool },
 }
 
+impl Share {
+    /// Whether it is here, for a task that shares it.
+    fn is_here_and_used(&mut self) -> bool {
+        let Self::Here { is_used, .. } = self else { return false };
+        *is_used = true;
+        true
+    }
+}
+
 impl Worker {
     /// Has what the tasks of a spec share fetched, unless it is here or on its way.
     pub(super) fn want_shares(&mut self, client: ClientId, what: &Spec) {
@@ -226,19 +235,20 @@ impl Worker {
         }
     }
 
+    /// Whether all is here that tasks of a spec share, which is noted as used if so.
+    pub(super) fn has_shares_of(&mut self, client: ClientId, spec: SpecIndex) -> bool {
+        let Some(spec) = self.clients.get(&client).and_then(|client| client.spec(spec)) else { return false };
+        let known = &mut self.shares;
+        spec.what.shares.iter().all(|share| known.get_mut(share).is_some_and(Share::is_here_and_used))
+    }
+
     /// Whether all is here that a task shares with others; what is not is fetched.
     pub(super) fn has_shares(&mut self, pending: &Pending) -> bool {
         let spec = self.clients.get(&pending.client).and_then(|client| client.spec(pending.spec));
         let shares = spec.map_or(&[][..], |spec| &spec.what.shares);
         let all = || shares.iter().chain(pending.apart.as_deref());
-        let mut use_it = |share: &ShareId| match self.shares.get_mut(share) {
-            Some(Share::Here { is_used, .. }) => {
-                *is_used = true;
-                true
-            }
-            _ => false,
-        };
-        if all().all(&mut use_it) {
+        let known = &mut self.shares;
+        if all().all(|share| known.get_mut(share).is_some_and(Share::is_here_and_used)) {
             return true;
         }
         let all: Vec<ShareId> = all().copied().collect();
