@@ -230,7 +230,8 @@ impl Keeper {
     }
 
     fn note_failure(&mut self, name: &str, why: &str) {
-        self.logs.push(format!("worker {name} was of no use: {why}"));
+        let what = if self.wish.grows { "was of no use" } else { "has ended badly" };
+        self.logs.push(format!("worker {name} {what}: {why}"));
         if let Some(time) = self.pace.fail(self.now, format!("worker {name}: {why}"))
             && self.wish.grows
         {

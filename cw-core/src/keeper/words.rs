@@ -38,6 +38,9 @@ impl Keeper {
                     "{row} workers in a row were of no use, so none is started for {time}; the last: {last}"
                 )
             }
+            // They may have done much before.
+            1 if !self.wish.grows => format!("one has ended badly: {last}"),
+            row if !self.wish.grows => format!("{row} workers have ended badly; the last: {last}"),
             1 => format!("one was of no use: {last}"),
             row => format!("{row} workers were of no use; the last: {last}"),
         })

@@ -525,7 +525,7 @@ fn where_nothing_can_be_started_it_is_said_what_has_ended() {
     house.fail(0..2);
     house.pass(MINUTE * 3);
     assert_eq!(house.steps(), []);
-    house.says("2 workers were of no use; the last: worker 1: exit code 127");
+    house.says("2 workers have ended badly; the last: worker 1: exit code 127");
 }
 
 /// The master was started again, and the engine still lists what had failed under the one before.
