@@ -23,6 +23,9 @@ const LAST: Duration = Duration::from_secs(20);
 /// A Slurm that does not answer is asked again after so long.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// A job without a limit has 365 days, as Slurm says where its partition has none either: that is no end.
+const NO_LIMIT: Duration = Duration::from_secs(364 * 86_400);
+
 /// No end is further away: a longer time is nonsense.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -135,7 +138,11 @@ fn read(answer: &str) -> Left {
     let word = answer.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     match word {
         "UNLIMITED" | "NOT_SET" => Left::Never,
-        _ => parse(word).map_or_else(|| Left::Nonsense(word.chars().take(100).collect()), Left::Time),
+        _ => match parse(word) {
+            Some(left) if left >= NO_LIMIT => Left::Never,
+            Some(left) => Left::Time(left),
+            None => Left::Nonsense(word.chars().take(100).collect()),
+        },
     }
 }
 
@@ -197,6 +204,12 @@ mod tests {
         }
         assert_eq!([read("UNLIMITED\n"), read(" NOT_SET ")], [Left::Never, Left::Never]);
         assert_eq!(read("\n  1:00:00 \n2:00\n"), Left::Time(Duration::from_secs(3_600)));
+    }
+
+    #[test]
+    fn the_year_that_slurm_gives_to_whoever_has_no_limit_is_no_end() {
+        assert_eq!([read("365-00:00:00\n"), read("364-23:59:58\n")], [Left::Never, Left::Never]);
+        assert_eq!(read("300-00:00:00"), Left::Time(Duration::from_secs(300 * 86_400)));
     }
 
     #[test]
