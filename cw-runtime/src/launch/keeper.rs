@@ -184,7 +184,7 @@ impl Thread {
             false => kept.keeper.outlook(),
         });
         let is_lacking = is_empty && (waits || self.kept.is_some()) || words.is_some();
-        let notes = if is_lacking { self.notes.read(&self.dir) } else { None };
+        let notes = if is_lacking { self.notes.read(&self.dir, words.as_deref()) } else { None };
         Ok((words, notes))
     }
 

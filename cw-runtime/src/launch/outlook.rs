@@ -24,32 +24,42 @@ const LAST_CHARS_MAX: usize = 300;
 #[derive(Default)]
 pub(super) struct Notes {
     read: Option<Instant>,
-    words: Option<String>,
+    notes: Vec<Note>,
 }
 
 impl Notes {
-    /// What stands in the way of workers, as they have noted it.
-    pub(super) fn read(&mut self, dir: &ClusterDir) -> Option<String> {
+    /// What stands in the way of workers, as they have noted it, but for what is said already.
+    pub(super) fn read(&mut self, dir: &ClusterDir, said: Option<&str>) -> Option<String> {
         if self.read.is_none_or(|at| at.elapsed() >= NOTES_EVERY) {
-            (self.read, self.words) = (Some(Instant::now()), in_words(&dir.read_notes()));
+            (self.read, self.notes) = (Some(Instant::now()), dir.read_notes());
         }
-        self.words.clone()
+        in_words(&self.notes, said.unwrap_or_default())
     }
 }
 
-/// The newest are shown.
-fn in_words(notes: &[Note]) -> Option<String> {
-    let shown = notes.iter().rev().take(SHOWN_MAX).map(|note| match note.has_ended {
+/// The newest are shown. What several have to say is said once, and what an engine has told of one is not said again.
+fn in_words(notes: &[Note], said: &str) -> Option<String> {
+    let mut shown: Vec<&Note> = Vec::new();
+    for note in notes.iter().rev().filter(|note| !said.contains(&note.why)) {
+        if !shown.iter().any(|it| (it.has_ended, &it.why) == (note.has_ended, &note.why)) {
+            shown.push(note);
+        }
+    }
+    if shown.is_empty() {
+        return None;
+    }
+    shown.truncate(SHOWN_MAX);
+    let in_words = |note: &&Note| match note.has_ended {
         true => format!("worker {} has ended: {}", note.name, note.why),
         false => format!("worker {} cannot reach the master: {}", note.name, note.why),
-    });
-    let mut parts: Vec<String> = shown.collect();
-    match notes.len().saturating_sub(SHOWN_MAX) {
+    };
+    let mut parts: Vec<String> = shown.iter().map(in_words).collect();
+    match notes.len() - shown.len() {
         0 => {}
         1 => parts.push("1 other is in trouble".to_owned()),
         more => parts.push(format!("{more} others are in trouble")),
     }
-    (!parts.is_empty()).then(|| parts.join("; "))
+    Some(parts.join("; "))
 }
 
 /// The workers among what was started.
@@ -138,11 +148,28 @@ mod tests {
     #[test]
     fn the_newest_notes_are_told_first() {
         let note = |name: &str, has_ended| Note { name: name.to_owned(), ..Note::new("no route", has_ended) };
-        assert_eq!(in_words(&[]), None);
+        assert_eq!(in_words(&[], ""), None);
         let notes = [note("a:1", false), note("b:2", true), note("c:3", false), note("d:4", true)];
         assert_eq!(
-            in_words(&notes).unwrap(),
+            in_words(&notes, "").unwrap(),
             "worker d:4 has ended: no route; worker c:3 cannot reach the master: no route; 2 others are in trouble"
         );
+    }
+
+    #[test]
+    fn what_is_said_is_not_said_again() {
+        let note = |name: &str, why: &str| Note { name: name.to_owned(), ..Note::new(why, true) };
+        let notes =
+            [note("a:1", "no route"), note("b:2", "no key"), note("c:3", "no key"), note("d:4", "no key")];
+        assert_eq!(
+            in_words(&notes, "").unwrap(),
+            "worker d:4 has ended: no key; worker a:1 has ended: no route; 2 others are in trouble"
+        );
+        let said = "one was of no use: worker 7_1: exit code 12 on cw2: error: no key";
+        assert_eq!(
+            in_words(&notes, said).unwrap(),
+            "worker a:1 has ended: no route; 3 others are in trouble"
+        );
+        assert_eq!(in_words(&notes[1..], said), None);
     }
 }

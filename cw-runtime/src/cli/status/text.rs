@@ -53,14 +53,29 @@ fn master(out: &mut String, view: &View, Found { address, standing }: &Found) {
     line(out, "");
     workers(out, all);
     let is_said =
-        |why: &String| programs.iter().any(|it| it.stall.as_ref().is_some_and(|stall| stall.contains(why)));
+        |why: &String| programs.iter().filter_map(|it| it.stall.as_ref()).any(|stall| stall.contains(why));
     // Workers may have come since the keeper looked.
     let is_past = |why: &String| why == STARTING && !all.is_empty();
     if let Some(outlook) = outlook.as_ref().filter(|why| !is_said(why) && !is_past(why)) {
-        line(out, format_args!("  {outlook}"));
+        line(out, format_args!("  {}", brief(outlook, view)));
     }
     line(out, "");
-    clients(out, programs);
+    clients(out, programs, view);
+}
+
+/// Of workers that ended badly the last is named, with its last words. Where all of them are listed, with all that, it is
+/// enough that there are some.
+fn brief<'a>(why: &'a str, view: &View) -> &'a str {
+    let Some(Ok(jobs)) = &view.jobs else { return why };
+    let is_listed = |job: &Launched| {
+        matches!(&job.state, State::Ended(end) if !end.is_well)
+            && why.contains(&format!("worker {}: ", job.id))
+    };
+    let marks = ["; the last: worker ", ": worker "];
+    match marks.iter().find_map(|mark| why.find(mark)) {
+        Some(at) if jobs.iter().any(is_listed) => &why[..at],
+        _ => why,
+    }
 }
 
 fn no_master(out: &mut String, view: &View, gone: &Gone) {
@@ -154,7 +169,12 @@ pub(super) fn state(state: WorkerState) -> &'static str {
     }
 }
 
-fn clients(out: &mut String, all: &[ClientStanding]) {
+/// What a client is called; of one that is not back yet only its number is known.
+fn client_name(client: &ClientStanding) -> String {
+    if client.name.is_empty() { client.client.to_string() } else { client.name.clone() }
+}
+
+fn clients(out: &mut String, all: &[ClientStanding], view: &View) {
     if all.is_empty() {
         return line(out, "no client");
     }
@@ -169,10 +189,9 @@ fn clients(out: &mut String, all: &[ClientStanding]) {
         ("", Side::Left),
     ]);
     for client in all {
-        let name = if client.name.is_empty() { client.client.to_string() } else { client.name.clone() };
         let count = |count: u64| HumanCount(count).to_string();
         table.row(vec![
-            name,
+            client_name(client),
             client.program_name.clone(),
             count(client.done),
             count(client.failed),
@@ -184,7 +203,7 @@ fn clients(out: &mut String, all: &[ClientStanding]) {
     table.write(out);
     for client in all {
         if let Some(why) = &client.stall {
-            line(out, format_args!("  {}: nothing moves: {why}", client.name));
+            line(out, format_args!("  {}: nothing moves: {}", client_name(client), brief(why, view)));
         }
     }
 }

@@ -199,3 +199,28 @@ started: ";
     let end = "  what has become of it is not known: squeue: Unable to contact slurm controller\n";
     assert!(shown.ends_with(end), "{shown}");
 }
+
+#[test]
+fn last_words_are_said_once() {
+    let words = "2 workers were of no use; the last: worker 78_9: exit code 1 on cw3: no route";
+    let end =
+        End { is_well: false, how: "exit code 1".to_owned(), on: None, last: vec!["no route".to_owned()] };
+    let shown = |id: &str, stall: Option<&str>| {
+        let mut client = client(11, stall);
+        client.name.clear();
+        let mut view = view(Vec::new(), vec![client]);
+        view.master.as_mut().map(|found| found.standing.outlook = Some(words.to_owned())).ok();
+        view.fleet = Ok(Some(fleet()));
+        view.jobs = Some(Ok(vec![job(id, What::Worker, State::Ended(end.clone()))]));
+        of(&view)
+    };
+    let listed = shown("78_9", None);
+    assert!(listed.contains("no worker\n  2 workers were of no use\n\n"), "{listed}");
+    assert_eq!(listed.matches("no route").count(), 1, "{listed}");
+    let stall = format!("the cluster has no worker: {words}");
+    let listed = shown("78_9", Some(&stall));
+    let line = "  client-11: nothing moves: the cluster has no worker: 2 workers were of no use\n";
+    assert!(listed.contains(line), "{listed}");
+    assert_eq!((listed.matches("no route").count(), listed.matches("of no use").count()), (1, 1), "{listed}");
+    assert!(shown("77_1", None).contains(words), "of that one nothing is said elsewhere");
+}
