@@ -49,10 +49,15 @@ pub(super) fn watch(hub: &Arc<Hub>) {
                 store::close_all(until.saturating_duration_since(Instant::now()));
                 checkpoints::close(false, until.saturating_duration_since(Instant::now()));
             });
+            let twice = if step::has_parent() { TWICE_IN_STEP } else { TWICE };
+            let next = async || {
+                signals.next().await;
+                at.elapsed()
+            };
             // Both end the program.
             tokio::select! {
                 _ = close => {}
-                () = again(&mut signals, at) => worker::kill_all(),
+                () = again(next, twice) => worker::kill_all(),
             }
             crate::executor::scratch::finish_removals();
             crate::stderr::flush();
@@ -62,14 +67,10 @@ pub(super) fn watch(hub: &Arc<Hub>) {
     let _ = thread::Builder::new().name("cw-signals".to_owned()).spawn(body);
 }
 
-/// Waits for a second signal. Slurm sends one to all processes of a step, and the one that started this passes it on: that
-/// is one signal. So is what `timeout` sends.
-async fn again(signals: &mut Signals, first: Instant) {
-    let twice = if step::has_parent() { TWICE_IN_STEP } else { TWICE };
-    signals.next().await;
-    while first.elapsed() < twice {
-        signals.next().await;
-    }
+/// Waits for a second signal; it is told of each how long after the first it came. Slurm sends one to all processes of a
+/// step, and the one that started this passes it on: that is one signal. So is what `timeout` sends.
+async fn again(mut next: impl AsyncFnMut() -> Duration, twice: Duration) {
+    while next().await < twice {}
 }
 
 struct Signals {
@@ -114,4 +115,36 @@ fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    /// Whether signals that come so many milliseconds after the first have a second among them, and how many were needed.
+    fn second(times: &[u64]) -> (bool, usize) {
+        let mut taken = 0;
+        let next = async || match times.get(taken) {
+            Some(time) => {
+                taken += 1;
+                Duration::from_millis(*time)
+            }
+            None => std::future::pending().await,
+        };
+        let has_come = pin!(again(next, TWICE)).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        (has_come, taken)
+    }
+
+    #[test]
+    fn what_comes_at_once_is_the_first_signal_and_what_comes_later_is_the_second() {
+        assert_eq!(second(&[]), (false, 0));
+        assert_eq!(second(&[0, 1, 199]), (false, 3), "`timeout` signals twice");
+        assert_eq!(second(&[200]), (true, 1));
+        assert_eq!(second(&[1, 150, 900, 901]), (true, 3));
+    }
 }
