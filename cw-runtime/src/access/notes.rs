@@ -124,12 +124,7 @@ impl ClusterDir {
     /// All notes there are, and the older first; stale ones are removed.
     pub(crate) fn read_notes(&self) -> Vec<Note> {
         let Ok(entries) = fs::read_dir(self.notes()) else { return Vec::new() };
-        let paths: Vec<PathBuf> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| !is_mark(path))
-            .take(READ_MAX)
-            .collect();
+        let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).take(READ_MAX).collect();
         if paths.is_empty() {
             return Vec::new();
         }
@@ -139,30 +134,37 @@ impl ClusterDir {
         notes
     }
 
-    /// What time it is where the notes lie. On a shared home a server says when a file was written, and hosts disagree.
-    fn time_there(&self) -> SystemTime {
+    /// What time it is where the notes lie. On a shared home a server says when a file was made, and hosts disagree. None
+    /// where this process can make none. It stays empty: a full disk has room for that.
+    fn time_there(&self) -> Option<SystemTime> {
         let name = crate::program::process_name().replace(':', "-");
         let mark = self.notes().join(format!("{MARK}{name}"));
-        let time = fs::write(&mark, "now").and_then(|()| fs::metadata(&mark)?.modified());
+        // One of a process that was killed, and called so too, is older.
         let _ = fs::remove_file(&mark);
-        // Who may not write there has nothing better.
-        time.unwrap_or_else(|_| SystemTime::now())
+        let time = fs::File::create_new(&mark).and_then(|_| fs::metadata(&mark)?.modified());
+        let _ = fs::remove_file(&mark);
+        time.ok()
     }
 }
 
-/// How the name begins of a file that is written to see what time it is.
+/// How the name begins of a file that is made to see what time it is.
 const MARK: &str = ".now-";
 
 fn is_mark(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(MARK.as_bytes()))
 }
 
-/// Reads a note when it is so late where it lies, and so late here; one that is stale is removed.
-fn read(path: &Path, there: SystemTime, here: SystemTime) -> Option<Note> {
-    let left = fs::metadata(path).and_then(|it| it.modified()).unwrap_or(there);
-    let age = there.duration_since(left).unwrap_or_default();
+/// Reads a note when it is so late where it lies, and so late here. What is stale is removed, a mark too that nobody has
+/// removed; but not by a clock that is only here, which may be wrong.
+fn read(path: &Path, there: Option<SystemTime>, here: SystemTime) -> Option<Note> {
+    let now = there.unwrap_or(here);
+    let left = fs::metadata(path).and_then(|it| it.modified()).unwrap_or(now);
+    let age = now.duration_since(left).unwrap_or_default();
     if age > STALE {
-        let _ = fs::remove_file(path);
+        let _ = there.is_some().then(|| fs::remove_file(path));
+        return None;
+    }
+    if is_mark(path) {
         return None;
     }
     let note: Note = files::read(path).ok().flatten()?;
@@ -214,23 +216,46 @@ mod tests {
         let at = |time| fs::File::open(&path).unwrap().set_modified(time).unwrap();
         at(hours(100_000));
         let there = hours(100_000) + Duration::from_secs(9);
-        let found = read(&path, there, hours(100_024)).unwrap();
+        let found = read(&path, Some(there), hours(100_024)).unwrap();
         assert_eq!(found.seconds, in_seconds(hours(100_024)) - 9);
         // One that was left while its reader looked is new.
-        assert_eq!(read(&path, hours(99_999), hours(100_024)).unwrap().seconds, in_seconds(hours(100_024)));
-        assert_eq!(read(&path, hours(100_001), hours(99_000)), None);
+        let new = read(&path, Some(hours(99_999)), hours(100_024)).unwrap();
+        assert_eq!(new.seconds, in_seconds(hours(100_024)));
+        assert_eq!(read(&path, None, hours(100_024)), None);
+        assert!(path.exists(), "nothing is removed by the reader's own clock");
+        assert_eq!(read(&path, Some(hours(100_001)), hours(99_000)), None);
         assert!(!path.exists(), "a stale one is removed");
     }
 
     #[test]
-    fn what_is_written_to_see_the_time_is_no_note_and_does_not_stay() {
+    fn what_is_made_to_see_the_time_is_no_note_and_does_not_stay() {
         let home = tempfile::tempdir().unwrap();
         let dir = ClusterDir::in_home(home.path(), "default").unwrap();
         fs::create_dir(dir.path()).unwrap();
         dir.leave_note(&Note::new("no route", false));
-        fs::write(dir.notes().join(".now-other-7"), "now").unwrap();
-        assert_eq!(dir.read_notes().len(), 1);
-        assert_eq!(fs::read_dir(dir.notes()).unwrap().count(), 2);
+        let (own, other) = (dir.own_note(), dir.notes().join(".now-other-7"));
+        let mark = fs::File::create_new(&other).unwrap();
+        let left = || (dir.read_notes().len(), fs::read_dir(dir.notes()).unwrap().count());
+        assert_eq!(left(), (1, 2), "another process may be at it");
+        mark.set_modified(SystemTime::now() - STALE - Duration::from_secs(60)).unwrap();
+        assert_eq!((left(), other.exists()), ((1, 1), false), "that one was killed");
+        fs::rename(&own, &other).unwrap();
+        fs::File::open(&other).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        assert_eq!(left(), (0, 0), "and where there is no note");
+    }
+
+    #[test]
+    fn what_a_process_of_the_same_name_has_left_tells_no_time() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::in_home(home.path(), "default").unwrap();
+        fs::create_dir_all(dir.notes()).unwrap();
+        assert!(dir.time_there().is_some());
+        let mark = dir.notes().join(format!("{MARK}{}", crate::program::process_name().replace(':', "-")));
+        fs::File::create_new(&mark).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        assert!(dir.time_there().is_some_and(|time| time > UNIX_EPOCH));
+        // As where a disk has no room for one more file.
+        fs::create_dir(&mark).unwrap();
+        assert_eq!(dir.time_there(), None);
     }
 
     #[test]
