@@ -1,6 +1,10 @@
 //! The flags of a cluster: what was typed.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use clap::{Args, ValueEnum};
 use cw_core::wire::Programs;
@@ -9,6 +13,7 @@ use crate::{
     client::shown::Shows,
     exit::{self, Trouble},
     flag::flag,
+    worker::walltime,
 };
 
 /// What a process is.
@@ -254,10 +259,15 @@ pub(crate) fn idle(text: &str) -> Result<Idle, String> {
     }
 }
 
-/// Reads a time with its unit, or as Slurm writes it.
+/// Reads a time with its unit, or as Slurm writes it; behind it may stand, as scripts of ours write it, when that was so.
 fn walltime(text: &str) -> Result<Duration, String> {
     let wrong = "write a time with its unit, like 30m or 2h, or as Slurm does, like 2:00:00";
-    let time = crate::worker::walltime::parse(text).or_else(|| time(text).ok());
+    let (text, moment) = text.split_once('@').map_or((text, None), |(text, moment)| (text, Some(moment)));
+    let time = walltime::parse(text).or_else(|| time(text).ok());
+    let time = match (time, moment) {
+        (Some(left), Some(moment)) => walltime::since(left, moment, SystemTime::now()),
+        (time, _) => time,
+    };
     time.filter(|time| !time.is_zero()).ok_or_else(|| wrong.to_owned())
 }
 
@@ -319,6 +329,19 @@ mod tests {
         assert_eq!(size("2 g"), Ok(2 << 30));
         for wrong in ["500", "MiB", "0GiB", "1XB", "99999999999TiB", ""] {
             assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_walltime_may_say_when_it_was_so_long() {
+        assert_eq!(
+            [walltime("2:00"), walltime("2m")],
+            [Ok(Duration::from_secs(120)), Ok(Duration::from_secs(120))]
+        );
+        assert_eq!(walltime("2:00@1000000000"), Ok(Duration::from_secs(1)), "it has passed");
+        assert_eq!(walltime("2:00@9999999999"), Ok(Duration::from_secs(120)));
+        for wrong in ["2:00@", "2:00@soon", "@1000000000", "0:00"] {
+            assert!(walltime(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -4,7 +4,11 @@
 //! the worker would begin to leave. It is asked by a thread, for nobody to wait for its answer: the worker joins meanwhile.
 //! Whatever it says that makes no sense is no end, and no answer. As long as none comes, what is known stays.
 
-use std::{process::Command, thread, time::Duration};
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use cw_core::wire::Seconds;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -28,6 +32,9 @@ const NO_LIMIT: Duration = Duration::from_secs(364 * 86_400);
 
 /// No end is further away: a longer time is nonsense.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Who comes too late has this, and leaves.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// What brings the news of a worker's end: in so much time, or not at all.
 pub(crate) type News = UnboundedReceiver<Option<Duration>>;
@@ -160,6 +167,14 @@ pub(crate) fn parse(word: &str) -> Option<Duration> {
     (time <= LONGEST).then_some(time)
 }
 
+/// What is left of so long a time at a moment, which is told in seconds since the Unix epoch. By then it may have passed.
+pub(crate) fn since(left: Duration, moment: &str, now: SystemTime) -> Option<Duration> {
+    let moment = UNIX_EPOCH.checked_add(Duration::from_secs(moment.parse().ok()?))?;
+    // A clock that was set back since then tells nothing.
+    let passed = now.duration_since(moment).unwrap_or_default();
+    Some(left.saturating_sub(passed).max(LEAST))
+}
+
 /// A number of few digits, so that no sum of them can overflow.
 fn number(digits: &str) -> Option<u64> {
     let is_one = (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -210,6 +225,20 @@ mod tests {
     fn the_year_that_slurm_gives_to_whoever_has_no_limit_is_no_end() {
         assert_eq!([read("365-00:00:00\n"), read("364-23:59:58\n")], [Left::Never, Left::Never]);
         assert_eq!(read("300-00:00:00"), Left::Time(Duration::from_secs(300 * 86_400)));
+    }
+
+    #[test]
+    fn what_has_passed_since_a_time_was_told_is_taken_from_it() {
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        let left = |moment: &str, now: u64| {
+            since(Duration::from_secs(300), moment, at(now)).map(|left| left.as_secs())
+        };
+        assert_eq!(left("1764569000", 1_764_569_180), Some(120));
+        assert_eq!(left("1764569000", 1_764_568_000), Some(300));
+        assert_eq!(left("1764569000", 1_764_570_000), Some(1));
+        for odd in ["", "now", "-1", "1.5", "18446744073709551615", "99999999999999999999"] {
+            assert_eq!(left(odd, 1_764_569_000), None, "{odd}");
+        }
     }
 
     #[test]

@@ -87,11 +87,13 @@ pub(super) fn worker_script(fleet: &Fleet, slurm: &Slurm) -> String {
     script(fleet, asked, &shell::line(words))
 }
 
-/// There is no `squeue` in a container: it is asked outside how much time there is. Where it does not say, nobody knows.
-/// By its own number the last task of an array would be told of all.
+/// There is no `squeue` in a container: it is asked outside how much time there is, and when: an image may take minutes to
+/// come. Where it does not say, or gives the year of who has no limit, nobody knows. By its own number the last task of an
+/// array would be told of all.
 const ASKED: &str = "job=${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}
-CW_WALLTIME=$(timeout 10 squeue -h -j \"$job\" -o %L)
-case $CW_WALLTIME in *[!0-9:-]*|'') unset CW_WALLTIME;; *) export CW_WALLTIME;; esac
+at=$(date +%s)
+left=$(timeout 10 squeue -h -j \"$job\" -o %L)
+case $left in -*|36[45]-*|*[!0-9:-]*|'') ;; *) export CW_WALLTIME=\"$left@$at\";; esac
 ";
 
 /// The script of the master, whose words are these, program first. One that is started again because its node was lost
@@ -282,13 +284,17 @@ mod tests {
         let (head, tail) = script.split_once("exec docker ").expect("it ends with that");
         assert!(tail.contains(" -e CW_WALLTIME "), "{tail}");
         for (said, told) in [
-            ("echo 1-02:03:04", "1-02:03:04"),
-            ("[ \"$3\" = 7_3 ] && echo 2:00", "2:00"),
+            ("echo 1-02:03:04", "1-02:03:04@1764569000"),
+            ("[ \"$3\" = 7_3 ] && echo 2:00", "2:00@1764569000"),
             ("echo UNLIMITED", "none"),
             ("echo INVALID", "none"),
+            ("echo -1:00", "none"),
+            ("echo 364-23:59:58", "none"),
             ("echo slurm is down >&2; return 1", "none"),
         ] {
-            let commands = format!("timeout() {{ shift; \"$@\"; }}\nsqueue() {{ {said}; }}\n");
+            let commands = format!(
+                "timeout() {{ shift; \"$@\"; }}\nsqueue() {{ {said}; }}\ndate() {{ echo 1764569000; }}\n"
+            );
             let body = format!("{commands}{head}\nprintf %s \"${{CW_WALLTIME-none}}\"");
             let mut sh = Command::new("sh");
             sh.args(["-c", &body]).env("CW_WALLTIME", "3h").env("SLURM_JOB_ID", "7");
