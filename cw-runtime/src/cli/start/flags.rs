@@ -14,6 +14,7 @@ use crate::{
     exit::{self, Trouble},
     launch::{
         fleet::{Container, Engine, Fleet, How, Local, MasterAt, Slurm, Ssh},
+        slurm::check_words,
         ssh::hosts,
     },
     net::identity,
@@ -211,6 +212,11 @@ impl Start {
                 cores: self.slots.unwrap_or(1).saturating_mul(self.cores_per_slot),
                 folder: std::env::current_dir()?,
             };
+            [Some(&slurm.args), slurm.master_args.as_ref()]
+                .into_iter()
+                .flatten()
+                .try_for_each(|words| check_words(words))
+                .map_err(usage)?;
             return Ok((How::Slurm(slurm), count("--slurm")?));
         }
         if self.local {
@@ -449,6 +455,8 @@ mod tests {
             ("--slurm -n 1 --min 4 --max 3", "--max is 3, and there are to be 4"),
             ("--slurm -n 0", "0 is not in 1..=100000"),
             ("--slurm -n 1 --idle 5", "with its unit"),
+            ("--slurm -n 1 --slurm-args '-J x'", "`-J` cannot be given to sbatch"),
+            ("--slurm -n 1 --master-args --comment=x", "`--comment=x` cannot be given to sbatch"),
             (
                 "--slurm -n 1 --container podman x",
                 "`podman` is no engine for --container: docker or apptainer",

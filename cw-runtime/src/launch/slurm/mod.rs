@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{access::ClusterDir, flag};
 use parse::Phase;
+pub(crate) use script::check_words;
 
 /// How long `stop` waits for jobs to be gone. Slurm itself kills what does not end by the `KillWait` of its site, mostly
 /// 30 s.
@@ -89,8 +90,7 @@ impl Slurm {
     /// # Errors
     /// There is no Slurm, its controller does not answer, or what is to be submitted makes no sense.
     pub(crate) fn check(&self) -> Result<(), Refused> {
-        script::check(&self.slurm.args, &self.logs)?;
-        script::check(self.slurm.master_args.as_deref().unwrap_or_default(), &self.logs)?;
+        script::check_logs(&self.logs)?;
         if let Err(failed) = run(&mut ask("sbatch", ["--version"]), "") {
             return Err(match failed {
                 Failed::Missing { command } => Refused(format!(

@@ -147,12 +147,20 @@ fn not_yours(word: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// It would break what is built on them.
-pub(super) fn check(args: &[String], logs: &Path) -> Result<(), Refused> {
-    if let Some((word, long)) = args.iter().find_map(|word| Some((word, not_yours(word)?))) {
-        return Err(Refused(format!(
+pub(crate) fn check_words(args: &[String]) -> Result<(), String> {
+    match args.iter().find_map(|word| Some((word, not_yours(word)?))) {
+        Some((word, long)) => Err(format!(
             "`{word}` cannot be given to sbatch: --{long} is left to cw, which finds its jobs and their logs again"
-        )));
+        )),
+        None => Ok(()),
     }
+}
+
+/// Checks where logs are to be.
+///
+/// # Errors
+/// `sbatch` would understand something else.
+pub(super) fn check_logs(logs: &Path) -> Result<(), Refused> {
     let path = logs.display().to_string();
     match path.contains(['%', '\\', '\n']) {
         true => Err(Refused(format!(
@@ -341,8 +349,7 @@ mod tests {
 
     #[test]
     fn what_would_keep_jobs_from_being_found_is_refused() {
-        let logs = Path::new("/h/log");
-        let check = |word: &str| check(&[word.to_owned()], logs).map_err(|refused| refused.0);
+        let check = |word: &str| check_words(&[word.to_owned()]);
         for fine in [
             "--partition=x",
             "-p",
@@ -395,6 +402,7 @@ mod tests {
             refused,
             "`--comment=x` cannot be given to sbatch: --comment is left to cw, which finds its jobs and their logs again"
         );
-        assert!(super::check(&[], Path::new("/a%b/log")).is_err());
+        assert_eq!(check_logs(Path::new("/h/log")), Ok(()));
+        assert!(check_logs(Path::new("/a%b/log")).is_err());
     }
 }
