@@ -16,18 +16,20 @@
 //!
 //! *Asked*, *Pending* and *Runs* are *coming*: they are counted on. *Gone* still takes an allocation as far as anybody
 //! knows, so it counts against the most there may be, but nobody counts on it. That ends after a minute: an engine may take
-//! many to see that a node is dead, and one other is started for each meanwhile (`jobs`).
+//! many to see that a node is dead, and one other is started for each meanwhile (`jobs`). One that runs for five minutes and
+//! has never joined is taken for gone too; but where those are half of all or more, others are tried one by one, as they may fare no better.
 //!
 //! # How many
 //!
 //! - As many slots, of those here and those coming, as get what is known of the backlog done in [`DRAIN`]; one for each task
-//!   of jobs that have not run yet. At least [`Wish::min`] workers, at most [`Wish::max`].
+//!   of jobs that have not run yet. At least [`Wish::min`] workers, at most [`Wish::max`], and up to twice as many while some
+//!   of them are gone: should those come back, none is ended for that. Who has nothing to do ends by its idle time.
 //! - In steps that at most double: as many more as there are, or four where there are none. The next step comes when all of the one before are here, or
-//!   pend for a minute: a site may be full, but workers that run and cannot join are a reason not to start others.
+//!   pend for a minute: a site may be full, but workers that run and cannot join are a reason not to start others for a while.
 //! - Only after a look at the engine that is not older than ten seconds, nor than the last worker that was lost. It is asked
 //!   every ten seconds while something is coming or wanted, else every minute while there is anything, else not at all. While
 //!   it does not answer nothing changes, and it is asked more and more rarely.
-//! - What pends and is no longer needed is taken back, once that has been so for a while (`surplus`).
+//! - What pends and is no longer needed is taken back, once that has been so for the idle time of workers (`surplus`).
 //! - Workers that end badly before they were of use, three in a row, pause all of that, for longer each time (`pace`).
 //!   One that joins ends the pause; one that is of use makes all forgotten. Planned ends are no failures; but who cancels
 //!   workers by hand does not want them back within a minute.
@@ -44,7 +46,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{Time, master::Backlog};
 use jobs::{Job, Phase};
 use pace::Pace;
-use surplus::Surplus;
+use surplus::{Backoff, Surplus};
 
 /// In this time the backlog should be done.
 pub const DRAIN: Duration = Duration::from_secs(600);
@@ -72,7 +74,8 @@ const HOLD: Duration = Duration::from_secs(60);
 pub struct Wish {
     /// So many workers are kept, whatever there is to do.
     pub min: u32,
-    /// There are never more.
+    /// More are not asked for. While the master has lost some, or they do not join, and the engine has not noticed, one other
+    /// is for each: there may be twice as many until then.
     pub max: u32,
     /// Slots of each.
     pub slots: u32,
@@ -80,6 +83,9 @@ pub struct Wish {
     pub grows: bool,
     /// Whether somebody may still wait for those that were started by others than the keeper: they are not taken back.
     pub waits: bool,
+    /// After so long without tasks workers end, and what pends and is not needed is taken back. Without it they stay, and so
+    /// does what pends, up to `max`.
+    pub idle: Option<Duration>,
 }
 
 /// A worker that the master has.
@@ -109,9 +115,14 @@ pub enum State {
     Pending {
         /// That.
         why: String,
+        /// Whether it does nothing but wait in line, so that the engine gives it up when told.
+        in_line: bool,
     },
     /// It has an allocation.
-    Running,
+    Running {
+        /// Where, as far as the engine says.
+        on: String,
+    },
     /// It has none any more.
     Ended(End),
     /// Nobody can say just now.
@@ -148,7 +159,7 @@ pub enum Event {
     Looked(Result<Vec<Seen>, String>),
     /// What was started is called so; or why nothing was, as far as is known.
     Started(Result<Vec<String>, String>),
-    /// What was to be taken back is, unless it has begun; or why not, as far as is known.
+    /// The engine was told what is to be taken back; or why not, as far as is known. What came of it the next look says.
     Withdrawn(Result<(), String>),
 }
 
@@ -169,8 +180,10 @@ pub enum Action {
         /// What they are called.
         jobs: Vec<String>,
     },
-    /// Write this to the log.
+    /// Write this to the log: something is wrong.
     Log(String),
+    /// The same, where nothing is.
+    Note(String),
 }
 
 /// The keeper's state. See the [module](self) for the states of a worker.
@@ -203,9 +216,13 @@ pub struct Keeper {
     /// Whether those that are being started stay.
     stay: bool,
     surplus: Option<Surplus>,
+    /// What the last look said of what was to be taken back: what is no more, and how many pend as before.
+    took_back: (Vec<String>, usize),
+    backoff: Backoff,
     /// Nothing is started before, as somebody has cancelled workers.
     hold: Time,
     logs: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Keeper {
@@ -229,8 +246,11 @@ impl Keeper {
             pace: Pace::default(),
             stay: false,
             surplus: None,
+            took_back: (Vec::new(), 0),
+            backoff: Backoff::default(),
             hold: Time::ZERO,
             logs: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -251,6 +271,9 @@ impl Keeper {
         if !self.logs.is_empty() {
             return Some(Action::Log(self.logs.remove(0)));
         }
+        if !self.notes.is_empty() {
+            return Some(Action::Note(self.notes.remove(0)));
+        }
         if self.is_asking {
             return None;
         }
@@ -265,7 +288,7 @@ impl Keeper {
         match action {
             Action::Start { stay, .. } => self.stay = *stay,
             Action::Withdraw { jobs } => self.note_withdrawn(jobs),
-            Action::Look | Action::Log(_) => {}
+            Action::Look | Action::Log(_) | Action::Note(_) => {}
         }
     }
 
@@ -346,9 +369,12 @@ impl Keeper {
         let (workers, stay) =
             if self.is_known() && self.may_start() { self.missing()? } else { return None };
         let alive = self.alive();
-        // After failures one is enough to see whether that is over.
+        // After failures one is enough to see whether that is over; and so it is where most do not join.
+        let silent = self.jobs.values().filter(|job| job.is_silent).count();
+        let all = self.jobs.values().filter(|job| job.is_alive()).count();
+        let is_well = self.pace.is_well() && (silent == 0 || 2 * silent < all);
         let step = match alive {
-            _ if !self.pace.is_well() => 1,
+            _ if !is_well => 1,
             0 => FIRST,
             some => some,
         };

@@ -9,6 +9,11 @@ use crate::Time;
 const PAUSE: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// The pause after so many.
+pub(super) fn pause(times: u32) -> Duration {
+    PAUSE.saturating_mul(1 << times.min(16)).min(PAUSE_MAX)
+}
+
 /// An engine that does not answer is asked this often at least.
 const UNANSWERED_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -56,7 +61,7 @@ impl Pace {
     }
 
     fn pause(&mut self, now: Time) -> Duration {
-        self.time = PAUSE.saturating_mul(1 << self.pauses.min(16)).min(PAUSE_MAX);
+        self.time = pause(self.pauses);
         self.pauses += 1;
         self.until = now + self.time;
         self.time

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Keeper, Phase};
+use super::{Job, Keeper, Phase, jobs::JOINS};
 
 /// So many reasons for waiting are told apart.
 const REASONS_MAX: usize = 3;
+
+/// So many workers are named.
+const NAMES_MAX: usize = 4;
 
 impl Keeper {
     /// Why there are no more workers than there are, in one line; none if nothing is in the way. Where there is no worker
@@ -17,6 +20,7 @@ impl Keeper {
             self.pending(),
             self.submitted(),
             self.unheard(),
+            self.unjoined(),
             self.unknown(),
         ]
         .into_iter()
@@ -86,8 +90,14 @@ impl Keeper {
         (silent > 0).then(|| format!("{} not joined yet", workers(silent, "runs and has", "run and have")))
     }
 
+    /// Those that are no longer counted on.
+    fn unjoined(&self) -> Option<String> {
+        let all: Vec<(&String, &Job)> = self.jobs.iter().filter(|(_, job)| job.is_silent).collect();
+        (!all.is_empty()).then(|| silent(&all))
+    }
+
     fn unknown(&self) -> Option<String> {
-        let unknown = |job: &super::Job| match &job.phase {
+        let unknown = |job: &Job| match &job.phase {
             Phase::Unknown { why } => Some(why.clone()),
             _ => None,
         };
@@ -98,19 +108,51 @@ impl Keeper {
     /// What is said where nothing is in the way and nothing is here.
     fn quiet(&self) -> String {
         let is_held = self.hold > self.now;
-        let lost = self.jobs.values().filter(|job| job.is_lost()).count();
+        // Where nothing is to be there nothing is missed.
+        let is_missed = self.backlog.tasks > 0 || self.wish.min > 0;
+        let lost = if is_missed { self.lost() } else { 0 };
         match self.wish {
             wish if !wish.grows => "all that were started have ended; `cw start` starts others".to_owned(),
             wish if wish.max == 0 => "`--max` is 0".to_owned(),
             _ if is_held => "they were cancelled by hand; others are started in a minute".to_owned(),
             _ if lost > 0 => {
                 let (lost, engine) = (workers(lost, "was lost", "were lost"), &self.engine);
-                format!("{lost}, which {engine} has not noticed: others are started after a minute")
+                let others = if self.is_used_up() { "when it has" } else { "after a minute" };
+                format!("{lost}, which {engine} has not noticed: others are started {others}")
             }
             _ if self.backlog.tasks == 0 => "they are started when there is something to do".to_owned(),
             _ => format!("{} is about to be asked for some", self.engine),
         }
     }
+}
+
+impl Keeper {
+    fn lost(&self) -> usize {
+        self.jobs.values().filter(|job| job.is_lost(self.now)).count()
+    }
+
+    /// Whether one other has been started for each that is gone, so that no more are.
+    fn is_used_up(&self) -> bool {
+        let is_open = self.jobs.values().any(|job| job.is_lost(self.now) && !job.is_gone(self.now));
+        !is_open && self.alive() >= self.wish.max
+    }
+}
+
+/// Of these it is said that they run and do not join.
+pub(super) fn silent(all: &[(&String, &Job)]) -> String {
+    let named = |(name, job): &(&String, &Job)| match job.on.as_str() {
+        "" => (*name).clone(),
+        on => format!("{name} on {on}"),
+    };
+    let named: Vec<String> = all.iter().map(named).collect();
+    let (all, time) = (workers(all.len(), "has run", "have run"), time(JOINS));
+    format!("{all} for {time} and not joined, so they are not counted on: {}", few(&named))
+}
+
+/// Some of these.
+pub(super) fn few(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_MAX).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > NAMES_MAX { format!("{shown}, ..") } else { shown }
 }
 
 fn joined(parts: &[String]) -> Option<String> {

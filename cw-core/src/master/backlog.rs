@@ -18,6 +18,8 @@ pub struct Backlog {
     pub unlearned: u64,
     /// How many of them are known to run.
     pub running: u32,
+    /// Tasks that have not ended, of clients that are away, whose sessions are kept: none of the others.
+    pub away: u64,
 }
 
 impl Backlog {
@@ -26,6 +28,7 @@ impl Backlog {
         self.learned = self.learned.saturating_add(other.learned);
         self.unlearned = self.unlearned.saturating_add(other.unlearned);
         self.running = self.running.saturating_add(other.running);
+        self.away = self.away.saturating_add(other.away);
     }
 }
 
@@ -42,8 +45,8 @@ impl Master {
         self.workers.iter().map(move |(id, worker)| (*id, slots(worker), worker.record.has_done_well()))
     }
 
-    /// What the clients wait for. Of a client that is away, or whose build the workers that are here do not run, nothing
-    /// counts: more workers would be of no use to it.
+    /// What the clients wait for. Of a client whose build the workers that are here do not run nothing counts: more workers
+    /// would be of no use to it. One that is away has its tasks counted apart: they are given to nobody before it is back.
     pub fn backlog(&self) -> Backlog {
         let mut all = Backlog::default();
         let is_served = |client: &Client| {
@@ -52,17 +55,24 @@ impl Master {
         let here = |client: &&Client| !client.gone && client.detached.is_none() && is_served(client);
         let half = (self.window_told / 2).max(1) as usize;
         self.clients.values().filter(here).for_each(|client| all.add(client.backlog(half, &self.habits)));
+        let away = self.clients.values().filter(|client| !client.gone && client.detached.is_some());
+        away.for_each(|client| all.add(Backlog { away: client.waits() as u64, ..Backlog::default() }));
         all
     }
 }
 
 impl Client {
+    /// Its tasks that have not ended.
+    fn waits(&self) -> usize {
+        (self.count() - self.cancelling).saturating_sub(self.held.total() as usize)
+    }
+
     /// What it waits for. If it has more than `many` tasks here it keeps its window full and has others behind: then it is
     /// taken to be half through, as nobody knows better.
     ///
     /// What a spec has not learned itself another of its job may have, also after this one was declared.
     fn backlog(&self, many: usize, habits: &Habits) -> Backlog {
-        let waits = (self.count() - self.cancelling).saturating_sub(self.held.total() as usize);
+        let waits = self.waits();
         let mut backlog = Backlog { tasks: waits as u64, running: self.running, ..Backlog::default() };
         let mut known = 0;
         for spec in self.specs.iter().filter(|spec| spec.tasks > 0) {

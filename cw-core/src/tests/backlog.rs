@@ -73,7 +73,7 @@ fn whoever_is_away_waits_for_nothing() {
     desk.client(false, plain());
     desk.submit(0..6);
     desk.handle(Event::ClientLost { client: CLIENT });
-    assert_eq!(desk.master.backlog(), Backlog::default());
+    assert_eq!(desk.master.backlog(), Backlog { away: 6, ..Backlog::default() }, "but not for ever");
     desk.client(true, plain());
     assert_eq!(desk.master.backlog(), unlearned(6));
 }

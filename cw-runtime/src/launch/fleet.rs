@@ -26,11 +26,12 @@ pub(crate) struct Fleet {
     pub(crate) workers: u32,
     /// So many workers are kept, whatever there is to do.
     pub(crate) min: u32,
-    /// There are never more.
+    /// More are not asked for, but one other for each that was lost or does not join, until the engine notices.
     pub(crate) max: u32,
     /// Slots of each, as far as that is known before it runs.
     pub(crate) slots: u32,
-    /// A worker without tasks ends after so long; none ends for that without it.
+    /// A worker without tasks ends after so long, and one that pends and is not needed is taken back; none is for that
+    /// without it.
     pub(crate) idle: Option<Duration>,
     pub(crate) container: Option<Container>,
     /// Whether `cw start` has started its workers: until then nobody else starts any.

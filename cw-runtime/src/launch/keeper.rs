@@ -259,6 +259,10 @@ impl Thread {
                     tracing::warn!("{line}");
                     continue;
                 }
+                Action::Note(line) => {
+                    tracing::info!("{line}");
+                    continue;
+                }
                 Action::Look => {
                     let seen = if is_seen_from_here(&kept.fleet, here) {
                         Ok(Vec::new())
@@ -309,18 +313,15 @@ fn start_some(fleet: &Fleet, dir: &ClusterDir, workers: u32, stay: bool) -> Resu
 }
 
 fn withdraw(fleet: &Fleet, dir: &ClusterDir, jobs: &[String]) -> Result<(), String> {
-    launcher(fleet, dir).withdraw(jobs).map_err(|refused| refused.0)?;
-    let (count, few) = (jobs.len(), outlook::few(jobs));
-    tracing::info!("no longer needed before it began, so taken back: {count} of the workers: {few}");
-    Ok(())
+    launcher(fleet, dir).withdraw(jobs).map_err(|refused| refused.0)
 }
 
 /// What is asked of the keeper. While `cw start` itself starts workers, and where others are not to be started, it says
 /// only what has become of them.
 fn wish(fleet: &Fleet, is_early: bool, waits: bool) -> Wish {
-    let Fleet { min, max, slots, .. } = *fleet;
+    let Fleet { min, max, slots, idle, .. } = *fleet;
     let grows = matches!(fleet.how, How::Slurm(_)) && !is_early;
-    Wish { min, max, slots: slots.max(1), grows, waits }
+    Wish { min, max, slots: slots.max(1), grows, waits, idle }
 }
 
 /// Whether so many connected workers say all there is to know. By SSH each look is a login on every host.
@@ -342,6 +343,12 @@ fn engine(how: &How) -> &'static str {
 mod tests {
     use super::*;
     use crate::launch::fleet::{Host, Ssh, tests::fleet};
+
+    #[test]
+    fn workers_that_stay_are_not_taken_back_either() {
+        assert_eq!(wish(&fleet(), false, false).idle, Some(Duration::from_secs(300)));
+        assert_eq!(wish(&Fleet { idle: None, ..fleet() }, false, false).idle, None);
+    }
 
     #[test]
     fn hosts_are_left_alone_while_all_their_workers_are_here() {

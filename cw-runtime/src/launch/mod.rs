@@ -106,7 +106,11 @@ pub(crate) enum What {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// It has not begun, and why, in the engine's words.
-    Pending { why: String },
+    Pending {
+        why: String,
+        /// Whether it does nothing but wait in line, so that it can be taken back.
+        in_line: bool,
+    },
     /// It runs, on this node.
     Running { on: String },
     /// It has ended.

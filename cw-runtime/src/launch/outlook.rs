@@ -70,8 +70,8 @@ pub(super) fn workers(launched: Vec<Launched>) -> Vec<Seen> {
 
 fn of(state: State) -> keeper::State {
     match state {
-        State::Pending { why } => keeper::State::Pending { why },
-        State::Running { .. } => keeper::State::Running,
+        State::Pending { why, in_line } => keeper::State::Pending { why, in_line },
+        State::Running { on } => keeper::State::Running { on },
         State::Unknown { why } => keeper::State::Unknown { why },
         State::Ended(end) => keeper::State::Ended(how(end)),
     }
@@ -142,7 +142,10 @@ mod tests {
     fn masters_are_no_workers() {
         let of = |what| Launched { id: "7".to_owned(), what, state: State::Running { on: "cw1".to_owned() } };
         let seen = workers(vec![of(What::Master), of(What::Worker)]);
-        assert_eq!(seen, [Seen { job: "7".to_owned(), state: keeper::State::Running }]);
+        assert_eq!(
+            seen,
+            [Seen { job: "7".to_owned(), state: keeper::State::Running { on: "cw1".to_owned() } }]
+        );
     }
 
     #[test]

@@ -179,14 +179,14 @@ fn a_master_that_comes_back_goes_on_with_what_is_there() {
     site.assert_ended();
 }
 
-/// One of a job array runs, and the other pends.
+/// Two of a job array run, and the third pends.
 #[test]
 fn what_pends_when_the_work_is_done_is_cancelled_and_what_runs_beside_it_is_not() {
     let Some(site) = Site::start(1) else { return };
     let filler = ["--parsable", "--wrap", "sleep 600"];
     let filler = site.command(Path::new("sbatch"), &filler).output().expect("it can be run").stdout;
     let filler = String::from_utf8(filler).expect("a number");
-    start(&site, &["-n", "1", "--max", "4"]);
+    start(&site, &["-n", "1", "--min", "1", "--max", "4", "--idle", "5s"]);
     let client = Held::start(&site, "first", 4);
     let workers = |state: &str| {
         let jobs = site.jobs().into_iter();
@@ -196,11 +196,15 @@ fn what_pends_when_the_work_is_done_is_cancelled_and_what_runs_beside_it_is_not(
     let (run, pend) = (workers("RUNNING"), workers("PENDING"));
     let array = pend[0].split('_').next().expect("there is a word");
     assert!(run.iter().any(|job| job.starts_with(&format!("{array}_"))), "{run:?} {pend:?}");
+    // Those that run have something to do all the while.
+    let next = Held::start(&site, "second", 3);
     client.end();
+    next.process.said("all run");
     until("none pends", || workers("PENDING").is_empty());
     assert_eq!(workers("RUNNING"), run);
     let line = "so taken back: 1 of the workers: ";
     until("it is in the log", || log_of_master(&site).contains(line));
+    next.end();
     site.command(Path::new("scancel"), &[filler.trim()]).output().expect("it can be run");
     site.cw(&["stop"]).with_code(0);
     site.assert_ended();

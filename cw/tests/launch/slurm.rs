@@ -275,8 +275,8 @@ fn a_dry_run_shows_the_very_submission() {
     assert!(shown.contains("\nunset CW_ROLE "), "{shown}");
     let worker = format!("\nexec {} worker --cluster default --idle 5m\nEOF\n", cw().display());
     assert!(shown.contains(&worker), "{shown}");
-    let later =
-        "up to 64 workers in all; those that still pend when it is done\nscancel --state=PENDING JOB..\n";
-    assert!(shown.ends_with(later), "{shown}");
+    let later = "up to 64 workers in all, and one more for each that is lost until Slurm notices\n\n\
+         # those that pend and have not been needed for 5m\nscancel --state=PENDING --name=cw-default-worker --user=";
+    assert!(shown.contains(later) && shown.ends_with(" JOB..\n"), "{shown}");
     assert!(!house.home.file("").exists());
 }

@@ -71,7 +71,7 @@ fn one_that_was_put_in_line_again_takes_the_place_of_the_other() {
     house.pass(SECOND * 90);
     assert_eq!(house.steps(), [1]);
     house.join(4..5);
-    house.set(0, State::Pending { why: "BeginTime".to_owned() });
+    house.set(0, pends("BeginTime"));
     house.pass(MINUTE * 5);
     assert_eq!((house.steps(), house.taken_back()), (vec![1], vec![vec!["0"]]));
 }
@@ -84,6 +84,35 @@ fn where_all_were_lost_it_is_told() {
     house.says("2 workers were lost, which Slurm has not noticed: others are started after a minute");
     house.pass(MINUTE);
     house.says("2 workers pend in Slurm: Resources");
+    // Those are lost as well: there is no other for them.
+    house.join(2..4);
+    lose(&mut house, 0..4);
+    house.pass(SECOND * 90);
+    house.says("4 workers were lost, which Slurm has not noticed: others are started when it has");
+    assert_eq!(house.steps(), [2]);
+}
+
+#[test]
+fn who_ends_as_it_should_is_not_told_of_as_lost() {
+    let mut house = running(wish(0, 2));
+    let outlook = |house: &House| house.keeper.outlook().unwrap_or_default();
+    house.backlog = Backlog::default();
+    house.pass(SECOND * 11);
+    lose(&mut house, 0..2);
+    for _ in 0..20 {
+        // It completes, which takes a while.
+        house.tick();
+        assert!(!outlook(&house).contains("lost"), "nobody misses them: {}", outlook(&house));
+    }
+
+    let mut house = running(wish(0, 2));
+    house.pass(SECOND * 11);
+    lose(&mut house, 0..2);
+    house.tick();
+    house.tick();
+    assert!(!outlook(&house).contains("lost"), "it was asked just then: {}", outlook(&house));
+    house.pass(SECOND * 22);
+    house.says("2 workers were lost");
 }
 
 #[test]

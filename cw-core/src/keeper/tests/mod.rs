@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn wish(min: u32, max: u32) -> Wish {
-    Wish { min, max, slots: 1, grows: true, waits: false }
+    Wish { min, max, slots: 1, grows: true, waits: false, idle: Some(SECOND * 30) }
 }
 
 fn queued(tasks: u64) -> Backlog {
@@ -22,6 +22,14 @@ fn queued(tasks: u64) -> Backlog {
 
 fn learned(tasks: u64, seconds: u64) -> Backlog {
     Backlog { tasks, learned: Duration::from_secs(seconds), ..Backlog::default() }
+}
+
+fn pends(why: &str) -> State {
+    State::Pending { why: why.to_owned(), in_line: true }
+}
+
+fn runs() -> State {
+    State::Running { on: "cw1".to_owned() }
 }
 
 /// A keeper, what it wanted and when, and the engine and the master as they are to be.
@@ -40,7 +48,10 @@ struct House {
     withdrawn: Vec<(Time, Vec<String>)>,
     /// Whether what is taken back has begun just then.
     begins: bool,
+    /// What `scancel` would do nothing about, though it is said to pend.
+    is_deaf: bool,
     logs: Vec<String>,
+    notes: Vec<String>,
     next: u32,
 }
 
@@ -57,7 +68,9 @@ impl House {
             looks: Vec::new(),
             withdrawn: Vec::new(),
             begins: false,
+            is_deaf: false,
             logs: Vec::new(),
+            notes: Vec::new(),
             next: 0,
         }
     }
@@ -79,6 +92,10 @@ impl House {
                     self.logs.push(line);
                     continue;
                 }
+                Action::Note(line) => {
+                    self.notes.push(line);
+                    continue;
+                }
                 Action::Look => {
                     self.looks.push(self.now);
                     Event::Looked(self.engine.clone())
@@ -95,7 +112,10 @@ impl House {
         if let Some(why) = &self.refusal {
             return Err(why.clone());
         }
-        let state = if self.begins { State::Running } else { State::Ended(End::ByHand) };
+        if self.is_deaf {
+            return Ok(());
+        }
+        let state = if self.begins { runs() } else { State::Ended(End::ByHand) };
         jobs.iter().for_each(|job| self.set(job.parse().expect("all have numbers"), state.clone()));
         Ok(())
     }
@@ -114,7 +134,7 @@ impl House {
         let names: Vec<String> = (self.next..self.next + workers).map(|it| it.to_string()).collect();
         self.next += workers;
         if let Ok(jobs) = &mut self.engine {
-            let state = State::Pending { why: "Resources".to_owned() };
+            let state = pends("Resources");
             jobs.extend(names.iter().map(|job| Seen { job: job.clone(), state: state.clone() }));
         }
         Ok(names)
@@ -136,7 +156,7 @@ impl House {
     /// These run, and have joined.
     fn join(&mut self, jobs: std::ops::Range<u32>) {
         for job in jobs {
-            self.set(job, State::Running);
+            self.set(job, runs());
             self.here.push(Here { job: Some(job.to_string()), slots: 1, is_proven: false });
         }
         self.tick();
@@ -173,7 +193,10 @@ fn as_many_slots_as_get_the_backlog_done_in_ten_minutes() {
         // A task runs in one slot, however long it is.
         (learned(3, 60_000), 3),
         (Backlog { tasks: 10, unlearned: 4, ..learned(0, 1_200) }, 6),
-        (Backlog { tasks: u64::MAX, learned: Duration::MAX, unlearned: u64::MAX, running: 0 }, u32::MAX),
+        (
+            Backlog { tasks: u64::MAX, learned: Duration::MAX, unlearned: u64::MAX, running: 0, away: 0 },
+            u32::MAX,
+        ),
     ] {
         assert_eq!(wanted(&backlog), slots, "{backlog:?}");
     }
@@ -214,10 +237,79 @@ fn what_pends_for_long_does_not_keep_others_from_being_asked_for() {
 #[test]
 fn what_runs_and_does_not_join_keeps_others_from_being_started() {
     let mut house = House::with(wish(0, 30), queued(1_000));
-    (0..4).for_each(|job| house.set(job, State::Running));
-    house.pass(MINUTE * 9);
+    (0..4).for_each(|job| house.set(job, runs()));
+    house.pass(SECOND * 280);
     assert_eq!(house.steps(), [4]);
     house.says("4 workers run and have not joined yet");
+    // Then they are as good as gone. Others may fare no better, so one is tried.
+    house.pass(MINUTE);
+    assert_eq!(house.steps(), [4, 1]);
+    house.says(
+        "4 workers have run for 5 min and not joined, so they are not counted on: 0 on cw1, 1 on cw1, 2",
+    );
+    assert!(house.logs.len() == 1 && house.logs[0].contains("4 workers have run for 5 min and not"));
+    house.set(4, runs());
+    house.pass(SECOND * 280);
+    assert_eq!(house.steps(), [4, 1], "it has its time too");
+    house.join(4..5);
+    house.pass(SECOND * 10);
+    assert_eq!(house.steps(), [4, 1, 1], "the first that joins is followed by the next");
+    // The others come after all.
+    house.join(0..4);
+    assert!(!house.keeper.outlook().unwrap_or_default().contains("not joined, so"));
+}
+
+#[test]
+fn one_that_does_not_join_holds_up_nobody_where_most_do() {
+    let mut house = House::with(wish(0, 30), queued(4));
+    house.join(0..3);
+    house.set(3, runs());
+    house.pass(MINUTE * 7);
+    house.join(4..5);
+    assert_eq!(house.steps(), [4, 1]);
+    house.backlog = queued(1_000);
+    house.pass(SECOND * 20);
+    assert_eq!(house.steps(), [4, 1, 4]);
+}
+
+#[test]
+fn so_many_as_are_kept_are_kept_when_one_runs_and_does_not_join() {
+    let mut house = House::with(wish(2, 2), Backlog::default());
+    house.join(0..1);
+    house.set(1, runs());
+    house.pass(MINUTE * 7);
+    assert_eq!(house.started.last().map(|(_, workers, stay)| (*workers, *stay)), Some((1, true)));
+    house.join(2..3);
+    house.pass(MINUTE * 60);
+    assert_eq!(house.steps(), [2, 1], "one other for it");
+}
+
+/// The keeper before this one had them.
+#[test]
+fn those_that_were_lost_before_the_keeper_came_are_replaced_at_last() {
+    let mut house = House::new(wish(0, 4));
+    let seen = (0..4).map(|job| Seen { job: job.to_string(), state: runs() });
+    (house.engine, house.next) = (Ok(seen.collect()), 4);
+    house.backlog = queued(100);
+    house.join(0..2);
+    house.pass(SECOND * 280);
+    assert_eq!(house.steps(), []);
+    for job in 4..6 {
+        house.pass(MINUTE);
+        house.join(job..job + 1);
+    }
+    house.pass(MINUTE * 60);
+    assert_eq!(house.steps(), [1, 1]);
+}
+
+/// Where nothing is known of who is whose, all that run would seem to be silent.
+#[test]
+fn of_those_that_other_engines_have_started_none_is_taken_for_silent() {
+    let mut house = House::new(Wish { grows: false, ..wish(0, 2) });
+    house.engine = Ok(vec![Seen { job: "host".to_owned(), state: runs() }]);
+    house.here = vec![Here { job: None, slots: 1, is_proven: false }];
+    house.pass(MINUTE * 10);
+    assert_eq!((house.keeper.outlook(), house.logs.len()), (None, 0));
 }
 
 #[test]
@@ -294,7 +386,7 @@ fn why_they_pend_is_told_with_how_many() {
     house.says("4 workers were just submitted to Slurm");
     house.pass(SECOND * 12);
     house.says("4 workers pend in Slurm: Resources");
-    house.set(0, State::Pending { why: "QOSMaxCpuPerUserLimit".to_owned() });
+    house.set(0, pends("QOSMaxCpuPerUserLimit"));
     house.pass(SECOND * 12);
     house.says("4 workers pend in Slurm: 3 Resources, 1 QOSMaxCpuPerUserLimit");
     house.join(0..1);
@@ -469,7 +561,7 @@ fn what_was_put_in_line_again_is_waited_for() {
     let mut house = House::with(wish(0, 2), queued(100));
     house.join(0..2);
     house.here.clear();
-    (0..2).for_each(|job| house.set(job, State::Pending { why: "BeginTime".to_owned() }));
+    (0..2).for_each(|job| house.set(job, pends("BeginTime")));
     house.pass(MINUTE * 2);
     assert_eq!(house.steps(), [2]);
     house.says("2 workers pend in Slurm: BeginTime");

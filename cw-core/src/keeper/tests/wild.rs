@@ -57,9 +57,9 @@ impl WildJob {
         if !self.is_alive(now) {
             State::Ended(self.how.clone())
         } else if now < self.begins {
-            State::Pending { why: "Priority".to_owned() }
+            pends("Priority")
         } else {
-            State::Running
+            runs()
         }
     }
 }
@@ -70,7 +70,8 @@ impl Wild {
         let max = rng.between(1, 40) as u32;
         let min = if rng.permille(300) { rng.between(0, u64::from(max)) as u32 } else { 0 };
         let slots = rng.pick(&[1, 1, 4]);
-        let wish = Wish { min, max, slots, grows: true, waits: rng.permille(100) };
+        let idle = rng.pick(&[Some(SECOND * 30), Some(MINUTE * 5), None]);
+        let wish = Wish { min, max, slots, grows: true, waits: rng.permille(100), idle };
         let each = rng.spread(1, 5_000);
         Self {
             keeper: Keeper::new("Slurm", wish),
@@ -178,7 +179,7 @@ impl Wild {
         self.keeper.handle(self.now, event);
         while let Some(action) = self.keeper.poll_action() {
             let answer = match action {
-                Action::Log(_) => continue,
+                Action::Log(_) | Action::Note(_) => continue,
                 Action::Look => Event::Looked(self.look()),
                 Action::Start { workers, stay } => Event::Started(self.start(workers, stay)),
                 Action::Withdraw { jobs } => Event::Withdrawn(self.withdraw(jobs)),
@@ -187,7 +188,8 @@ impl Wild {
         }
         let outlook = self.keeper.outlook();
         assert!(outlook.is_some() || !is_empty, "nothing is said where there is none");
-        let lost = self.jobs.values().filter(|job| job.was_lost && job.is_alive(self.now)).count();
+        let is_lost = |job: &&WildJob| job.was_lost || job.joins.is_none() && job.begins <= self.now;
+        let lost = self.jobs.values().filter(|job| job.is_alive(self.now)).filter(is_lost).count();
         assert!(self.alive() <= self.wish.max + count(lost), "there are more than there may be");
         assert!(self.alive() <= 2 * self.wish.max, "there are more than twice as many");
     }

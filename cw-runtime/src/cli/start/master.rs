@@ -203,7 +203,7 @@ fn said_of(jobs: &[Launched], id: &str) -> Result<(bool, String), String> {
         return Ok((false, "not known there yet".to_owned()));
     };
     match &job.state {
-        State::Pending { why } => Ok((false, format!("pends: {why}"))),
+        State::Pending { why, .. } => Ok((false, format!("pends: {why}"))),
         State::Running { on } => Ok((true, format!("runs on {on}, and is not reached yet"))),
         State::Unknown { why } => Ok((false, why.clone())),
         State::Ended(end) => {

@@ -44,7 +44,7 @@ use crate::{
     launch::{
         self, Launched, Refused, State, What, container,
         fleet::{Fleet, How, MasterAt},
-        slurm::Slurm,
+        slurm::{Slurm, ours_in_line},
     },
     net::tls::Peer,
     observe::Observer,
@@ -114,14 +114,18 @@ impl Start {
 
 /// What the master's keeper does by itself.
 fn later(fleet: &Fleet) -> String {
-    match &fleet.how {
-        How::Slurm(_) => format!(
-            "\n# later, with the work: others as above, up to {} workers in all; those that still pend when it is done\n\
-             scancel --state=PENDING JOB..\n",
-            fleet.max
-        ),
-        _ => String::new(),
+    if !matches!(fleet.how, How::Slurm(_)) {
+        return String::new();
     }
+    let mut later = format!(
+        "\n# later, with the work: others as above, up to {} workers in all, and one more for each that is lost until Slurm notices\n",
+        fleet.max
+    );
+    if let Some(idle) = fleet.idle {
+        let (idle, which) = (humantime::format_duration(idle), ours_in_line(&fleet.cluster).join(" "));
+        later += &format!("\n# those that pend and have not been needed for {idle}\nscancel {which} JOB..\n");
+    }
+    later
 }
 
 /// What there is as a start begins, and what is to be.

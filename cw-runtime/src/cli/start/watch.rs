@@ -177,7 +177,7 @@ impl Coming {
     fn add(&mut self, launched: &Launched) {
         match &launched.state {
             State::Running { .. } => self.running += 1,
-            State::Pending { why } => *self.pending.entry(why.clone()).or_default() += 1,
+            State::Pending { why, .. } => *self.pending.entry(why.clone()).or_default() += 1,
             State::Unknown { why } => self.unknown = Some(why.clone()),
             State::Ended(end) => {
                 self.ended += 1;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn pending(id: &str, why: &str) -> Launched {
-        launched(id, State::Pending { why: why.to_owned() })
+        launched(id, State::Pending { why: why.to_owned(), in_line: true })
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn fleet(view: &View) -> Value {
 
 fn job(job: &Launched) -> Value {
     let (state, node, why, end) = match &job.state {
-        State::Pending { why } => ("pending", None, Some(why), None),
+        State::Pending { why, .. } => ("pending", None, Some(why), None),
         State::Running { on } => ("running", Some(on), None, None),
         State::Ended(end) => ("ended", end.on.as_ref(), None, Some(end)),
         State::Unknown { why } => ("unknown", None, Some(why), None),

@@ -255,7 +255,7 @@ pub(super) fn engine(how: &How) -> &'static str {
 fn launched(out: &mut String, jobs: &[Launched]) {
     for job in jobs.iter().filter(|it| it.what == What::Master) {
         let state = match &job.state {
-            State::Pending { why } => format!("pends: {why}"),
+            State::Pending { why, .. } => format!("pends: {why}"),
             State::Running { on } => format!("runs on {on}"),
             State::Ended(end) => format!("has ended: {}", ended(end)),
             State::Unknown { why } => format!("is not known of: {why}"),
@@ -270,7 +270,7 @@ fn launched(out: &mut String, jobs: &[Launched]) {
     let (mut unknown, mut well, mut badly) = (BTreeMap::<&str, Vec<&str>>::new(), 0, Vec::new());
     for job in workers {
         match &job.state {
-            State::Pending { why } => *pending.entry(why).or_default() += 1,
+            State::Pending { why, .. } => *pending.entry(why).or_default() += 1,
             State::Running { on } => *nodes.entry(on).or_default() += 1,
             State::Ended(end) if end.is_well => well += 1,
             State::Ended(end) => badly.push((&job.id, end)),

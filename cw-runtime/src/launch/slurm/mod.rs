@@ -217,9 +217,10 @@ impl Launcher for Slurm {
         Ok(started)
     }
 
-    /// One by one: of an array others are to go on.
+    /// One by one: of an array others are to go on. A number may be another job's by now, so the name has to fit as well.
     fn withdraw(&mut self, ids: &[String]) -> Result<(), Refused> {
-        cancel(ids, &PENDING)
+        let which = ours_in_line(&self.fleet.cluster);
+        cancel(ids, &which.each_ref().map(String::as_str))
     }
 
     fn look(&mut self) -> Result<Vec<Launched>, Refused> {
@@ -256,9 +257,19 @@ fn listed(cluster: &str) -> Result<Vec<parse::Line>, Refused> {
     Ok(lines)
 }
 
+/// Workers of ours that have not begun, as words of `scancel`.
+pub(crate) fn ours_in_line(cluster: &str) -> [String; 3] {
+    let name = script::name(cluster, What::Worker);
+    [PENDING[0].to_owned(), format!("--name={name}"), format!("--user={}", user())]
+}
+
+fn user() -> String {
+    rustix::process::getuid().as_raw().to_string()
+}
+
 fn squeue(cluster: &str) -> Command {
     let names = [What::Worker, What::Master].map(|what| script::name(cluster, what)).join(",");
-    let user = rustix::process::getuid().as_raw().to_string();
+    let user = user();
     // A task of an array each; by number, as not all Slurms know `--me`.
     ask("squeue", ["-h", "-r", "-u", &user, "-t", "all", "-n", &names])
 }

@@ -90,12 +90,17 @@ pub(super) fn phase(state: &str) -> Phase {
     }
 }
 
+/// Whether `scancel --state=PENDING` takes it for pending: it does so with no other word, `REQUEUE_HOLD` say.
+fn is_in_line(state: &str) -> bool {
+    matches!(state.to_ascii_uppercase().as_str(), "PENDING" | "PD")
+}
+
 impl Line {
     /// What has become of the job. How it ended is said by its exit code too, where that is known.
     pub(super) fn state(&self, code: Option<&str>) -> State {
         match phase(&self.state) {
             Phase::Running => State::Running { on: self.nodes.clone() },
-            Phase::Pending => State::Pending { why: self.why() },
+            Phase::Pending => State::Pending { why: self.why(), in_line: is_in_line(&self.state) },
             phase => State::Ended(End {
                 is_well: phase == Phase::EndedWell,
                 how: self.how(code),
@@ -186,7 +191,11 @@ mod tests {
     }
 
     fn pending(why: &str) -> State {
-        State::Pending { why: why.to_owned() }
+        State::Pending { why: why.to_owned(), in_line: true }
+    }
+
+    fn held_up(why: &str) -> State {
+        State::Pending { why: why.to_owned(), in_line: false }
     }
 
     #[test]
@@ -245,8 +254,9 @@ mod tests {
         assert_eq!(state("4|PENDING||n|c|Resources"), pending("Resources"));
         assert_eq!(state("4|PD||n|c|(QOSMaxCpuPerUserLimit)"), pending("QOSMaxCpuPerUserLimit"));
         assert_eq!(state("4|PENDING||n|c|None"), pending("no reason given yet"));
-        assert_eq!(state("4|CONFIGURING|cw1|n|c|None"), pending("CONFIGURING"));
-        let held = pending("REQUEUE_HOLD: job requeued in held state");
+        assert_eq!(state("4|CONFIGURING|cw1|n|c|None"), held_up("CONFIGURING"));
+        assert_eq!(state("4|SUSPENDED|cw1|n|c|None"), held_up("SUSPENDED"));
+        let held = held_up("REQUEUE_HOLD: job requeued in held state");
         assert_eq!(state("4|REQUEUE_HOLD||n|c|job requeued in held state"), held);
     }
 

@@ -139,7 +139,7 @@ fn of_very_many_those_have_a_line_that_are_not_well() {
 
 #[test]
 fn what_was_started_is_told_in_groups() {
-    let pends = |why: &str| State::Pending { why: why.to_owned() };
+    let pends = |why: &str| State::Pending { why: why.to_owned(), in_line: true };
     let runs = |on: &str| State::Running { on: on.to_owned() };
     let ended = |is_well, how: &str, last: &[&str]| {
         let last = last.iter().map(|it| (*it).to_owned()).collect();
