@@ -1,6 +1,10 @@
 //! What was started for a cluster, and how: `fleet.json` in its folder.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +163,13 @@ impl ClusterDir {
         self.read_own(&self.fleet_file())
     }
 
+    /// For how much longer those may wait that have written this fleet.
+    pub(crate) fn still_waited(&self, fleet: &Fleet) -> Duration {
+        let written = fs::metadata(self.fleet_file()).and_then(|file| file.modified());
+        let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        fleet.wait.saturating_sub(age.unwrap_or_default())
+    }
+
     /// Notes a fleet in place of the one before.
     ///
     /// # Errors
@@ -180,7 +191,7 @@ impl ClusterDir {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn fleet() -> Fleet {
@@ -216,6 +227,23 @@ pub(super) mod tests {
         given.command.extend(["--slots".to_owned(), "8".to_owned()]);
         given.idle = None;
         assert_eq!(given.worker_words(Some(2)), ["cw", "worker", "--slots", "8", "--cluster", "default"]);
+    }
+
+    #[test]
+    fn who_has_waited_waits_no_longer() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::in_home(home.path(), "default").unwrap();
+        dir.make().unwrap();
+        let fleet = fleet();
+        assert_eq!(dir.still_waited(&fleet), fleet.wait, "it is about to be written");
+        dir.write_fleet(&fleet).unwrap();
+        let written = |age| {
+            let file = fs::File::options().write(true).open(dir.fleet_file()).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+            dir.still_waited(&fleet).as_secs()
+        };
+        assert!((290..=300).contains(&written(300)));
+        assert_eq!(written(700), 0);
     }
 
     #[test]

@@ -186,8 +186,8 @@ impl Start {
             idle,
             container: self.container()?,
             is_started: false,
-            // Others may wait for longer.
-            wait: before.map_or(self.wait, |before| before.wait.max(self.wait)),
+            // Others may still wait for longer.
+            wait: before.map_or(self.wait, |before| dir.still_waited(before).max(self.wait)),
         })
     }
 

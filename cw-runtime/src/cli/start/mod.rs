@@ -172,6 +172,11 @@ fn shares(fleet: &Fleet, count: u32, kept: u32) -> Vec<(u32, Fleet)> {
     shares.into_iter().filter(|(count, _)| *count > 0).collect()
 }
 
+fn not_started(count: u32, refused: &Refused) -> String {
+    let verb = if count == 1 { "was" } else { "were" };
+    format!("{} {verb} not started: {refused}", watch::counted(count.into(), "worker"))
+}
+
 fn launch_trouble(refused: Refused) -> Trouble {
     Trouble::new(exit::LAUNCH, refused.0)
 }
@@ -321,7 +326,7 @@ impl Starting<'_> {
                     }
                     Err(refused) if ids.is_empty() => return Err(refused),
                     Err(refused) => {
-                        self.screen.say(&format!("{left} workers were not started: {refused}"));
+                        self.screen.say(&not_started(left, &refused));
                         break;
                     }
                 }
@@ -402,5 +407,17 @@ fn own_verb(verb: &str) -> String {
     match cli::is_called() {
         true => format!("{} {verb}", program::typed()),
         false => verb,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_started_is_counted() {
+        let said = |count| not_started(count, &Refused("sbatch: no".to_owned()));
+        assert_eq!(said(1), "1 worker was not started: sbatch: no");
+        assert_eq!(said(2), "2 workers were not started: sbatch: no");
     }
 }

@@ -13,7 +13,10 @@ use cw_core::{
 use super::{Halt, Starting, own_verb};
 use crate::{
     exit::{self, Trouble},
-    launch::{End, Launched, Refused, State},
+    launch::{
+        End, Launched, Refused, State,
+        fleet::{Fleet, How},
+    },
     observe::Observer,
 };
 
@@ -120,13 +123,22 @@ impl Starting<'_> {
 
     fn end_late(&mut self, coming: &Coming) -> Result<u8, Halt> {
         let wait = humantime::format_duration(self.flags.wait);
-        let line = format!("after {wait}: {}", coming.line());
+        let (line, later) = (coming.line(), later(&self.fleet));
         if coming.connected > 0 {
-            self.screen.say(&format!("{line}; the others join when they come"));
+            self.screen.say(&format!("after {wait}: {line}; the others {later}"));
             return Ok(0);
         }
         let stop = own_verb("stop");
-        Err(Trouble::new(exit::LAUNCH, format!("{line}; they stay, and `{stop}` ends them")).into())
+        let line = format!("after {wait}: {line}; they {later}; `{stop}` ends them");
+        Err(Trouble::new(exit::LAUNCH, line).into())
+    }
+}
+
+/// What becomes of those that have not come. Where they wait in line the master takes back what the work no longer needs.
+fn later(fleet: &Fleet) -> &'static str {
+    match (&fleet.how, fleet.idle) {
+        (How::Slurm(_), Some(_)) => "join when they come, unless the work is done by then",
+        _ => "join when they come",
     }
 }
 
@@ -224,7 +236,18 @@ fn is_or_has(it: &str, id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launch::What;
+    use crate::launch::{
+        What,
+        fleet::{Local, tests::fleet},
+    };
+
+    #[test]
+    fn who_is_late_joins_unless_it_is_taken_back() {
+        assert_eq!(later(&fleet()), "join when they come, unless the work is done by then");
+        assert_eq!(later(&Fleet { idle: None, ..fleet() }), "join when they come", "nothing is taken back");
+        let local = Fleet { how: How::Local(Local::default()), ..fleet() };
+        assert_eq!(later(&local), "join when they come");
+    }
 
     fn launched(id: &str, state: State) -> Launched {
         Launched { id: id.to_owned(), what: What::Worker, state }
