@@ -293,9 +293,13 @@ impl Kept {
         if !is_due || !matches!(self.fleet.how, How::Slurm(_)) {
             return;
         }
-        self.pruned = Some(Instant::now());
         let known = seen.iter().map(|job| job.id.as_str()).collect();
-        match logs::prune(&dir.log_folder(), &known) {
+        let removed = logs::prune(&dir.log_folder(), &known);
+        // Where there were more than go at once, the rest follows with the next look.
+        if !matches!(removed, Ok(logs::REMOVED_MAX)) {
+            self.pruned = Some(Instant::now());
+        }
+        match removed {
             Ok(0) => {}
             Ok(count) => tracing::info!("removed the {count} oldest logs of workers that have ended"),
             Err(error) => tracing::warn!("cannot remove old logs in {}: {error}", dir.log_folder().display()),
@@ -343,6 +347,25 @@ fn engine(how: &How) -> &'static str {
 mod tests {
     use super::*;
     use crate::launch::fleet::{Host, Ssh, tests::fleet};
+
+    #[test]
+    fn of_very_many_old_logs_all_go_in_time() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::in_home(home.path(), "default").unwrap();
+        fs::create_dir_all(dir.log_folder()).unwrap();
+        let write = |id: usize| fs::write(dir.log_folder().join(format!("slurm-{id}.log")), "").unwrap();
+        (0..2 * logs::REMOVED_MAX).for_each(write);
+        let keeper = Keeper::new("Slurm", wish(&fleet(), false, false));
+        let mut kept = Kept { fleet: fleet(), keeper, is_early: false, waits: false, pruned: None };
+        let left = || fs::read_dir(dir.log_folder()).unwrap().count();
+        kept.prune(&dir, &[]);
+        assert_eq!(left(), logs::REMOVED_MAX);
+        kept.prune(&dir, &[]);
+        assert_eq!(left(), 200);
+        write(1_000_000);
+        kept.prune(&dir, &[]);
+        assert_eq!(left(), 201, "only now and then");
+    }
 
     #[test]
     fn workers_that_stay_are_not_taken_back_either() {

@@ -1,6 +1,12 @@
 //! `cw start --local`.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -168,5 +174,20 @@ fn a_dry_run_shows_what_would_be_run_and_starts_nothing() {
     let worker = format!("{} worker --cluster default --slots 1 < /dev/null > ", cw().display());
     assert_eq!(said.matches(&worker).count(), 2, "{said}");
     assert!(!house.home.file("").exists());
+    house.assert_ended();
+}
+
+/// The cluster was one of Slurm's before.
+#[test]
+fn where_there_is_no_slurm_nothing_is_said_of_its_jobs() {
+    let house = House::new();
+    start(&house, &["-n", "1"]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs();
+    let ended = house.home.file("ended.json");
+    fs::write(&ended, format!(r#"{{"version": 1, "ids": [["aa", {now}]]}}"#)).expect("there is room");
+    fs::set_permissions(&ended, Permissions::from_mode(0o600)).expect("just made");
+    let mut stop = house.home.command(cw(), &["stop"]);
+    let stopped = Process::start(stop.env("PATH", "/nowhere")).finish().with_code(0);
+    assert!(stopped.stdout.contains("has ended") && !stopped.stdout.contains("Slurm"), "{stopped:?}");
     house.assert_ended();
 }

@@ -3,21 +3,28 @@
 //! Their ids are kept in the cluster's folder. So they are told from those of a cluster by the same name in another
 //! `CW_HOME`, which has ids of its own: those are nobody's here to end.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::{Value, json};
 
 use super::{end_all, listed, parse, parse::Phase, script};
-use crate::{access::ClusterDir, launch::Refused};
+use crate::{
+    access::ClusterDir,
+    launch::{Refused, command::Failed},
+};
 
-/// So many are kept: a controller's state is hours old, not months.
+/// So many are kept, each for so long: a controller's state is hours old, not months. While there is none Slurm is not asked.
 const KEPT: usize = 64;
+const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Notes that this fleet has ended, or is about to.
 pub(in crate::launch) fn note(dir: &ClusterDir, id: &str) {
-    let mut ids = ids(dir);
-    ids.retain(|known| known != id);
-    ids.push(id.to_owned());
+    let mut ids = dated(dir);
+    ids.retain(|(known, _)| known != id);
+    ids.push((id.to_owned(), now()));
     let kept = &ids[ids.len().saturating_sub(KEPT)..];
     if let Err(error) = dir.write_own(&file(dir), &json!({ "version": 1, "ids": kept })) {
         tracing::warn!("cannot {error}; should Slurm have jobs of it again, they will not be known");
@@ -38,7 +45,13 @@ pub(crate) fn end(dir: &ClusterDir) -> Result<(usize, Result<(), Refused>), Refu
         lines.retain(|line| is_of(line, &ids) && is_live(line));
         Ok(lines)
     };
-    let found = list()?.len();
+    let found = match list() {
+        Ok(lines) => lines.len(),
+        // Nobody here has started anything with it.
+        Err(Failed::Missing { .. }) => return Ok((0, Ok(()))),
+        Err(failed) => return Err(failed.into()),
+    };
+    let list = || list().map_err(Refused::from);
     Ok((found, if found > 0 { end_all(dir.cluster(), &list) } else { Ok(()) }))
 }
 
@@ -61,13 +74,21 @@ fn file(dir: &ClusterDir) -> PathBuf {
     dir.path().join("ended.json")
 }
 
-/// What cannot be read is as good as none.
 fn ids(dir: &ClusterDir) -> Vec<String> {
+    dated(dir).into_iter().map(|(id, _)| id).collect()
+}
+
+/// Each with the second of its end, but those that ended long ago. What cannot be read is as good as none.
+fn dated(dir: &ClusterDir) -> Vec<(String, u64)> {
     let Ok(Some(Value::Object(mut found))) = dir.read_own::<Value>(&file(dir)) else { return Vec::new() };
-    match found.remove("ids") {
-        Some(Value::Array(ids)) => ids.iter().filter_map(|id| Some(id.as_str()?.to_owned())).collect(),
-        _ => Vec::new(),
-    }
+    let Some(Value::Array(ids)) = found.remove("ids") else { return Vec::new() };
+    let oldest = now().saturating_sub(KEPT_FOR.as_secs());
+    let dated = |entry: &Value| Some((entry.get(0)?.as_str()?.to_owned(), entry.get(1)?.as_u64()?));
+    ids.iter().filter_map(dated).filter(|(_, ended)| *ended > oldest).collect()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
@@ -122,5 +143,18 @@ mod tests {
         assert_eq!(ids(&dir), [] as [&str; 0]);
         note(&dir, "9");
         assert_eq!(ids(&dir), ["9"]);
+    }
+
+    #[test]
+    fn those_that_ended_long_ago_are_forgotten() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::in_home(home.path(), "lab").unwrap();
+        dir.make().unwrap();
+        let ago = |days: u64| now() - days * 24 * 60 * 60;
+        let found = json!({ "version": 1, "ids": [["aa", ago(31)], ["bb", ago(29)], ["cc"], 7] });
+        dir.write_own(&file(&dir), &found).unwrap();
+        assert_eq!(ids(&dir), ["bb"]);
+        note(&dir, "dd");
+        assert_eq!(ids(&dir), ["bb", "dd"]);
     }
 }

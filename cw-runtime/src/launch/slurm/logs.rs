@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, io, path::Path, time::SystemTime};
 const KEPT: usize = 200;
 
 /// So many go at once: each may be a word with a server far away.
-const REMOVED_MAX: usize = 1_000;
+pub(crate) const REMOVED_MAX: usize = 1_000;
 
 /// The name of a job's log, as [`script`](super::script) has Slurm name it.
 pub(super) fn name(id: &str) -> String {
@@ -33,8 +33,16 @@ pub(crate) fn prune(folder: &Path, known: &BTreeSet<&str>) -> io::Result<usize> 
     }
     old.sort_unstable();
     old.truncate(old.len().saturating_sub(KEPT).min(REMOVED_MAX));
-    old.iter().try_for_each(|(_, name)| fs::remove_file(folder.join(name)))?;
+    old.iter().try_for_each(|(_, name)| remove(&folder.join(name)))?;
     Ok(old.len())
+}
+
+/// One that somebody else has removed is gone as well.
+fn remove(log: &Path) -> io::Result<()> {
+    match fs::remove_file(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Whether it is the log of a job, of none of these.
@@ -74,6 +82,14 @@ mod tests {
         assert_eq!(prune(folder, &known).unwrap(), 0);
         assert_eq!(prune(folder, &BTreeSet::new()).unwrap(), 2);
         assert_eq!(fs::read_dir(folder).unwrap().count(), KEPT + 4);
+    }
+
+    #[test]
+    fn one_that_is_gone_already_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        remove(&folder.path().join("slurm-7.log")).unwrap();
+        fs::create_dir(folder.path().join("slurm-8.log")).unwrap();
+        assert!(remove(&folder.path().join("slurm-8.log")).is_err());
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl Launcher for Slurm {
 }
 
 /// Jobs of this user's by the names of this cluster, also those that have ended.
-fn listed(cluster: &str) -> Result<Vec<parse::Line>, Refused> {
+fn listed(cluster: &str) -> Result<Vec<parse::Line>, Failed> {
     let mut command = squeue(cluster);
     command.args(["-o", parse::FORMAT]);
     let Answer { stdout, .. } = run(&mut command, "")?;
