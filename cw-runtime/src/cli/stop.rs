@@ -64,6 +64,8 @@ struct Stopped {
     ended: Vec<String>,
     /// What is left, and why.
     left: Vec<String>,
+    /// A master on another machine, which did not do what it was asked to: its job may be ended, if it is one.
+    elsewhere: Option<String>,
 }
 
 impl Stop {
@@ -90,8 +92,9 @@ impl Stop {
         };
         let slurm = fleet.as_ref().filter(|fleet| matches!(fleet.how, How::Slurm(_)));
         let slurm = slurm.map(|fleet| Slurm::new(fleet, &dir));
-        if let Some(fleet) = fleet {
-            stopped.end_fleet(&dir, fleet, &mut screen)?;
+        match fleet {
+            Some(fleet) => stopped.end_fleet(&dir, fleet, &mut screen)?,
+            None => stopped.judge_elsewhere(None, false),
         }
         let unknown = stopped.end_former(&dir, slurm.is_some(), &mut screen);
         let nothing = match slurm {
@@ -163,9 +166,9 @@ impl Stopped {
         };
         if *host != program::host_name() {
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            return self
-                .left
-                .push(format!("the master, process {pid} on {host}, which has to be ended there{why}"));
+            let line = format!("the master, process {pid} on {host}, which has to be ended there{why}");
+            self.elsewhere = Some(line);
+            return;
         }
         let Some(began) = process::began(*pid) else { return };
         screen.show(&format!("ending the master, process {pid}"));
@@ -179,6 +182,7 @@ impl Stopped {
         // Those that run are then the workers that have just been told of.
         let is_told = !self.ended.is_empty();
         let (before, how, ended) = end_launched(dir, &fleet, screen);
+        self.judge_elsewhere(Some(&fleet.master), ended.is_ok());
         match ended {
             Ok(()) => {
                 let before = Before { pend: before.pend + self.cancelled, ..before };
@@ -191,6 +195,17 @@ impl Stopped {
         }
         fleet.how = how;
         Ok(dir.write_fleet(&fleet)?)
+    }
+
+    /// A master that was a job has ended with all jobs of its fleet. Any other is left where it is.
+    fn judge_elsewhere(&mut self, master: Option<&MasterAt>, has_ended: bool) {
+        let Some(line) = self.elsewhere.take() else { return };
+        match master {
+            Some(MasterAt::Job { id }) if has_ended => {
+                self.ended.push(format!("the master (job {id}, which did not answer)"));
+            }
+            _ => self.left.push(line),
+        }
     }
 
     fn tell(self, cluster: &str, nothing: &str, stays: bool) -> Result<u8, Trouble> {
@@ -321,6 +336,33 @@ fn plural(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_master_on_another_machine_is_left_unless_it_was_a_job_that_has_ended() {
+        let job = MasterAt::Job { id: "7".to_owned() };
+        let here = MasterAt::Here { host: "login2".to_owned(), pid: 9 };
+        let line = "the master, process 9 on login2, which has to be ended there";
+        for (master, has_ended, is_left) in [
+            (Some(&job), true, false),
+            (Some(&job), false, true),
+            (Some(&here), true, true),
+            (None, false, true),
+        ] {
+            let mut stopped = Stopped { elsewhere: Some(line.to_owned()), ..Stopped::default() };
+            stopped.judge_elsewhere(master, has_ended);
+            let (left, ended) = (stopped.left.join(", "), stopped.ended.join(", "));
+            match is_left {
+                true => assert_eq!((left.as_str(), ended.as_str()), (line, "")),
+                false => assert_eq!(
+                    (left.as_str(), ended.as_str()),
+                    ("", "the master (job 7, which did not answer)")
+                ),
+            }
+        }
+        let mut stopped = Stopped::default();
+        stopped.judge_elsewhere(Some(&job), true);
+        assert!(stopped.ended.is_empty() && stopped.left.is_empty(), "there was none");
+    }
 
     #[test]
     fn nobody_waits_for_nothing() {
