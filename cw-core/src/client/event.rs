@@ -6,7 +6,7 @@ use crate::{
     Payload,
     actions::Tells,
     ids::{Attempt, JobIndex, SpecIndex, TaskId, WorkerId},
-    wire::{Answer, Ask, Class, Counts, FromClient, Spec, Stall, Stretch, ToClient, Window, join},
+    wire::{Answer, Ask, Class, Counts, Failure, FromClient, Spec, Stall, Stretch, ToClient, Window, join},
 };
 
 /// Something that happened.
@@ -204,6 +204,15 @@ pub struct Completion {
     pub output: Payload,
     /// Result, or encoded failure.
     pub body: Payload,
+}
+
+impl Completion {
+    /// An end that no worker knows of.
+    pub(super) fn local(failure: &Failure) -> Self {
+        let class: Class = failure.class();
+        let (output, body) = (Payload::new(), failure.encode());
+        Self { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, output, body }
+    }
 }
 
 /// What the ends of consecutive tasks have in common that are told together.

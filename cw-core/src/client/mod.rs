@@ -32,7 +32,9 @@
 //!
 //! Where the user set a limit, tasks of which none has moved for so long end with the reason.
 
+mod dispatched;
 mod event;
+mod learned;
 mod patience;
 mod questions;
 mod received;
@@ -49,8 +51,9 @@ use crate::{
     Payload, TaskMap, Time,
     actions::Actions,
     ids::{Attempt, SettingId, SpecIndex, TaskId, WorkerId},
-    wire::{Class, Failure, FromClient, Output, Spec, ToClient, Window, split_output},
+    wire::{Failure, FromClient, Output, Spec, ToClient, Window, split_output},
 };
+use learned::Lore;
 use patience::Patience;
 use questions::Asked;
 use received::Received;
@@ -106,6 +109,7 @@ pub struct Client {
     resubmitted: u64,
     /// No task from this one on had been sent to a worker when the master last said so.
     dispatched: TaskId,
+    lore: Lore,
     /// Whether any task is durable.
     any_durable: bool,
     config: Config,
@@ -121,6 +125,12 @@ struct Task {
     claimed: bool,
     args: Payload,
     state: State,
+}
+
+impl Task {
+    fn new(spec: SpecIndex, durable: bool, args: Payload) -> Self {
+        Self { spec, durable, claimed: false, args, state: State::Waiting }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,6 +168,7 @@ impl Client {
             resuming: false,
             resubmitted: 0,
             dispatched: TaskId(0),
+            lore: Lore::default(),
             any_durable: false,
             patience: Patience::new(config.give_up_after),
             config,
@@ -234,16 +245,15 @@ impl Client {
             self.say_keep();
         }
         self.waiting.push_back(self.priority(spec), task, (1, self.size(spec, &args).bytes));
-        self.tasks.insert(task, Task { spec, durable, claimed: false, args, state: State::Waiting });
+        self.tasks.insert(task, Task::new(spec, durable, args));
     }
 
     fn on_claim(&mut self, task: TaskId, spec: SpecIndex) {
         self.any_durable = true;
         self.again += 1;
         self.waiting.push_again(self.priority(spec), task, 0);
-        let args = Payload::new();
-        let durable = !planted!(AckClaims);
-        self.tasks.insert(task, Task { spec, durable, claimed: true, args, state: State::Again });
+        let claimed = Task::new(spec, !planted!(AckClaims), Payload::new());
+        self.tasks.insert(task, Task { claimed: true, state: State::Again, ..claimed });
     }
 
     fn introduce(&mut self) {
@@ -346,11 +356,9 @@ impl Client {
             ToClient::Dispatched { below } => self.on_dispatched(below),
             ToClient::SetAside { worker, why } => self.actions.push_back(Action::SetAside { worker, why }),
             ToClient::TooLong { spec, p90_seconds, longest_seconds } => {
-                if let Some(spec) = self.specs.get(spec.0 as usize) {
-                    let job = spec.job;
-                    self.actions.push_back(Action::TooLong { job, p90_seconds, longest_seconds });
-                }
+                self.on_too_long(spec, p90_seconds, longest_seconds);
             }
+            ToClient::Learned { spec, p90, mean } => self.on_learned(spec, p90, mean),
             ToClient::Remark { worker, what } => self.actions.push_back(Action::Remark { worker, what }),
             ToClient::Output { task, from } => self.on_output(task, from, body),
             ToClient::Counts(counts) => self.actions.push_back(Action::Counts(counts)),
@@ -368,14 +376,6 @@ impl Client {
         let is_sent = self.tasks.get(task).is_some_and(|task| matches!(task.state, State::Sent));
         if is_sent || self.plain.is_sent(task) {
             self.actions.push_back(Action::Output { task, from, body });
-        }
-    }
-
-    /// What must not run twice is dispatched only once the client knows of that.
-    fn on_dispatched(&mut self, below: TaskId) {
-        self.dispatched = self.dispatched.max(below);
-        if self.specs.iter().any(|spec| !spec.rerun) {
-            self.tell(FromClient::Noted { below }, Payload::new());
         }
     }
 
@@ -481,6 +481,7 @@ impl Client {
             Resumed::NextMaster if planted!(ForgetDispatched) => TaskId(0),
             Resumed::NextMaster => self.dispatched,
         };
+        let is_new = session != Resumed::SameMaster;
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Again)) {
             let claimed = self.tasks.get(task).is_some_and(|task| task.claimed);
             if session == Resumed::No && (claimed || self.may_have_begun_once(task)) {
@@ -491,7 +492,7 @@ impl Client {
             }
         }
         // Another one may give the numbers of its attempts anew.
-        if session != Resumed::SameMaster {
+        if is_new {
             self.asked.clear();
         }
         // What one master has sent out may run under the next, and the one after that.
@@ -502,25 +503,13 @@ impl Client {
             let spec = SpecIndex(u32::try_from(index).expect("declared under this index"));
             self.tell(FromClient::Declare { spec, what: Box::new(what) }, Payload::new());
         }
+        if is_new {
+            self.say_learned();
+        }
         self.say_keep();
         if self.watched {
             self.tell(FromClient::Watch { on: true }, Payload::new());
         }
-    }
-
-    /// Whether a task must not run twice and may have run.
-    fn may_have_begun_once(&self, task: TaskId) -> bool {
-        let spec = self.tasks.get(task).and_then(|entry| self.specs.get(entry.spec.0 as usize));
-        task < self.dispatched && spec.is_some_and(|spec| !spec.rerun)
-    }
-
-    /// Ends a task that may have run in a session that is over.
-    fn lose(&mut self, task: TaskId) {
-        let Some(entry) = self.tasks.get(task) else { return };
-        let (bytes, durable) = (self.size(entry.spec, &entry.args).bytes, entry.durable);
-        self.drop_again(bytes);
-        let workers = vec!["its worker was told that this program had ended".to_owned()];
-        self.conclude(task, durable, Completion::local(&Failure::Lost { workers }));
     }
 
     /// What had been handed in is handed in again, in order, when there is a master again.
@@ -586,13 +575,4 @@ fn size(specs: &[Spec], spec: SpecIndex, args: &[u8]) -> Size {
         bytes: what.args_bytes(args),
         weight: what.weight(args),
     })
-}
-
-impl Completion {
-    /// An end that no worker knows of.
-    fn local(failure: &Failure) -> Self {
-        let class: Class = failure.class();
-        let (output, body) = (Payload::new(), failure.encode());
-        Self { class, attempt: Attempt(0), attempts: 0, worker: None, micros: 0, output, body }
-    }
 }

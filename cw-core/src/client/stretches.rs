@@ -181,7 +181,7 @@ impl Client {
     fn set_all_apart(&mut self, Plain { spec, is_sent, args }: Plain) {
         let state = if is_sent { State::Sent } else { State::Waiting };
         for Entry { task, bytes: args, .. } in args.entries() {
-            self.tasks.insert(task, Task { spec, durable: false, claimed: false, args, state });
+            self.tasks.insert(task, Task { state, ..Task::new(spec, false, args) });
         }
     }
 }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::*;
 use crate::{
     ids::JobIndex,
-    wire::{Entry, Stretch, put_args, put_done, singles},
+    wire::{Class, Entry, Stretch, put_args, put_done, singles},
 };
 
 const WORKER: WorkerId = WorkerId(3);

@@ -153,7 +153,7 @@ impl Master {
             self.note_passed(from, id, (first, passed), before);
         }
         if let Some(spec) = long {
-            self.note_too_long(id, spec);
+            self.note_long(id, spec);
         }
         other
     }

@@ -71,6 +71,8 @@ pub(super) struct Client {
     pub(super) advance: u64,
     /// Jobs of which it was told that they take longer than any worker has time.
     pub(super) too_long: BTreeSet<JobIndex>,
+    /// What it was told of what its jobs take, for the next master: nine of ten, and on average.
+    pub(super) lore: BTreeMap<JobIndex, (u64, u64)>,
     /// Whether it has jobs that must not run twice.
     pub(super) has_once: bool,
     /// The lowest priority of its specs.
@@ -214,6 +216,7 @@ impl Client {
             ran: 0,
             advance: 0,
             too_long: BTreeSet::new(),
+            lore: BTreeMap::new(),
             has_once: false,
             lowest_priority: i32::MAX,
             gone: false,

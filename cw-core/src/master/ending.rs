@@ -180,6 +180,15 @@ impl Master {
         self.note_load(id);
     }
 
+    /// A worker had more in all than it has left, of which a former master knew.
+    pub(super) fn on_lasts(&mut self, id: WorkerId, seconds: u32) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let whole = Duration::from_secs(seconds.min(LEFT_MAX).into());
+        worker.allotment.whole = worker.allotment.whole.max(whole);
+        self.longest = self.longest.max(whole);
+        self.note_load(id);
+    }
+
     /// A worker has no end any more, or is gone.
     pub(super) fn forget_end(&mut self, id: WorkerId) {
         if let Some(over) = self.enders.remove(&id) {
@@ -266,7 +275,7 @@ impl Master {
         self.untimely.insert(id);
         self.note_waiting(id);
         if let Some(spec) = laid {
-            self.note_too_long(id, spec);
+            self.note_long(id, spec);
         }
     }
 
@@ -327,7 +336,7 @@ impl Master {
         self.habits.add(known.habit, micros, 1);
         self.habits.note_learned(known.habit, known.learned);
         if micros >= LONG {
-            self.note_too_long(id, spec);
+            self.note_long(id, spec);
         }
     }
 
@@ -351,14 +360,20 @@ impl Master {
         self.settle(id, 0, micros);
         if latest == Attempt(1) || self.habits.get(habit).is_some_and(|habit| habit.runs() < FEW) {
             self.habits.add_cut(habit, micros);
-            self.note_too_long(id, spec);
+            self.note_long(id, spec);
         }
     }
 
+    /// Tasks of a job are long: its client hears what they take, if that is news.
+    pub(super) fn note_long(&mut self, id: ClientId, spec: SpecIndex) {
+        self.tell_learned(id, spec);
+        self.note_too_long(id, spec);
+    }
+
     /// Tells a client, once for each job, that its tasks take longer than any worker has.
-    pub(super) fn note_too_long(&mut self, id: ClientId, spec: SpecIndex) {
-        // Who has no end takes them.
-        if self.enders.is_empty() || self.enders.len() < self.workers.len() {
+    fn note_too_long(&mut self, id: ClientId, spec: SpecIndex) {
+        // Who has no end takes them, and who has not come back yet may have more time.
+        if self.enders.is_empty() || self.enders.len() < self.workers.len() || !self.missing.is_empty() {
             return;
         }
         let (need, longest) = (self.need_of(id, spec).micros, self.longest);

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use super::{Master, clients::SpecState};
 use crate::{
-    ids::{JobIndex, ProgramId},
+    Payload,
+    ids::{ClientId, JobIndex, ProgramId, SpecIndex},
     learn::{Habit, Learned},
+    wire::ToClient,
 };
 
 /// So many jobs are remembered; of those beyond nothing is learned.
@@ -78,6 +81,19 @@ impl Habits {
         }
     }
 
+    /// A former master has learned so much of a job. Whatever was learned here counts for more.
+    fn take_over(&mut self, place: Place, p90: u64, mean: u64) {
+        if let Some(known) = self.all.get_mut(place.0 as usize)
+            && known.habit.runs() == 0
+            && !known.learned.is_known()
+        {
+            known.habit.add(p90, 1);
+            if mean > 0 {
+                known.learned.learn(mean);
+            }
+        }
+    }
+
     /// One was cut off after so long.
     pub(super) fn add_cut(&mut self, place: Place, micros: u64) {
         if let Some(known) = self.all.get_mut(place.0 as usize) {
@@ -100,6 +116,37 @@ impl Habits {
         let place = Place(u32::try_from(at).expect("jobs are bounded"));
         self.places.insert(of, place);
         place
+    }
+}
+
+impl Master {
+    /// Tells a client what was learned of one of its jobs, unless it was told much the same before.
+    pub(super) fn tell_learned(&mut self, id: ClientId, spec: SpecIndex) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(SpecState { what, habit, .. }) = client.specs.get(spec.0 as usize) else { return };
+        let (p90, mean) = (self.habits.need(*habit), self.habits.learned(*habit).mean().unwrap_or(0));
+        let is_near = |told: u64, now: u64| told.abs_diff(now) <= told / 4;
+        let job = what.job;
+        let told = client.lore.get(&job);
+        if told.is_some_and(|told| is_near(told.0, p90) && is_near(told.1, mean)) {
+            return;
+        }
+        client.lore.insert(job, (p90, mean));
+        self.tell_client(id, ToClient::Learned { spec, p90, mean }, Payload::new());
+    }
+
+    /// A client says what a former master has learned of one of its jobs.
+    pub(super) fn on_learned(&mut self, id: ClientId, spec: SpecIndex, p90: u64, mean: u64) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(SpecState { what, habit, .. }) = client.specs.get(spec.0 as usize) else { return };
+        let (job, habit) = (what.job, *habit);
+        self.habits.take_over(habit, p90, mean);
+        client.lore.insert(job, (p90, mean));
+        let learned = self.habits.learned(habit);
+        for spec in client.specs.iter_mut().filter(|spec| spec.habit == habit && !spec.learned.is_known()) {
+            spec.learned = learned;
+        }
+        self.unplaced = true;
     }
 }
 

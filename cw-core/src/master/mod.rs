@@ -395,6 +395,7 @@ impl Master {
             FromClient::Keep { seconds } => self.on_keep(client, seconds),
             FromClient::Resubmitted { tasks } => self.note_resubmitted(client, 0, Some(tasks)),
             FromClient::Noted { below } => self.on_noted(client, below),
+            FromClient::Learned { spec, p90, mean } => self.on_learned(client, spec, p90, mean),
             FromClient::Introduce { .. } if body.len() > PARTICULARS_BYTES_MAX => {
                 self.disconnect_client(client, "said too much of itself");
             }
@@ -451,6 +452,7 @@ impl Master {
             FromWorker::Unfit { program, why } => self.on_unfit(worker, program, why),
             FromWorker::Remark { client, what } => self.on_remark(worker, client, what),
             FromWorker::Ends { left } => self.on_ends(worker, left),
+            FromWorker::Lasts { seconds } => self.on_lasts(worker, seconds),
             FromWorker::Ran { client, task, attempt, seconds } => {
                 self.on_ran(worker, client, (task, attempt), seconds);
             }

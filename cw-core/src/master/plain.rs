@@ -35,7 +35,8 @@ fn named(message: &FromWorker) -> Option<(ClientId, TaskId)> {
         | FromWorker::Unfit { .. }
         | FromWorker::Ends { .. }
         | FromWorker::Remark { .. }
-        | FromWorker::AsksNothing { .. } => None,
+        | FromWorker::AsksNothing { .. }
+        | FromWorker::Lasts { .. } => None,
     }
 }
 
@@ -189,7 +190,7 @@ impl Master {
             self.note_passed(from, id, (first, passed), before);
         }
         if let Some(spec) = long {
-            self.note_too_long(id, spec);
+            self.note_long(id, spec);
         }
         passed
     }

@@ -71,6 +71,7 @@ impl Master {
         self.away.remove(&id);
         self.watching.remove(&id);
         client.trimmed = false;
+        client.lore.clear();
         client.watch = Default::default();
         client.prints = Default::default();
         client.stall = Default::default();

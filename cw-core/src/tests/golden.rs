@@ -71,6 +71,8 @@ fn from_client() {
     assert_eq!(golden(FromClient::Heard { bytes: 300 }, b""), "030000000cac02");
     let answers = FromClient::Answers { task: TASK, attempt: ATTEMPT, number: 7, answer: Answer::Nothing };
     assert_eq!(golden(answers, b"s"), "070000000eac0202070173");
+    let learned = FromClient::Learned { spec: SpecIndex(1), p90: 300, mean: 2 };
+    assert_eq!(golden(learned, b""), "050000000f01ac0202");
 }
 
 #[test]
@@ -106,6 +108,8 @@ fn to_client() {
     assert_eq!(golden(too_long, b""), "050000000b01ac0202");
     let asks = ToClient::Asks { task: TASK, attempt: ATTEMPT, number: 7, ask: Ask::Load };
     assert_eq!(golden(asks, b"s"), "070000000cac0202070173");
+    let learned = ToClient::Learned { spec: SpecIndex(1), p90: 300, mean: 2 };
+    assert_eq!(golden(learned, b""), "050000000d01ac0202");
     for (why, bytes) in [
         (Stall::Silent { workers: 2 }, "03000000020302"),
         (Stall::Recovering { workers: 2 }, "03000000020402"),
@@ -195,6 +199,7 @@ fn from_worker() {
     let asks = FromWorker::Asks { client, task, attempt, number: 7, ask: Ask::Save };
     assert_eq!(golden(asks, b"s"), "080000001005ac0202070073");
     assert_eq!(golden(FromWorker::AsksNothing { client, task, attempt }, b""), "050000001105ac0202");
+    assert_eq!(golden(FromWorker::Lasts { seconds: 300 }, b""), "0300000012ac02");
 }
 
 #[test]

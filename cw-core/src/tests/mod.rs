@@ -13,6 +13,7 @@ mod hostile;
 mod idle;
 mod lies;
 mod looks;
+mod lore;
 mod outcomes;
 mod programs;
 mod races;

@@ -109,6 +109,15 @@ pub enum FromClient {
         /// What came of it.
         answer: Answer,
     },
+    /// What a former master has learned of a job and said as [`ToClient::Learned`].
+    Learned {
+        /// One of the job's specs.
+        spec: SpecIndex,
+        /// Nine of ten tasks are done in so many microseconds.
+        p90: u64,
+        /// And on average they take so many.
+        mean: u64,
+    },
 }
 
 /// What a client wants of what its tasks print.
@@ -217,6 +226,15 @@ pub enum ToClient {
         number: u32,
         /// What it wants.
         ask: Ask,
+    },
+    /// What the tasks of a job take, as far as this master has learned it: the next one has to be told.
+    Learned {
+        /// One of the job's specs.
+        spec: SpecIndex,
+        /// Nine of ten tasks are done in so many microseconds; 0 if in less than a second.
+        p90: u64,
+        /// And on average they take so many.
+        mean: u64,
     },
 }
 

@@ -300,6 +300,11 @@ pub enum FromWorker {
         /// The attempt.
         attempt: Attempt,
     },
+    /// How long the worker's allocation is in all; comes before `Ends`, where that says less.
+    Lasts {
+        /// Seconds.
+        seconds: u32,
+    },
 }
 
 /// What has become of an attempt.

@@ -55,11 +55,17 @@ impl Worker {
 
     /// Tells the master when this worker ends, if anybody ever knew.
     pub(super) fn tell_ends(&mut self) {
-        if self.ending.told.is_some() {
-            let left = self.ending.ends.map(|ends| ends.since(self.now).as_secs());
-            let left = left.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
-            self.tell(FromWorker::Ends { left }, Payload::new());
+        if self.ending.told.is_none() {
+            return;
         }
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let left = self.ending.ends.map(|ends| seconds(ends.since(self.now)));
+        let whole = seconds(self.ending.whole);
+        // A master that is new would take what is left for all.
+        if left.is_some_and(|left| left < whole) {
+            self.tell(FromWorker::Lasts { seconds: whole }, Payload::new());
+        }
+        self.tell(FromWorker::Ends { left }, Payload::new());
     }
 
     /// When this worker leaves by itself.
