@@ -4,23 +4,48 @@
 use super::{Client, Completion};
 use crate::{
     Payload,
-    ids::TaskId,
+    ids::{SpecIndex, TaskId},
     wire::{Failure, FromClient},
 };
 
 impl Client {
-    /// What must not run twice is dispatched only once the client knows of that.
     pub(super) fn on_dispatched(&mut self, below: TaskId) {
         self.dispatched = self.dispatched.max(below);
-        if self.specs.iter().any(|spec| !spec.rerun) {
-            self.tell(FromClient::Noted { below }, Payload::new());
+    }
+
+    /// What must not run twice is dispatched only once the client knows of that.
+    pub(super) fn on_dispatched_once(&mut self, spec: SpecIndex, below: TaskId) {
+        if self.is_once(spec) {
+            let known = self.dispatched_once.entry(spec).or_insert(below);
+            *known = below.max(*known);
+            self.tell(FromClient::Noted { spec, below }, Payload::new());
+        }
+    }
+
+    /// In a new session nothing has been dispatched.
+    pub(super) fn forget_dispatched(&mut self) {
+        self.dispatched = TaskId(0);
+        self.dispatched_once.clear();
+    }
+
+    fn is_once(&self, spec: SpecIndex) -> bool {
+        self.specs.get(spec.0 as usize).is_some_and(|spec| !spec.rerun)
+    }
+
+    /// Whether a worker may have had a task, by what masters have said. Tasks of a spec that must not run twice are told of
+    /// apart: what was laid aside of one has not begun, whatever was sent of the others.
+    pub(super) fn may_have_begun(&self, task: TaskId) -> bool {
+        let Some(spec) = self.tasks.get(task).map(|entry| entry.spec) else { return false };
+        match self.is_once(spec) {
+            true => self.dispatched_once.get(&spec).is_some_and(|below| task < *below),
+            false => task < self.dispatched,
         }
     }
 
     /// Whether a task must not run twice and may have run.
     pub(super) fn may_have_begun_once(&self, task: TaskId) -> bool {
-        let spec = self.tasks.get(task).and_then(|entry| self.specs.get(entry.spec.0 as usize));
-        task < self.dispatched && spec.is_some_and(|spec| !spec.rerun)
+        let is_once = self.tasks.get(task).is_some_and(|entry| self.is_once(entry.spec));
+        is_once && self.may_have_begun(task)
     }
 
     /// Ends a task that may have run in a session that is over.

@@ -21,7 +21,7 @@
 //!
 //! The machine keeps each task's arguments until its end: when the master is lost, what has no result
 //! is handed in again. What had been handed in may have run, so the master looks for it at the workers first; except
-//! where the master that died had said that it had sent out nothing from a certain task on ([`ToClient::Dispatched`]):
+//! where the master that died had said that it had sent out nothing from a certain task on ([`ToClient::Dispatched`], [`ToClient::DispatchedOnce`]):
 //! what lies above starts at once. A result of such a task is taken whenever it comes.
 //!
 //! A process that goes on with the session of one that has died *claims* that one's tasks: it begins with them in `Again`,
@@ -43,7 +43,7 @@ mod stretches;
 mod tests;
 mod window;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use event::{Action, Common, Completion, Event, Resumed};
 
@@ -109,6 +109,8 @@ pub struct Client {
     resubmitted: u64,
     /// No task from this one on had been sent to a worker when the master last said so.
     dispatched: TaskId,
+    /// The same of each spec whose tasks must not run twice.
+    dispatched_once: BTreeMap<SpecIndex, TaskId>,
     lore: Lore,
     /// Whether any task is durable.
     any_durable: bool,
@@ -168,6 +170,7 @@ impl Client {
             resuming: false,
             resubmitted: 0,
             dispatched: TaskId(0),
+            dispatched_once: BTreeMap::new(),
             lore: Lore::default(),
             any_durable: false,
             patience: Patience::new(config.give_up_after),
@@ -354,6 +357,7 @@ impl Client {
                 self.actions.push_back(Action::Moving);
             }
             ToClient::Dispatched { below } => self.on_dispatched(below),
+            ToClient::DispatchedOnce { spec, below } => self.on_dispatched_once(spec, below),
             ToClient::SetAside { worker, why } => self.actions.push_back(Action::SetAside { worker, why }),
             ToClient::TooLong { spec, p90_seconds, longest_seconds } => {
                 self.on_too_long(spec, p90_seconds, longest_seconds);
@@ -474,19 +478,12 @@ impl Client {
         self.patience.end();
         self.resuming = session != Resumed::No;
         self.resubmitted = 0;
-        // What is above is known not to have been sent to any worker.
-        let may_have_run = match session {
-            Resumed::No => TaskId(0),
-            Resumed::SameMaster => TaskId(u64::MAX),
-            Resumed::NextMaster if planted!(ForgetDispatched) => TaskId(0),
-            Resumed::NextMaster => self.dispatched,
-        };
         let is_new = session != Resumed::SameMaster;
         for task in self.tasks.sorted_keys(|task| matches!(task.state, State::Again)) {
             let claimed = self.tasks.get(task).is_some_and(|task| task.claimed);
             if session == Resumed::No && (claimed || self.may_have_begun_once(task)) {
                 self.lose(task);
-            } else if task >= may_have_run && !claimed {
+            } else if !claimed && self.is_new_to(session, task) {
                 self.again -= 1;
                 self.tasks.get_mut(task).expect("just listed").state = State::Waiting;
             }
@@ -497,7 +494,7 @@ impl Client {
         }
         // What one master has sent out may run under the next, and the one after that.
         if session == Resumed::No {
-            self.dispatched = TaskId(0);
+            self.forget_dispatched();
         }
         for (index, what) in self.specs.clone().into_iter().enumerate() {
             let spec = SpecIndex(u32::try_from(index).expect("declared under this index"));
@@ -509,6 +506,15 @@ impl Client {
         self.say_keep();
         if self.watched {
             self.tell(FromClient::Watch { on: true }, Payload::new());
+        }
+    }
+
+    /// Whether a master knows nothing of a task that was handed in, nor does any worker.
+    fn is_new_to(&self, session: Resumed, task: TaskId) -> bool {
+        match session {
+            Resumed::No => true,
+            Resumed::SameMaster => false,
+            Resumed::NextMaster => planted!(ForgetDispatched) || !self.may_have_begun(task),
         }
     }
 

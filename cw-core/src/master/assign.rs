@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Action, Master,
+    once::{Kept, Turn},
     parked::Wish,
     tasks::State,
     workers::{Tasks, Worker},
@@ -28,19 +29,24 @@ impl Master {
         if !(self.wishful.is_empty() && self.exclusives.is_empty()) {
             self.place_wishful();
         }
+        self.take_up();
         let any_once = !self.once.is_empty();
         if any_once {
             self.announce_once();
         }
-        self.take_up();
-        let mut any_sent = false;
-        while let Some((client, worker)) = self.next_pair() {
-            match worker {
-                Some(worker) => self.send_run(client, worker),
-                None => self.lay_aside(client),
+        let (mut any_sent, mut kept) = (false, Kept::new());
+        while let Some((client, turn)) = self.next_turn(&kept) {
+            match turn {
+                Turn::Send(worker) => self.send_run(client, worker),
+                Turn::LayAside => self.lay_aside(client),
+                Turn::Keep(worker) => {
+                    self.announce_next(client);
+                    kept.push((client, worker));
+                }
             }
-            any_sent |= worker.is_some();
+            any_sent |= matches!(turn, Turn::Send(_));
         }
+        self.kept_until = self.kept_until(&kept);
         // The next ones are to be announced, or are laid aside.
         self.unplaced |= any_sent && (any_once || !self.untimely.is_empty());
         self.recall_for_idle();
@@ -48,55 +54,57 @@ impl Master {
         self.accrue();
     }
 
-    /// The client with least slot time used that a worker has room for, and that worker; none in its place if workers have
-    /// room, and none of them has the time.
+    /// The client with least slot time used that a worker has room for, and that worker; or that it is to be laid aside, if
+    /// workers have room, and none of them has the time.
     ///
     /// While one waits whose next task must begin at once, nothing of the others' is sent ahead: it would have each slot
     /// that frees.
-    fn next_pair(&self) -> Option<(ClientId, Option<WorkerId>)> {
+    fn next_turn(&self, kept: &Kept) -> Option<(ClientId, Turn)> {
         if self.room.values().all(BTreeSet::is_empty) {
             return None;
         }
         let mut slots_only: Vec<ProgramId> = Vec::new();
-        let mut worker_for = |(_, client): &(u64, ClientId)| {
+        let mut turn_of = |(_, client): &(u64, ClientId)| {
             let state = &self.clients[client];
             let room = self.room_for(state.program)?;
             let needs_slot = self.must_begin_at_once(*client);
-            if needs_slot && self.awaits_note(*client) {
+            let awaits_note = needs_slot && self.awaits_note(*client);
+            if awaits_note && (self.is_mute(*client) || kept.iter().any(|(it, _)| it == client)) {
                 return None;
             }
-            let needs_slot = needs_slot || slots_only.contains(&self.pool_of(state.program));
+            let only_slots = needs_slot || slots_only.contains(&self.pool_of(state.program));
             let need = self.next_need(*client);
             let fits = |worker: &WorkerId| {
-                !state.held_by.contains(worker) && (!needs_slot || self.workers[worker].free_slots() > 0)
+                let kept = kept.iter().filter(|(_, it)| it == worker).count();
+                let may_wait = !only_slots && kept == 0;
+                !state.held_by.contains(worker)
+                    && (may_wait || self.workers[worker].free_slots() as usize > kept)
             };
             let found = room.iter().find(|(_, worker)| fits(worker) && self.has_time(*worker, need));
-            if found.is_none() && room.iter().any(|(_, worker)| fits(worker)) {
-                return Some((*client, None));
-            }
-            // Not for one that nobody may serve, as its results pile up.
-            let may = state.detached.is_none() && room.iter().any(|(_, it)| !state.held_by.contains(it));
-            if needs_slot && found.is_none() && may && !planted!(OnceLast) {
-                slots_only.push(self.pool_of(state.program));
-            }
-            found.map(|(_, worker)| (*client, Some(*worker)))
+            let Some((_, worker)) = found else {
+                if room.iter().any(|(_, worker)| fits(worker)) {
+                    return Some((*client, Turn::LayAside));
+                }
+                // Not for one that nobody may serve, as its results pile up.
+                let may = state.detached.is_none() && room.iter().any(|(_, it)| !state.held_by.contains(it));
+                if only_slots && may && !planted!(OnceLast) {
+                    slots_only.push(self.pool_of(state.program));
+                }
+                return None;
+            };
+            let turn = match awaits_note {
+                _ if needs_slot && self.is_behind(*client) => Turn::LayAside,
+                // Nobody who is away answers.
+                true if state.detached.is_some() => return None,
+                true => Turn::Keep(*worker),
+                false => Turn::Send(*worker),
+            };
+            Some((*client, turn))
         };
         if planted!(MostUsedFirst) {
-            return self.waiting.iter().rev().find_map(worker_for);
+            return self.waiting.iter().rev().find_map(turn_of);
         }
-        self.waiting.iter().find_map(&mut worker_for)
-    }
-
-    /// Whether a client must first say that it knows what is about to be dispatched.
-    fn awaits_note(&self, id: ClientId) -> bool {
-        let client = &self.clients[&id];
-        self.config.liveness && self.must_begin_at_once(id) && client.first() >= Some(client.noted)
-    }
-
-    /// Whether a client's next task goes only to a slot that is free.
-    fn must_begin_at_once(&self, id: ClientId) -> bool {
-        let client = &self.clients[&id];
-        client.has_once && client.first().is_some_and(|task| self.needs_free_slot(id, task))
+        self.waiting.iter().find_map(&mut turn_of)
     }
 
     /// Whether what is called back for a client would be sent again in its place: slots are kept free for nobody who is
@@ -169,8 +177,12 @@ impl Master {
     /// it, whose it is, and what it is.
     fn acquaint(&mut self, id: ClientId, (task, spec): (TaskId, SpecIndex), to: WorkerId) {
         self.rouse(to);
-        if task >= self.clients[&id].dispatched {
-            self.tell_dispatched(id, task);
+        let client = &self.clients[&id];
+        if task >= client.dispatched_of(spec) {
+            match client.specs[spec.0 as usize].what.rerun {
+                true => self.tell_dispatched(id, task),
+                false => self.tell_dispatched_once(id, task, spec),
+            }
         }
         if self.workers.get_mut(&to).expect("listed as having room").introduce(id) {
             self.introduce(id, to);
@@ -218,7 +230,8 @@ impl Master {
     /// Asks for un-started tasks back where they would wait while slots elsewhere are idle.
     fn recall_for_idle(&mut self) {
         self.recall_at = None;
-        if self.idle.is_empty() || self.laden.is_empty() {
+        // What is called back for a slot that is kept for somebody would be sent there again, and not to that.
+        if self.idle.is_empty() || self.laden.is_empty() || self.kept_until.is_some() {
             return;
         }
         let due = self.recalled + RECALL_EVERY;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{
     Master,
-    clients::Stalling,
+    clients::{Client, Stalling},
     tally::Tally,
     tasks::{State, Task},
 };
-use crate::ids::{ClientId, TaskId, WorkerId};
+use crate::ids::{ClientId, SpecIndex, TaskId, WorkerId};
 
 impl Master {
     /// Re-derives what is kept incrementally; panics where the two differ.
@@ -63,6 +63,7 @@ impl Master {
             let untimely = client.parked.untimely().flat_map(|spec| client.parked.untimely_of(spec));
             assert!(client.parked.are_whole(), "{id}: parked tasks, by what they wait for");
             assert!(untimely.count() == 0 || self.untimely.contains(id), "{id}: without time");
+            self.check_once(*id, client);
             let runs = |task: &Task| {
                 there(task) && task.started && task.state.worker().as_ref().is_some_and(is_heard)
             };
@@ -96,6 +97,15 @@ impl Master {
         }
     }
 
+    /// A task that must not run twice was announced if this master has sent it.
+    fn check_once(&self, id: ClientId, client: &Client) {
+        let of = |task: &Task| &client.specs[task.spec.0 as usize];
+        let sent = client.tasks.sorted_keys(|task| !of(task).what.rerun && task.was_sent_here());
+        for task in sent {
+            assert!(task < of(client.tasks.get(task).unwrap()).dispatched, "{id}: {task} was not announced");
+        }
+    }
+
     fn check_lists(&self) {
         for (id, client) in &self.clients {
             assert_eq!(self.away.contains(id), client.detached.is_some(), "{id}: away");
@@ -124,5 +134,21 @@ impl Master {
     /// Whether nothing is queued, sent or owed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.clients.values().all(|client| client.is_empty() && client.queued == 0)
+    }
+}
+
+impl Client {
+    /// A mark does not pass what is laid aside: what lies below was, when it was told ahead.
+    pub(super) fn check_mark(&self, spec: SpecIndex, below: TaskId) {
+        let told = self.specs[spec.0 as usize].dispatched;
+        let passed = self.parked.untimely_from(spec, told).filter(|aside| *aside < below);
+        assert_eq!(passed, None, "told as dispatched below {below}, and is laid aside");
+    }
+}
+
+impl Task {
+    /// Whether this master has sent it to the worker that has it.
+    fn was_sent_here(&self) -> bool {
+        matches!(self.state, State::Sent { .. }) && !self.inherited && !self.is_claim
     }
 }

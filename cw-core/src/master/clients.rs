@@ -96,10 +96,10 @@ pub(super) struct Client {
     /// What the master itself decided about tasks that have ended, as no worker keeps it.
     pub(super) verdicts: BTreeMap<TaskId, (u32, Failure)>,
     pub(super) resume: Resume,
-    /// No task from this one on has been dispatched, as the client was told.
+    /// No task from this one on has been dispatched, as the client was told; but see `once`.
     pub(super) dispatched: TaskId,
-    /// The same, as the client has said that it knows.
-    pub(super) noted: TaskId,
+    /// It is waited for until then, to say that it knows what is dispatched.
+    pub(super) answers_by: Time,
     /// Workers where its results pile up: they are sent none of its tasks.
     pub(super) held_by: BTreeSet<WorkerId>,
     pub(super) stall: Stalling,
@@ -191,6 +191,10 @@ pub(super) struct SpecState {
     pub(super) tasks: u32,
     /// Where it is kept what all tasks of the job take.
     pub(super) habit: Place,
+    /// If they must not run twice: none from this one on has been dispatched, as the client was told; and as it has said
+    /// that it knows.
+    pub(super) dispatched: TaskId,
+    pub(super) noted: TaskId,
 }
 
 impl Client {
@@ -230,7 +234,7 @@ impl Client {
             verdicts: BTreeMap::new(),
             resume: Resume::default(),
             dispatched: TaskId(0),
-            noted: TaskId(0),
+            answers_by: Time::ZERO,
             held_by: BTreeSet::new(),
             stall: Stalling::No,
             at_workers: 0,
@@ -249,7 +253,8 @@ impl Client {
             self.spread_all();
         }
         self.lowest_priority = self.lowest_priority.min(what.priority);
-        self.specs.push(SpecState { what, learned, tasks: 0, habit });
+        let (dispatched, noted) = (TaskId(0), TaskId(0));
+        self.specs.push(SpecState { what, learned, tasks: 0, habit, dispatched, noted });
     }
 
     /// When its session ends, as it has no connection: first what was never tried is dropped, then all.
@@ -424,6 +429,13 @@ impl Client {
 
     pub(super) fn push_front(&mut self, priority: i32, task: TaskId) {
         self.queue.entry(Reverse(priority)).or_default().push_front(task);
+        self.queued += 1;
+    }
+
+    /// Puts a task back that must not run twice, before those that were called later: see `once`.
+    pub(super) fn push_ordered(&mut self, priority: i32, task: TaskId) {
+        let queue = self.queue.entry(Reverse(priority)).or_default();
+        queue.insert(queue.partition_point(|other| *other < task), task);
         self.queued += 1;
     }
 

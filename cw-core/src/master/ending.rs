@@ -304,7 +304,7 @@ impl Master {
         let Some(client) = self.clients.get(&id) else { return };
         let specs: Vec<SpecIndex> = client.parked.untimely().take(LOOKED_AT).collect();
         for spec in specs {
-            let most = self.timely(id, spec).min(TAKEN_UP);
+            let most = self.timely(id, spec, 1).min(TAKEN_UP);
             let client = &self.clients[&id];
             // The last first: each goes to the front.
             let tasks: Vec<TaskId> = client.parked.untimely_of(spec).take(most).collect();
@@ -312,15 +312,15 @@ impl Master {
         }
     }
 
-    /// For about how many tasks of a spec there are room and time.
-    fn timely(&self, id: ClientId, spec: SpecIndex) -> usize {
+    /// For about how many tasks of a spec there are room and time, where each worker with room takes at least so many.
+    pub(super) fn timely(&self, id: ClientId, spec: SpecIndex, least: u32) -> usize {
         let client = &self.clients[&id];
         let need = if self.enders.is_empty() { Need::default() } else { self.need_of(id, spec) };
         let room = self.room.get(&client.program).into_iter().flatten().map(|(_, worker)| *worker);
         let fit = room.filter(|worker| !client.held_by.contains(worker) && self.has_time(*worker, need));
         let mut tasks = 0;
         for worker in fit {
-            tasks += self.workers[&worker].free_slots().max(1) as usize;
+            tasks += self.workers[&worker].free_slots().max(least) as usize;
             if tasks >= TAKEN_UP {
                 break;
             }

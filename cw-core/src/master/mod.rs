@@ -46,6 +46,7 @@ mod finish;
 mod habits;
 mod liveness;
 mod members;
+mod once;
 mod parked;
 mod plain;
 mod programs;
@@ -192,6 +193,8 @@ pub struct Master {
     /// When idle slots are next to fetch what waits elsewhere, and when it was looked for that.
     recall_at: Option<Time>,
     recalled: Time,
+    /// When nobody waits any longer for clients that have to answer (`once`).
+    kept_until: Option<Time>,
     /// When it is next looked for tasks that should make way, and when it was.
     look_at: Option<Time>,
     looked: Time,
@@ -263,6 +266,7 @@ impl Master {
             actions: Actions::default(),
             recall_at: None,
             recalled: Time::ZERO,
+            kept_until: None,
             look_at: None,
             looked: Time::ZERO,
             clocks: BTreeMap::new(),
@@ -333,7 +337,7 @@ impl Master {
         }
         self.tell_counts();
         self.accrue();
-        let due = [self.recall_at, self.look_at].into_iter().flatten().min();
+        let due = [self.recall_at, self.look_at, self.kept_until].into_iter().flatten().min();
         self.unplaced |= due.is_some_and(|due| due <= now);
     }
 
@@ -348,8 +352,14 @@ impl Master {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let placing =
-            [self.next_stall(), self.next_look(), self.next_counts(), self.next_wake(), self.recall_at];
+        let placing = [
+            self.next_stall(),
+            self.next_look(),
+            self.next_counts(),
+            self.next_wake(),
+            self.recall_at,
+            self.kept_until,
+        ];
         let peers =
             [self.next_beat(), self.next_session_end(), self.next_stop_waiting(), self.next_probation()];
         placing.into_iter().chain(peers).chain([self.next_try(), self.next_end()]).flatten().min()
@@ -394,7 +404,7 @@ impl Master {
             }
             FromClient::Keep { seconds } => self.on_keep(client, seconds),
             FromClient::Resubmitted { tasks } => self.note_resubmitted(client, 0, Some(tasks)),
-            FromClient::Noted { below } => self.on_noted(client, below),
+            FromClient::Noted { spec, below } => self.on_noted(client, spec, below),
             FromClient::Learned { spec, p90, mean } => self.on_learned(client, spec, p90, mean),
             FromClient::Introduce { .. } if body.len() > PARTICULARS_BYTES_MAX => {
                 self.disconnect_client(client, "said too much of itself");

@@ -109,6 +109,11 @@ impl ParkedTasks {
         self.untimely.get(&spec).into_iter().flatten().copied()
     }
 
+    /// The first of those of one spec from a task on.
+    pub(super) fn untimely_from(&self, spec: SpecIndex, task: TaskId) -> Option<TaskId> {
+        self.untimely.get(&spec)?.range(task..).next().copied()
+    }
+
     pub(super) fn get(&self, task: TaskId) -> Option<Parked> {
         self.tasks.get(&task).copied()
     }
@@ -249,8 +254,10 @@ impl Master {
         self.workers.iter().any(|(id, worker)| *id != than && worker.serves(program) && worker.is_well())
     }
 
-    /// Puts a parked task into its queue, first.
+    /// Puts a parked task into its queue, first; but in its place if it must not run twice and was laid aside.
     pub(super) fn unpark(&mut self, id: ClientId, task: TaskId) {
+        let why = self.clients.get(&id).and_then(|client| client.parked.get(task));
+        let is_ordered = matches!(why, Some(Parked::NoTime(_))) && self.needs_free_slot(id, task);
         self.unlist(id, task);
         let Some(client) = self.clients.get_mut(&id) else { return };
         let Some(entry) = client.tasks.get_mut(task) else { return };
@@ -259,7 +266,11 @@ impl Master {
         if client.queued == 0 {
             self.level(id);
         }
-        self.clients.get_mut(&id).expect("just seen").push_front(priority, task);
+        let client = self.clients.get_mut(&id).expect("just seen");
+        match is_ordered {
+            true => client.push_ordered(priority, task),
+            false => client.push_front(priority, task),
+        }
         self.note_waiting(id);
     }
 

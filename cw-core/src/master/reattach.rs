@@ -76,8 +76,6 @@ impl Master {
         client.prints = Default::default();
         client.stall = Default::default();
         client.moved = self.now;
-        // The word may have been lost with the connection.
-        let below = client.dispatched;
         let knows = self.workers.iter().filter(|(_, worker)| worker.knows(id) || worker.vouches_for(id));
         let asked: BTreeSet<WorkerId> = gathered(knows.map(|(worker, _)| *worker));
         client.resume.open = true;
@@ -95,9 +93,7 @@ impl Master {
         client.resume.until = self.now + self.config.recover_for + self.config.lost_after;
         client.resume.awaited = gathered(self.missing.union(&asked).copied());
         self.resuming.insert(id);
-        if below > TaskId(0) {
-            self.tell_client(id, ToClient::Dispatched { below }, Payload::new());
-        }
+        self.tell_dispatched_again(id);
         for worker in asked {
             self.ask_for(worker, id);
         }
@@ -522,30 +518,14 @@ impl Master {
 
     /// A client is told from which task on none has been dispatched, some way ahead, so that it is true when the task is.
     pub(super) fn tell_dispatched(&mut self, id: ClientId, task: TaskId) {
-        let slots = self.slots() as usize;
-        let client = self.clients.get_mut(&id).expect("the caller looked it up");
-        let ahead = client.moving().max(slots).clamp(1, 1_024) as u64;
-        let below = TaskId(task.0.saturating_add(ahead));
-        client.dispatched = below;
+        let below = TaskId(task.0.saturating_add(self.ahead(id)));
+        self.clients.get_mut(&id).expect("the caller looked it up").dispatched = below;
         self.tell_client(id, ToClient::Dispatched { below }, Payload::new());
     }
 
-    /// A client knows what may have been dispatched.
-    pub(super) fn on_noted(&mut self, id: ClientId, below: TaskId) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            client.noted = client.noted.max(below.min(client.dispatched));
-            self.unplaced = true;
-        }
-    }
-
-    /// Tells clients what is about to be dispatched that must not run twice: should this master die, they must know.
-    pub(super) fn announce_once(&mut self) {
-        for id in self.once.iter().copied().collect::<Vec<_>>() {
-            let client = &self.clients[&id];
-            if let Some(task) = client.first().filter(|task| *task >= client.dispatched) {
-                self.tell_dispatched(id, task);
-            }
-        }
+    /// How many tasks of a client are told of together that are about to be dispatched.
+    pub(super) fn ahead(&self, id: ClientId) -> u64 {
+        self.clients[&id].moving().max(self.slots() as usize).clamp(1, 1_024) as u64
     }
 
     pub(super) fn on_started(&mut self, worker: WorkerId, id: ClientId, task: TaskId, attempt: Attempt) {

@@ -316,7 +316,7 @@ impl World {
             }
         }
         match &message {
-            ToClient::Dispatched { below } => self.ledger.note_dispatched(peer, *below),
+            ToClient::DispatchedOnce { spec, below } => self.ledger.note_dispatched(peer, *spec, *below),
             // What is on its way may go by the older word.
             ToClient::Window(window) => client.window = window.tasks,
             _ => {}

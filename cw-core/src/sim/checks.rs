@@ -48,8 +48,6 @@ struct Fate {
     /// The number that it was given then.
     id: u32,
     lost: Option<Time>,
-    /// Of a client: no task from here on was dispatched, as it was told.
-    dispatched: TaskId,
 }
 
 pub(super) struct Ledger {
@@ -71,6 +69,8 @@ pub(super) struct Ledger {
     /// Hosts by every number that a master ever gave.
     owners: BTreeMap<u32, usize>,
     fates: BTreeMap<usize, Fate>,
+    /// Of a client and its spec: no task from here on was dispatched, as it was told.
+    dispatched: BTreeMap<(usize, SpecIndex), TaskId>,
     spins: u32,
     /// Runs, of all tasks.
     pub(super) begun: u64,
@@ -98,6 +98,7 @@ impl Ledger {
             live: BTreeMap::new(),
             owners: BTreeMap::new(),
             fates: BTreeMap::new(),
+            dispatched: BTreeMap::new(),
             spins: 0,
             begun: 0,
             used: BTreeMap::new(),
@@ -263,10 +264,10 @@ impl Ledger {
         self.note_stalled(peer, false);
     }
 
-    /// A client was told from which task on none was dispatched.
-    pub(super) fn note_dispatched(&mut self, peer: usize, below: TaskId) {
-        let fate = self.fates.entry(peer).or_default();
-        fate.dispatched = fate.dispatched.max(below);
+    /// A client was told from which task of a spec on none was dispatched.
+    pub(super) fn note_dispatched(&mut self, peer: usize, spec: SpecIndex, below: TaskId) {
+        let known = self.dispatched.entry((peer, spec)).or_insert(below);
+        *known = below.max(*known);
     }
 
     /// Another process goes on with a client's session.
@@ -413,7 +414,7 @@ impl Ledger {
         let Some((owner, _)) = named(args) else { return stranger };
         let super::hosts::Role::Worker(worker) = &hosts[host].role else { return stranger };
         let Some(given) = worker.given.get(&(owner, task, attempt)).copied() else { return stranger };
-        let Fate { gone, dispatched, .. } = self.fates.get(&owner).copied().unwrap_or_default();
+        let Fate { gone, .. } = self.fates.get(&owner).copied().unwrap_or_default();
         let now = self.time;
         let kept = self.knobs.client.keep_for.unwrap_or_default().max(self.knobs.master.client_grace);
         let grace = (kept + self.knobs.master.lost_after) * 2;
@@ -459,6 +460,8 @@ impl Ledger {
         let again = truth.why_again(&run, is_calm, &is_doubtful);
         let begun = truth.runs.len();
         // If a master dies before its word that a task was dispatched has arrived, nobody knows that it was.
+        let spec = SpecIndex(u32::try_from(truth.plan.spec).expect("few specs"));
+        let dispatched = self.dispatched.get(&(owner, spec)).copied().unwrap_or_default();
         let is_unknown = |run: &Run| run.epoch != new_epoch && task >= dispatched;
         let may_begin =
             is_lied_to || truth.spec.rerun || truth.runs.iter().all(|run| run.is_failed || is_unknown(run));

@@ -63,7 +63,7 @@ fn from_client() {
         "0600000006ac02016162"
     );
     assert_eq!(golden(FromClient::Resubmitted { tasks: 300 }, b""), "0300000007ac02");
-    assert_eq!(golden(FromClient::Noted { below: TASK }, b""), "0300000008ac02");
+    assert_eq!(golden(FromClient::Noted { spec: SpecIndex(1), below: TASK }, b""), "040000000801ac02");
     assert_eq!(golden(FromClient::Claim { task: TASK, spec: SpecIndex(1) }, b""), "0400000009ac0201");
     assert_eq!(golden(FromClient::Keep { seconds: 900 }, b""), "030000000a8407");
     let introduce = FromClient::Introduce { setting: SettingId(300), output: Output::Live };
@@ -110,6 +110,8 @@ fn to_client() {
     assert_eq!(golden(asks, b"s"), "070000000cac0202070173");
     let learned = ToClient::Learned { spec: SpecIndex(1), p90: 300, mean: 2 };
     assert_eq!(golden(learned, b""), "050000000d01ac0202");
+    let dispatched = ToClient::DispatchedOnce { spec: SpecIndex(1), below: TASK };
+    assert_eq!(golden(dispatched, b""), "040000000e01ac02");
     for (why, bytes) in [
         (Stall::Silent { workers: 2 }, "03000000020302"),
         (Stall::Recovering { workers: 2 }, "03000000020402"),

@@ -17,7 +17,7 @@ fn broken_off(what: Spec) -> Desk {
     desk.worker(1, false);
     desk.client(false, what.clone());
     desk.submit(0..1);
-    desk.client_says(FromClient::Noted { below: TaskId(1_000) });
+    desk.client_says(FromClient::Noted { spec: SpecIndex(0), below: TaskId(1_000) });
     assert_eq!(desk.sent(), Some((1, 1)));
     desk.handle(master::Event::ClientLost { client: CLIENT });
     desk.client(true, what);

@@ -1,5 +1,6 @@
 //! The three machines against each other, on virtual time.
 
+mod aside;
 mod backlog;
 mod bursts;
 mod calls;

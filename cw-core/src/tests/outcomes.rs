@@ -185,7 +185,7 @@ fn what_must_not_run_twice_is_recorded_before_it_ends_as_lost() {
     client.handle(ms(0), client::Event::Submit { task: TASK, spec: SpecIndex(0), durable: true, args });
     let all = |client: &mut Client| std::iter::from_fn(|| client.poll_action()).collect::<Vec<_>>();
     all(&mut client);
-    let message = ToClient::Dispatched { below: TaskId(5) };
+    let message = ToClient::DispatchedOnce { spec: SpecIndex(0), below: TaskId(5) };
     client.handle(ms(1), client::Event::MasterSaid { message, body: Payload::new() });
     client.handle(ms(2), client::Event::MasterLost);
     client.handle(ms(3), client::Event::Connected { window, session: Resumed::No });

@@ -138,7 +138,7 @@ pub(super) struct ClientHost {
     pub(super) states: BTreeMap<TaskId, Payload>,
     pub(super) idle: bool,
     pub(super) unread: VecDeque<Bytes>,
-    next_task: u64,
+    pub(super) next_task: u64,
 }
 
 pub(super) struct World {

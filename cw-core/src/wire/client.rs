@@ -59,9 +59,11 @@ pub enum FromClient {
         /// In how many messages, on this connection. Long ones may arrive after this one.
         tasks: u64,
     },
-    /// The client knows what [`ToClient::Dispatched`] said; from one that has jobs which must not run twice.
+    /// The client knows what [`ToClient::DispatchedOnce`] said.
     Noted {
-        /// What that said.
+        /// The spec.
+        spec: SpecIndex,
+        /// As that said.
         below: TaskId,
     },
     /// As `Resubmit`, without the arguments, from the next process of a program: it wants what is there of the task. If
@@ -167,7 +169,7 @@ pub enum ToClient {
         /// Thousandths of the whole, at most 1,000.
         thousandths: u16,
     },
-    /// No task from this one on has been sent to a worker yet.
+    /// No task from this one on has been sent to a worker yet, of those that may run twice.
     Dispatched {
         /// The first of those.
         below: TaskId,
@@ -235,6 +237,14 @@ pub enum ToClient {
         p90: u64,
         /// And on average they take so many.
         mean: u64,
+    },
+    /// As [`Dispatched`](Self::Dispatched), of the tasks of one spec, which must not run twice. The client says that it
+    /// knows: none is sent before.
+    DispatchedOnce {
+        /// The spec.
+        spec: SpecIndex,
+        /// The first of its tasks that was not sent, nor any after it.
+        below: TaskId,
     },
 }
 
