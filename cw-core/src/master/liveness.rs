@@ -13,7 +13,7 @@
 //! its limit. Which ran is known from the worker, which tells of each task that has run for a few hundredths of a second.
 //! A task that was not told of is only taken to have run when this happens to it a second time.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Action, Master,
@@ -24,7 +24,7 @@ use super::{
     workers::Worker,
 };
 use crate::{
-    Payload, Time,
+    Payload, Time, gathered,
     ids::{ClientId, TaskId, WorkerId},
     wire::{Failure, ToClient, ToWorker},
 };
@@ -61,10 +61,14 @@ impl Master {
             let now = self.now;
             self.workers.values_mut().for_each(|worker| worker.heard = (worker.heard + late).min(now));
         }
+        let resumes = self.clients.values().map(|client| &client.resume);
+        let claimants: BTreeSet<WorkerId> =
+            gathered(resumes.flat_map(|resume| resume.unclaimed.values().flatten()).map(|it| it.worker));
         for id in self.workers.keys().copied().collect::<Vec<_>>() {
-            self.look_after(id);
+            self.look_after(id, &claimants);
         }
-        let beats = if self.workers.values().all(|worker| self.is_at_rest(worker)) { 2 } else { 1 };
+        let all_rest = self.workers.iter().all(|(id, it)| !claimants.contains(id) && self.is_at_rest(it));
+        let beats = if all_rest { 2 } else { 1 };
         self.beat_at = Some(self.now + self.beat_every() * beats);
     }
 
@@ -79,7 +83,8 @@ impl Master {
         self.config.suspect_after * 3 / 4
     }
 
-    fn look_after(&mut self, id: WorkerId) {
+    /// A worker that has what no client has handed in again yet does not rest: it may be about to go on with it.
+    fn look_after(&mut self, id: WorkerId, claimants: &BTreeSet<WorkerId>) {
         let worker = &self.workers[&id];
         let silence = self.now.since(worker.heard);
         if silence >= self.config.lost_after && !planted!(NeverLost) {
@@ -90,7 +95,8 @@ impl Master {
         }
         let worker = &self.workers[&id];
         // Half a beat more or less, so that none is left out because the one before went out late.
-        if !(self.is_at_rest(worker) && self.now.since(worker.beaten) < self.beat_every() * 3 / 2) {
+        let is_at_rest = !claimants.contains(&id) && self.is_at_rest(worker);
+        if !(is_at_rest && self.now.since(worker.beaten) < self.beat_every() * 3 / 2) {
             self.send_beat(id);
         }
     }

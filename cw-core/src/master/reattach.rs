@@ -381,6 +381,7 @@ impl Master {
         client.at_workers += 1;
         client.take_up(task_id, worker_id, attempt);
         let program = client.program;
+        self.rouse(worker_id);
         self.workers.get_mut(&worker_id).expect("it said so").take_on(id, program, Tasks::one(charge, bytes));
         self.note_load(worker_id);
         self.confirm(id, task_id, claim);

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     Time,
-    ids::{TaskId, WorkerId},
-    master::{Action, Event},
-    wire::{Class, FromClient, ToWorker},
+    ids::WorkerId,
+    master::{Action, Config, Event, Member},
+    wire::{Class, Doing, FromWorker, ToWorker},
 };
 
 /// The leases that a worker was sent.
@@ -98,8 +98,9 @@ fn one_that_rests_begins_a_task_at_once_whenever_it_comes() {
     world.assert_quiet();
 }
 
-/// When a worker that was heard until ten seconds after the start, and was given a task then if so, is sent nothing more.
-fn suspected(with_task: bool) -> Time {
+/// Whether a worker that was heard until ten seconds after the start, and was given a task then if so, is sent nothing at
+/// that time. Asking wakes it, so each time is another worker's.
+fn is_suspected(with_task: bool, at: u64) -> bool {
     let mut desk = Desk::new();
     desk.worker_of(0, 100, false);
     desk.client(false, plain());
@@ -108,21 +109,16 @@ fn suspected(with_task: bool) -> Time {
     if with_task {
         desk.submit(0..1);
     }
-    for millis in (10_000..).step_by(50) {
-        desk.pass(ms(millis), &[]);
-        desk.done.clear();
-        desk.submit(millis..millis + 1);
-        if desk.sent().is_none() {
-            return desk.now;
-        }
-        if !with_task {
-            // Nothing but the question itself wakes it.
-            let task = TaskId(millis);
-            desk.client_says(FromClient::Cancel { task });
-            desk.ended(0, task.0, 1, Class::Cancelled);
-        }
-    }
-    unreachable!("it is never suspected")
+    desk.pass(ms(at), &[]);
+    desk.done.clear();
+    desk.submit(1..2);
+    desk.sent().is_none()
+}
+
+/// The first such time.
+fn suspected(with_task: bool) -> Time {
+    let at = (10_000..15_000).step_by(50).find(|at| is_suspected(with_task, *at));
+    ms(at.expect("it is suspected some time"))
 }
 
 #[test]
@@ -137,7 +133,44 @@ fn one_that_rests_is_lost_half_a_second_later_at_most() {
     desk.worker(0, false);
     desk.pass(ms(10_000), &[0]);
     desk.handle(Event::WorkerHeard { worker: WorkerId(0) });
-    desk.pass(ms(21_000), &[]);
+    desk.pass(ms(20_500), &[]);
     let is_lost = |action: &Action| matches!(action, Action::DisconnectWorker { .. });
     assert!(desk.done.iter().any(is_lost), "{:?}", desk.done.last());
+}
+
+/// A worker is back from a former master with a task of a client that is not back yet.
+fn back_with_a_task() -> Desk {
+    let member = |id, is_worker| Member { id, token: Default::default(), is_worker };
+    let roster = vec![member(0, false), member(1, true)];
+    let mut desk = Desk::with(Config { first_id: 10, roster, ..Default::default() });
+    desk.worker(1, true);
+    desk.have(1, 1, Doing::Waiting);
+    desk.worker_says(1, FromWorker::Accounted { client: None });
+    desk
+}
+
+#[test]
+fn one_that_is_back_with_tasks_does_not_rest() {
+    let mut desk = back_with_a_task();
+    desk.pass(ms(5_000), &[1]);
+    desk.done.clear();
+    desk.pass(ms(10_000), &[1]);
+    assert!(matches!(leases(&desk, 1).len(), 10..=11), "{:?}", leases(&desk, 1));
+}
+
+#[test]
+fn one_whose_task_is_wanted_again_may_begin_it_until_the_next_beat() {
+    for at in (5_000..7_000).step_by(50) {
+        let mut desk = Desk::new();
+        desk.worker(1, false);
+        desk.client(false, plain());
+        desk.submit(0..1);
+        desk.finished(1, 1, Class::Ok);
+        desk.pass(ms(at), &[1]);
+        desk.client_comes_back(plain());
+        desk.handle(Event::WorkerHeard { worker: WorkerId(1) });
+        desk.have(1, 1, Doing::Waiting);
+        let due = desk.master.poll_timeout().expect("there is a worker");
+        assert!(due <= ms(at + 500), "{due}: as one with tasks, from {at} on");
+    }
 }
