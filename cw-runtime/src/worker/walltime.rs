@@ -1,7 +1,7 @@
 //! How long a worker lives, as its allocation ends: by a flag, or as Slurm says.
 //!
 //! Slurm is asked once, and again when the end nears, since limits move: at a tenth of the time before it, and just before
-//! the worker would begin to leave. It is asked by a thread, for nobody to wait for its answer: the worker joins meanwhile.
+//! the worker would begin to leave. Where there is none it is asked each hour. It is asked by a thread, for nobody to wait for its answer: the worker joins meanwhile.
 //! Whatever it says that makes no sense is no end, and no answer. As long as none comes, what is known stays.
 
 use std::{
@@ -26,6 +26,9 @@ const LAST: Duration = Duration::from_secs(20);
 
 /// A Slurm that does not answer is asked again after so long.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// And about a job without a limit, which may get one.
+const EACH: Duration = Duration::from_secs(3_600);
 
 /// A job without a limit has 365 days, as Slurm says where its partition has none either: that is no end.
 const NO_LIMIT: Duration = Duration::from_secs(364 * 86_400);
@@ -91,7 +94,10 @@ struct Step {
 impl Asked {
     fn take(&mut self, job: &str, answer: Result<Left, String>) -> Step {
         match answer {
-            Ok(Left::Never) => Step { news: Some(None), pause: None },
+            Ok(Left::Never) => {
+                (self.known, self.failures) = (None, 0);
+                Step { news: Some(None), pause: Some(EACH) }
+            }
             Ok(Left::Time(left)) => {
                 (self.known, self.failures) = (Some(left), 0);
                 tracing::info!("job {job} ends in {}", in_words(left));
@@ -263,8 +269,19 @@ mod tests {
         let found = Step { news: Some(Some(hour)), pause: next_look(hour) };
         assert_eq!(take(Ok(Left::Time(hour))), found);
         assert_eq!(take(Ok(Left::Nonsense(String::new()))), again, "what is known stays");
-        assert_eq!(take(Ok(Left::Never)), Step { news: Some(None), pause: None });
         assert_eq!((asked.known, asked.failures), (Some(hour), 1), "it is said once in a row");
+    }
+
+    #[test]
+    fn a_job_without_a_limit_may_get_one() {
+        let mut asked = Asked::default();
+        let never = Step { news: Some(None), pause: Some(EACH) };
+        assert_eq!(asked.take("7", Ok(Left::Never)), never);
+        assert_eq!(asked.take("7", Ok(Left::Never)), never);
+        let found = Step { news: Some(Some(EACH)), pause: next_look(EACH) };
+        assert_eq!(asked.take("7", Ok(Left::Time(EACH))), found);
+        assert_eq!(asked.take("7", Ok(Left::Never)), never);
+        assert_eq!(asked.known, None, "it has none any more");
     }
 
     #[test]
