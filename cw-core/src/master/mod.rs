@@ -463,6 +463,7 @@ impl Master {
             FromWorker::Remark { client, what } => self.on_remark(worker, client, what),
             FromWorker::Ends { left } => self.on_ends(worker, left),
             FromWorker::Lasts { seconds } => self.on_lasts(worker, seconds),
+            FromWorker::Idle => self.on_idle(worker),
             FromWorker::Ran { client, task, attempt, seconds } => {
                 self.on_ran(worker, client, (task, attempt), seconds);
             }

@@ -36,7 +36,8 @@ fn named(message: &FromWorker) -> Option<(ClientId, TaskId)> {
         | FromWorker::Ends { .. }
         | FromWorker::Remark { .. }
         | FromWorker::AsksNothing { .. }
-        | FromWorker::Lasts { .. } => None,
+        | FromWorker::Lasts { .. }
+        | FromWorker::Idle => None,
     }
 }
 

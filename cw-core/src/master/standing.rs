@@ -58,9 +58,19 @@ impl Master {
 
     /// Tells a worker to leave, if the cluster is to end. It is sent nothing more.
     pub(super) fn dismiss_worker(&mut self, id: WorkerId) {
-        if !self.is_ending {
-            return;
+        if self.is_ending {
+            self.let_go(id);
         }
+    }
+
+    /// A worker has nothing to do and may leave, unless it was sent something meanwhile.
+    pub(super) fn on_idle(&mut self, id: WorkerId) {
+        if self.workers.get(&id).is_some_and(|worker| worker.sent == 0) {
+            self.let_go(id);
+        }
+    }
+
+    fn let_go(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.leaving = true;
         self.note_load(id);

@@ -149,7 +149,11 @@ impl World {
             worker::Action::Broken { why } => {
                 self.ledger.rule(false, "a worker whose executors start is not broken", || why);
             }
-            worker::Action::Idle => self.note_idle(host),
+            worker::Action::Idle => {
+                let is_quiet = self.hosts[host].worker().is_some_and(|worker| worker.machine.is_quiet());
+                self.ledger
+                    .rule(is_quiet, "a worker with something to do is not idle", || format!("host {host}"));
+            }
             worker::Action::Over => self.end_worker(host),
             worker::Action::Left => {
                 let worker = self.hosts[host].worker().expect("it has just said so");
@@ -192,6 +196,9 @@ impl World {
     }
 
     pub(super) fn worker_hears(&mut self, peer: usize, message: ToWorker, body: Payload, sent: Time) {
+        if message == ToWorker::Leave {
+            self.note_let_go(peer);
+        }
         let host = &mut self.hosts[peer];
         let local = host.node.clock.local(self.now);
         let Some(worker) = host.worker() else { return };

@@ -111,6 +111,7 @@ impl World {
             thaw: Vec::new(),
             bad,
             left: false,
+            is_let_go: false,
             given: Default::default(),
             credit: Default::default(),
             unacknowledged: Default::default(),
@@ -294,10 +295,10 @@ impl World {
         self.look_at_ways(peer);
     }
 
-    /// A worker leaves by itself: others are started while there is something to do.
-    pub(super) fn note_idle(&mut self, peer: usize) {
-        let is_quiet = self.hosts[peer].worker().is_some_and(|worker| worker.machine.is_quiet());
-        self.ledger.rule(is_quiet, "a worker with something to do is not idle", || format!("host {peer}"));
+    /// A worker was idle, and its master lets it go: others are started while there is something to do.
+    pub(super) fn note_let_go(&mut self, peer: usize) {
+        let Some(worker) = self.hosts[peer].worker().filter(|worker| !worker.is_let_go) else { return };
+        worker.is_let_go = true;
         self.ledger.note_leaves(peer);
         let pause = self.chance.time(Duration::from_millis(10), Duration::from_millis(2_000));
         self.replace(peer, Some(pause));

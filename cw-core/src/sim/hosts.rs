@@ -190,6 +190,8 @@ pub(super) struct WorkerHost {
     /// How every task ends here at once, if it does.
     pub(super) bad: Option<Class>,
     pub(super) left: bool,
+    /// Whether its master has let it go.
+    pub(super) is_let_go: bool,
     /// What it was given, by client host, task and attempt.
     pub(super) given: BTreeMap<(usize, TaskId, Attempt), Given>,
     /// Credit per client number, with the highest since what it wants was last carried out; and results sent and not

@@ -202,6 +202,7 @@ fn from_worker() {
     assert_eq!(golden(asks, b"s"), "080000001005ac0202070073");
     assert_eq!(golden(FromWorker::AsksNothing { client, task, attempt }, b""), "050000001105ac0202");
     assert_eq!(golden(FromWorker::Lasts { seconds: 300 }, b""), "0300000012ac02");
+    assert_eq!(golden(FromWorker::Idle, b""), "0100000013");
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    desk::{CLIENT, TASK, ms},
+    desk::{CLIENT, Desk, TASK, ms},
     world::plain,
 };
 use crate::{
     Payload, Time,
     ids::{Attempt, SpecIndex, TaskId},
+    master,
     wire::{Class, FromWorker, ToExecutor, ToWorker},
     worker::{Action, Config, Event, ExecutorSaid, Worker},
 };
@@ -20,12 +21,14 @@ struct Bench {
     worker: Worker,
     now: Time,
     done: Vec<Action>,
+    /// Whether its master lets it go when it says that it is idle.
+    lets_go: bool,
 }
 
 impl Bench {
     fn new(idle_end: Option<Duration>) -> Self {
         let config = Config { idle_end, ..Config::default() };
-        Self { worker: Worker::new(config), now: ms(0), done: Vec::new() }
+        Self { worker: Worker::new(config), now: ms(0), done: Vec::new(), lets_go: true }
     }
 
     fn joined() -> Self {
@@ -66,6 +69,10 @@ impl Bench {
             if let Some((executor, said)) = said {
                 self.worker.handle(self.now, Event::ExecutorSaid { executor, said });
             }
+            if self.lets_go && self.done.last() == Some(&idle()) {
+                let event = Event::MasterSaid { message: ToWorker::Leave, body: Payload::new() };
+                self.worker.handle(self.now, event);
+            }
         }
     }
 
@@ -104,6 +111,10 @@ impl Bench {
         assert_eq!((says(&Action::Idle), told), (says(&Action::Left), says(&Action::Left)));
         says(&Action::Left)
     }
+}
+
+fn idle() -> Action {
+    Action::Tell { message: FromWorker::Idle, body: Payload::new() }
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -196,6 +207,40 @@ fn without_a_master_it_waits_for_the_next_one() {
     assert!(!bench.is_gone());
     bench.pass(seconds(1));
     assert!(bench.is_gone());
+}
+
+#[test]
+fn one_that_is_not_let_go_stays_and_says_so_again_until_it_has_something_to_do() {
+    let mut bench = Bench::joined();
+    bench.lets_go = false;
+    let said = |bench: &Bench| bench.done.iter().filter(|action| **action == idle()).count();
+    bench.pass(IDLE);
+    assert_eq!((said(&bench), bench.is_gone()), (1, false));
+    bench.pass(seconds(2));
+    assert_eq!(said(&bench), 3);
+    bench.run();
+    bench.pass(seconds(10_000));
+    assert_eq!((said(&bench), bench.is_gone()), (3, false));
+}
+
+#[test]
+fn a_master_lets_one_go_unless_it_was_sent_something_and_sends_it_nothing_more() {
+    for sent_before in [true, false] {
+        let mut desk = Desk::new();
+        desk.worker(1, false);
+        desk.client(false, plain());
+        if sent_before {
+            desk.submit(0..1);
+        }
+        desk.worker_says(1, FromWorker::Idle);
+        if !sent_before {
+            desk.submit(0..1);
+        }
+        let is_leave = |action: &master::Action| {
+            matches!(action, master::Action::TellWorker { message: ToWorker::Leave, .. })
+        };
+        assert_eq!((desk.done.iter().any(is_leave), desk.sent().is_some()), (!sent_before, sent_before));
+    }
 }
 
 #[test]

@@ -305,6 +305,8 @@ pub enum FromWorker {
         /// Seconds.
         seconds: u32,
     },
+    /// It has had nothing to do for long, and may leave. Answered with [`ToWorker::Leave`], unless a task is on its way.
+    Idle,
 }
 
 /// What has become of an attempt.

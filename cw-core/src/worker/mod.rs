@@ -176,6 +176,8 @@ pub struct Worker {
     /// When it last had something to do, as far as that was noted, and when it is next looked whether it is idle.
     worked: Time,
     look_idle: Option<Time>,
+    /// When it last told its master that it has had nothing to do for long.
+    said_idle: Option<Time>,
     leaving: bool,
     ending: Ending,
     actions: Actions<Action>,
@@ -206,6 +208,7 @@ impl Worker {
             unsaid: Vec::new(),
             worked: Time::ZERO,
             look_idle: None,
+            said_idle: None,
             leaving: false,
             ending: Ending::default(),
             actions: Actions::default(),
@@ -290,7 +293,7 @@ impl Worker {
                 self.lease = Some(self.now + Duration::from_millis(u64::from(lease)));
             }
             ToWorker::Account { client } => self.on_account(client),
-            ToWorker::Leave => self.on_leave(),
+            ToWorker::Leave => self.on_dismissed(),
             ToWorker::Meet { client, program, setting, output } => {
                 self.on_meet(client, Origin { program, setting }, output, body);
             }

@@ -301,7 +301,7 @@ impl<S: Future<Output = ()>> Shell<S> {
             Incoming::Messages(messages) => {
                 let now = self.clock.now();
                 for (message, body) in messages {
-                    if message == ToWorker::Leave {
+                    if message == ToWorker::Leave && !self.machine.has_been_idle() {
                         tracing::info!("the cluster is stopped; leaving");
                         self.deadline = self.deadline.or(Some(now + LEAVE_WAIT));
                     }

@@ -11,7 +11,8 @@ fn a_worker_without_tasks_ends_by_itself_and_harms_nobody() {
     client.finish().well();
     let worker = cluster.workers.pop().expect("just added");
     worker.complained("no tasks for 1s: the worker ends");
-    worker.finish().with_code(0);
+    let ended = worker.finish().with_code(0);
+    assert!(!ended.stderr.contains("the cluster is stopped"), "{ended:?}");
     cluster.master.complained("left");
     cluster.add_worker(&["--idle", "never"]);
     cluster.assert_well();
