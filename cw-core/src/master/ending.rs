@@ -412,7 +412,8 @@ mod tests {
         ids::{ClientId, ProgramId},
         learn::Habit,
         master::{Config, Event, workers::Of},
-        wire::{FromClient, FromWorker, Programs, Spec},
+        tests::world::plain,
+        wire::{FromClient, FromWorker, Programs},
     };
 
     #[test]
@@ -432,21 +433,6 @@ mod tests {
     const CLIENT: ClientId = ClientId(0);
     const WORKER: WorkerId = WorkerId(1);
 
-    fn spec() -> Spec {
-        Spec {
-            job: crate::ids::JobIndex(0),
-            retries: 0,
-            crash_limit: 3,
-            timeout: None,
-            priority: 0,
-            loss_limit: 3,
-            speculate: false,
-            rerun: true,
-            shares: Vec::new(),
-            apart: false,
-        }
-    }
-
     /// A master whose worker has a task.
     fn master() -> Master {
         let program = ProgramId::default();
@@ -461,7 +447,7 @@ mod tests {
             slots: 1,
             returned: false,
         };
-        let declare = FromClient::Declare { spec: SpecIndex(0), what: Box::new(spec()) };
+        let declare = FromClient::Declare { spec: SpecIndex(0), what: Box::new(plain()) };
         let submit = FromClient::Submit { task: TaskId(0), spec: SpecIndex(0) };
         let says = |message| Event::ClientSaid { client: CLIENT, message, body: Payload::new() };
         let client = Event::ClientJoined { client: CLIENT, program, returned: false };

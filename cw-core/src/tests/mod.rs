@@ -25,4 +25,4 @@ mod standstill;
 mod starts;
 mod stretches;
 mod trouble;
-mod world;
+pub(crate) mod world;

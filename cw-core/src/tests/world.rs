@@ -905,7 +905,7 @@ fn frame<H: Head>(message: &H, body: &[u8]) -> Bytes {
 }
 
 /// Job 0 with no options.
-pub(super) fn plain() -> Spec {
+pub(crate) fn plain() -> Spec {
     Spec {
         job: JobIndex(0),
         retries: 0,
